@@ -1,0 +1,145 @@
+"""Plain records shared by every layer. They hold data, know no text format, and import nothing of ours."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A run of text inside a message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPart:
+    """An image or a video inside a message. ``source`` is a path, bytes or an URL; the media layer opens it."""
+
+    kind: Literal["image", "video"]
+    source: Any = None
+
+
+Part = TextPart | MediaPart
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the assistant made. ``arguments`` keeps the order in which they were written."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. ``content`` is a string or a sequence of parts.
+
+    ``reasoning`` is the assistant's thinking, kept apart from its answer; ``None`` means not given.
+    """
+
+    role: Role
+    content: str | Sequence[Part] = ""
+    reasoning: str | None = None
+    tool_calls: Sequence[ToolCall] = ()
+
+
+class FinishReason(enum.StrEnum):
+    """Why a reply ended."""
+
+    STOP = "stop"  # an end token or a stop string
+    LENGTH = "length"  # max_tokens, or the context is full
+    TOOL_CALLS = "tool_calls"  # the reply ended with a complete tool call
+    CANCELLED = "cancelled"  # the caller went away
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are chosen. ``None`` means: the model card's value for this size and mode.
+
+    The defaults of the family live in ``chat.defaults``; ``resolve`` there fills every ``None``.
+    """
+
+    max_tokens: int | None = field(default=None, metadata={"help": "most tokens to generate (default: as the context allows)"})
+    temperature: float | None = field(default=None, metadata={"help": "0 picks the likeliest token; higher is more varied"})
+    top_k: int | None = field(default=None, metadata={"help": "sample among the k likeliest tokens; 0 switches it off"})
+    top_p: float | None = field(default=None, metadata={"help": "sample among the likeliest tokens that sum to p"})
+    min_p: float | None = field(default=None, metadata={"help": "drop tokens less likely than this share of the likeliest"})
+    presence_penalty: float | None = field(default=None, metadata={"help": "subtracted once from every token already generated"})
+    frequency_penalty: float | None = field(default=None, metadata={"help": "subtracted per occurrence of a generated token"})
+    repetition_penalty: float | None = field(default=None, metadata={"help": "divides the logit of every generated token; 1 is off"})
+    penalize_prompt: bool = field(default=False, metadata={"help": "let the penalties count the prompt's tokens too"})
+    seed: int | None = field(default=None, metadata={"help": "seed of the sampling noise (default: drawn, and reported)"})
+    stop: tuple[str, ...] = field(default=(), metadata={"help": "end the reply before this text; may be given several times"})
+    stop_token_ids: tuple[int, ...] = field(default=(), metadata={"help": "further ids that end the reply"})
+    logprobs: int | None = field(default=None, metadata={"help": "report log probabilities of the chosen and n likeliest tokens"})
+    ignore_eos: bool = field(default=False, metadata={"help": "continue past the end tokens (for measuring)"})
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log probability of a chosen token and of the likeliest alternatives, from the unmodified distribution."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """What the engine emits for one generated token."""
+
+    token_id: int
+    logprobs: TokenLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Durations in milliseconds and speeds in tokens per second of one request."""
+
+    load_ms: float
+    first_token_ms: float
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyDelta:
+    """A piece of a streamed reply: exactly one of the texts is non-empty, or ``tool_call`` is set."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_call: ToolCall | None = None
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished reply."""
+
+    text: str
+    reasoning: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    seed: int
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] | None = None
