@@ -5,27 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..ops.interface import AttentionShape, DeltaShape, RopeConfig, YarnConfig
+
+__all__ = ["ExpertsConfig", "Mixer", "ModelConfig", "RopeConfig", "VisionConfig", "YarnConfig"]
+
 Mixer = Literal["delta", "attention"]
-
-
-@dataclass(frozen=True, slots=True)
-class YarnConfig:
-    """YaRN stretching of the rotary frequencies, as the cards of the 4B and larger models describe it."""
-
-    factor: float
-    original_context: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class RopeConfig:
-    """Rotary positions: the first ``rotary_dim`` dimensions of a head turn, in pairs (i, i + rotary_dim / 2)."""
-
-    rotary_dim: int = 64
-    theta: float = 1e7
-    sections: tuple[int, int, int] = (11, 11, 10)  # pairs that follow the time, height and width position
-    yarn: YarnConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +75,13 @@ class ModelConfig:
     def value_width(self) -> int:
         """Width of all value heads of a Gated DeltaNet layer together."""
         return self.num_value_heads * self.value_dim
+
+    @property
+    def attention_shape(self) -> AttentionShape:
+        """The shape of the gated attention mixers."""
+        return AttentionShape(self.num_heads, self.num_kv_heads, self.head_dim)
+
+    @property
+    def delta_shape(self) -> DeltaShape:
+        """The shape of the Gated DeltaNet mixers."""
+        return DeltaShape(self.num_key_heads, self.num_value_heads, self.key_dim, self.value_dim, self.conv_width)

@@ -1,0 +1,276 @@
+"""The operations the network is made of, and the arrays they pass around.
+
+The model calls these and nothing else; a backend supplies them. ``reference`` (NumPy) is the specification, ``cpu`` the
+native kernels. Letters in shapes: T tokens in the step, S sequences in the step, H heads, D model width, E experts,
+K inputs and O outputs of a weight, V vocabulary.
+
+What every backend promises (docs/numerics.md):
+
+* a row's result depends on that row, the weights, and what its own sequence wrote before it, never on its companions;
+* cutting a sequence's tokens into steps differently changes no bit;
+* the arrays handed in are not changed, except where a method says "in place".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..quant.tensor import Tensor
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+Weight = Any  # a backend's own form of one linear weight, opaque to the model
+Pages = Any  # a backend's own store of keys and values of one layer
+Slots = Any  # a backend's own store of recurrent states of one layer
+Result = TypeVar("Result")
+
+PAGE_TOKENS = 64
+"""Positions in one KV page. A page never holds positions of two sequences."""
+
+SPAN_TOKENS = 512
+"""Attention visits keys in spans of this many positions, counted from position 0, and merges the spans in order."""
+
+RUN_INPUTS = 32
+"""Inputs that share one scale when an activation is quantised for an int8 product."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """The arrays of one step: the new tokens of S sequences, laid end to end.
+
+    Sequence ``s`` owns rows ``starts[s]:starts[s + 1]``; its first new token stands at position ``past_len[s]`` of its
+    own KV. Prefill, decode and verification of drafts differ only in how many rows a sequence has.
+    """
+
+    token_ids: IntArray  # [T]
+    positions: IntArray  # [T 3] rotary positions: time, height, width
+    starts: IntArray  # [S+1]
+    past_len: IntArray  # [S]
+    slots: IntArray  # [S] the slot that holds each sequence's recurrent state
+    page_table: IntArray  # [S P] page numbers in position order, padded with -1
+    capture_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [C] ascending
+    capture_slots: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [C]
+    logit_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [R] rows whose logits are wanted
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the rows of this step."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class YarnConfig:
+    """YaRN stretching of the rotary frequencies, as the cards of the 4B and larger models describe it."""
+
+    factor: float
+    original_context: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RopeConfig:
+    """Rotary positions: the first ``rotary_dim`` dimensions of a head turn, in pairs (i, i + rotary_dim / 2)."""
+
+    rotary_dim: int = 64
+    theta: float = 1e7
+    sections: tuple[int, int, int] = (11, 11, 10)  # pairs that follow the time, height and width position
+    yarn: YarnConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaWeights:
+    """The small weights of a Gated DeltaNet mixer, value heads in tiled order (head j reads key head j mod Hk)."""
+
+    conv: FloatArray  # [4 C], tap-major: tap 3 meets the newest input
+    a: FloatArray  # [Hv], -exp(A_log)
+    dt_bias: FloatArray  # [Hv]
+    norm: FloatArray  # [value_dim]
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionShape:
+    """The shape of a gated attention mixer."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaShape:
+    """The shape of a Gated DeltaNet mixer."""
+
+    num_key_heads: int
+    num_value_heads: int
+    key_dim: int
+    value_dim: int
+    conv_width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Cosines and sines of one step, already multiplied by the YaRN magnitude: [T rotary_dim/2] each."""
+
+    cos: FloatArray
+    sin: FloatArray
+
+
+class Ops(Protocol):
+    """A backend."""
+
+    name: str
+
+    # Constructors -----------------------------------------------------------------------------------------------
+
+    def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> Weight:
+        """Take a linear weight [O K] (or stacked [E O K]) into the backend's own layout.
+
+        With 16 and 32 bit formats the product uses float32 activations. With quantised formats activations are
+        quantised to int8 in runs of RUN_INPUTS, unless ``float_inputs`` asks for float32 ones (small weights whose
+        results decide much: decay, write strength, routing).
+        """
+        ...
+
+    def put_vector(self, tensor: Tensor) -> FloatArray:
+        """Take a small float tensor (norm, bias, convolution) as float32 of its own shape."""
+        ...
+
+    def new_pages(self, num_pages: int, shape: AttentionShape) -> Pages:
+        """Room for ``num_pages`` pages of keys and values (float16) of one attention layer."""
+        ...
+
+    def new_slots(self, num_slots: int, shape: DeltaShape) -> Slots:
+        """Room for ``num_slots`` recurrent states (float32) of one Gated DeltaNet layer, all zero."""
+        ...
+
+    def clear_slot(self, slots: Slots, slot: int) -> None:
+        """Zero one recurrent state in place."""
+        ...
+
+    def copy_slot(self, slots: Slots, source: int, target: int) -> None:
+        """Copy one recurrent state over another in place."""
+        ...
+
+    def copy_page(self, pages: Pages, source: int, target: int) -> None:
+        """Copy one page of keys and values over another in place."""
+        ...
+
+    # The network ------------------------------------------------------------------------------------------------
+
+    def embed(self, table: Weight, token_ids: IntArray) -> FloatArray:
+        """Rows of the embedding table: [T] -> [T D]."""
+        ...
+
+    def rms_norm(self, x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
+        """x * rsqrt(mean(x^2) + eps) * weight over the last axis: [T D] -> [T D]."""
+        ...
+
+    def linear(self, x: FloatArray, weights: Sequence[Weight]) -> tuple[FloatArray, ...]:
+        """x W^T for several weights that share one activation: [T K] -> one [T O] each."""
+        ...
+
+    def linear_add(self, h: FloatArray, x: FloatArray, weight: Weight) -> FloatArray:
+        """h + x W^T, in place on h: [T O], [T K] -> [T O]."""
+        ...
+
+    def rotary(self, positions: IntArray, rope: RopeConfig) -> Rotary:
+        """Angles of one step, interleaved over the three axes; YaRN when configured: [T 3] -> [T rotary_dim/2] twice."""
+        ...
+
+    def gated_attention(
+        self,
+        query_gate: FloatArray,
+        key: FloatArray,
+        value: FloatArray,
+        query_norm: FloatArray,
+        key_norm: FloatArray,
+        rotary: Rotary,
+        pages: Pages,
+        batch: StepBatch,
+        shape: AttentionShape,
+        eps: float,
+    ) -> FloatArray:
+        """Causal grouped attention with an output gate: [T H*2*head_dim], [T Hkv*head_dim] twice -> [T H*head_dim].
+
+        ``query_gate`` holds query and gate side by side per head. Queries and keys are normed per head, then turned.
+        Keys and values are written to ``pages`` in place, then every row attends to positions 0 .. its own of its
+        sequence; the context is multiplied by sigmoid(gate).
+        """
+        ...
+
+    def gated_delta(
+        self,
+        qkv: FloatArray,
+        z: FloatArray,
+        beta: FloatArray,
+        alpha: FloatArray,
+        weights: DeltaWeights,
+        slots: Slots,
+        batch: StepBatch,
+        shape: DeltaShape,
+        eps: float,
+    ) -> FloatArray:
+        """The Gated DeltaNet mixer between its projections: [T C], [T Hv*dv], [T Hv] twice -> [T Hv*dv].
+
+        Causal convolution of width 4 and silu; queries and keys l2-normed per head (eps 1e-6 on the sum of squares),
+        queries scaled by key_dim^-0.5; decay exp(a * softplus(alpha + dt_bias)), write strength sigmoid(beta); per
+        token S <- decay S, S <- S + k (strength (v - S^T k))^T, o = S^T q; norm per head over value_dim with weight,
+        times silu(z). The state of ``batch.slots`` is advanced in place, and copied to ``capture_slots[i]`` after row
+        ``capture_rows[i]``.
+        """
+        ...
+
+    def gated_mlp(self, h: FloatArray, x: FloatArray, gate: Weight, up: Weight, down: Weight) -> FloatArray:
+        """h + (silu(x gate^T) * (x up^T)) down^T, in place on h: [T D] twice -> [T D]."""
+        ...
+
+    def routed_experts(
+        self,
+        h: FloatArray,
+        x: FloatArray,
+        router: Weight,
+        gate: Weight,
+        up: Weight,
+        down: Weight,
+        shared_router: Weight,
+        shared_gate: Weight,
+        shared_up: Weight,
+        shared_down: Weight,
+        num_active: int,
+    ) -> FloatArray:
+        """h + mixture of experts + gated shared expert, in place on h: [T D] twice -> [T D].
+
+        Softmax over all experts in float32, the ``num_active`` largest (ties: lower index first), weights divided by
+        their sum, contributions added in descending order of weight; then the shared expert times
+        sigmoid(x shared_router^T).
+        """
+        ...
+
+    def unembed(self, x: FloatArray, head: Weight) -> FloatArray:
+        """Logits: [R D] -> [R V]."""
+        ...
+
+    def concat(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        """Side by side: [T A], [T B] -> [T A+B]."""
+        ...
+
+    def select(self, x: FloatArray, rows: IntArray) -> FloatArray:
+        """Some rows: [T D], [R] -> [R D]."""
+        ...
+
+    # Sampling and steps -----------------------------------------------------------------------------------------
+
+    def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
+        """The k largest of one row [V], largest first (ties: lower id first): ids [k], logits [k], log-sum-exp of the row."""
+        ...
+
+    def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
+        """Run one forward pass. What the backend sets up or records around a step lives behind this call."""
+        ...
+
