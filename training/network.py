@@ -49,6 +49,19 @@ class Shape:
         return asdict(self)
 
 
+class Packing:
+    """What keeps the sequences of one row apart. ``segments`` numbers them, ``[B, T]``."""
+
+    def __init__(self, segments: Tensor) -> None:
+        same = segments[:, :, None] == segments[:, None, :]
+        self.mask = same.tril()[:, None]
+        self.reaches = [
+            F.pad((segments[:, back:] == segments[:, :-back]).float(), (back, 0))[..., None] for back in (1, 2, 3)
+        ]
+        # exp(-60) empties the state without the infinities that would spoil differences of sums.
+        self.forget = -60 * (1 - self.reaches[0])
+
+
 def causal_chunks(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, chunk: int = 64
 ) -> Tensor:
@@ -133,7 +146,7 @@ class DeltaMixer(nn.Module):
         self.norm.weight = nn.Parameter(torch.ones(shape.delta_dim))
         self.out_proj = linear(values, shape.width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
         """``[B, T, width]`` to the same shape."""
         shape = self.shape
         batch, length, _ = x.shape
@@ -141,7 +154,10 @@ class DeltaMixer(nn.Module):
         repeat = shape.num_value_heads // heads
         taps = self.conv1d.weight[:, 0]
         padded = F.pad(self.in_proj_qkv(x), (0, 0, shape.conv_width - 1, 0))
-        mixed = sum(padded[:, tap : tap + length] * taps[:, tap] for tap in range(shape.conv_width))
+        mixed = padded[:, -length:] * taps[:, -1]
+        for back in range(1, shape.conv_width):
+            earlier = padded[:, shape.conv_width - 1 - back :][:, :length] * taps[:, -1 - back]
+            mixed = mixed + (earlier if packing is None else earlier * packing.reaches[back - 1])
         q, k, v = F.silu(mixed).split([heads * dim, heads * dim, heads * repeat * dim], -1)
         q, k = (part.reshape(batch, length, heads, dim).transpose(1, 2) for part in (q, k))
         q = q * torch.rsqrt(q.square().sum(-1, keepdim=True) + 1e-6) * dim**-0.5
@@ -149,6 +165,8 @@ class DeltaMixer(nn.Module):
         v = v.reshape(batch, length, heads, repeat, dim).permute(0, 2, 3, 1, 4)
         beta = self.in_proj_b(x).sigmoid().reshape(batch, length, heads, repeat).permute(0, 2, 3, 1)
         log_decay = -self.A_log.exp() * F.softplus(self.in_proj_a(x) + self.dt_bias)
+        if packing is not None:
+            log_decay = log_decay + packing.forget
         log_decay = log_decay.reshape(batch, length, heads, repeat).permute(0, 2, 3, 1)
         out = causal_chunks(q, k, v, log_decay, beta).permute(0, 3, 1, 2, 4)
         out = F.rms_norm(out, (dim,), self.norm.weight, shape.eps)
@@ -176,7 +194,7 @@ class AttentionMixer(nn.Module):
         cos, sin = turn
         return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
         """``[B, T, width]`` to the same shape."""
         shape = self.shape
         batch, length, _ = x.shape
@@ -188,7 +206,10 @@ class AttentionMixer(nn.Module):
         turn = angles.cos().float(), angles.sin().float()
         q = self.rotate(self.q_norm(q).transpose(1, 2), turn)
         k = self.rotate(self.k_norm(k).transpose(1, 2), turn)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shape.num_heads > shape.num_kv_heads)
+        mask = None if packing is None else packing.mask[:, :, :length, :length]
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=shape.num_heads > shape.num_kv_heads
+        )
         return self.o_proj((mixed.transpose(1, 2) * gate.sigmoid()).reshape(batch, length, -1))
 
 
@@ -219,10 +240,10 @@ class Layer(nn.Module):
             self.linear_attn = DeltaMixer(shape)
         self.mlp = FeedForward(shape)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
         """``[B, T, width]`` to the same shape."""
         mixer = self.self_attn if hasattr(self, "self_attn") else self.linear_attn
-        x = x + mixer(self.input_layernorm(x))
+        x = x + mixer(self.input_layernorm(x), packing)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -237,10 +258,10 @@ class DraftHead(nn.Module):
         self.layers = nn.ModuleList([Layer(shape, attention=True)])
         self.norm = Norm(shape.width, shape.eps)
 
-    def forward(self, hidden: Tensor, following: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, following: Tensor, packing: Packing | None) -> Tensor:
         """``hidden`` (after the trunk's final norm) and the embeddings of the following tokens, both ``[B, T, width]``."""
         both = torch.cat([self.pre_fc_norm_embedding(following), self.pre_fc_norm_hidden(hidden)], -1)
-        return self.norm(self.layers[0](self.fc(both)))
+        return self.norm(self.layers[0](self.fc(both), packing))
 
 
 class Network(nn.Module):
@@ -261,16 +282,16 @@ class Network(nn.Module):
             elif name.endswith("conv1d.weight"):
                 nn.init.uniform_(weight, -0.5, 0.5)
 
-    def trunk(self, ids: Tensor) -> Tensor:
+    def trunk(self, ids: Tensor, packing: Packing | None = None) -> Tensor:
         """Hidden states ``[B, T, width]`` after the final norm for token ids ``[B, T]``."""
         x = self.embed_tokens(ids)
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, packing)
         return self.norm(x)
 
-    def draft(self, hidden: Tensor, ids: Tensor) -> Tensor:
+    def draft(self, hidden: Tensor, ids: Tensor, packing: Packing | None = None) -> Tensor:
         """Draft states: entry ``p`` of ``[B, T - 1, width]`` has seen token ``p + 1`` and predicts token ``p + 2``."""
-        return self.mtp(hidden[:, :-1], self.embed_tokens(ids[:, 1:]))
+        return self.mtp(hidden[:, :-1], self.embed_tokens(ids[:, 1:]), packing)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits ``[..., vocab_size]`` through the tied embedding."""

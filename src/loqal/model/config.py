@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..ops.interface import AttentionShape, DeltaShape, RopeConfig, YarnConfig
@@ -62,7 +62,7 @@ class ModelConfig:
     conv_width: int = 4
     norm_eps: float = 1e-6
     context_len: int = 262144
-    rope: RopeConfig = RopeConfig()
+    rope: RopeConfig = field(default_factory=RopeConfig)
     num_draft_layers: int = 0
     vision: VisionConfig | None = None
 

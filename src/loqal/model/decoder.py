@@ -87,9 +87,7 @@ class Experts:
 class Layer:
     """One decoder layer: norm, mixer, norm, feed-forward, each added to the residual ``h`` in place."""
 
-    def __init__(
-        self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str, mixer: str
-    ) -> None:
+    def __init__(self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str, mixer: str) -> None:
         self._ops, self._eps = ops, config.norm_eps
         self._input_norm = ops.put_vector(tensors[prefix + "input_norm"])
         self._post_norm = ops.put_vector(tensors[prefix + "post_norm"])

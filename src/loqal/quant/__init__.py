@@ -1,0 +1,22 @@
+"""Block formats: what the bytes of a stored weight mean."""
+
+from __future__ import annotations
+
+from loqal.quant.codec import ENCODABLE, RUN_LEN, decode, encode, to_int8
+from loqal.quant.formats import FORMATS, GGML_TYPES, REFUSED_GGML_TYPES, Format, find_format, num_bytes
+from loqal.quant.synthetic import random_blocks
+
+__all__ = [
+    "ENCODABLE",
+    "FORMATS",
+    "GGML_TYPES",
+    "REFUSED_GGML_TYPES",
+    "RUN_LEN",
+    "Format",
+    "decode",
+    "encode",
+    "find_format",
+    "num_bytes",
+    "random_blocks",
+    "to_int8",
+]

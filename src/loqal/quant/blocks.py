@@ -45,11 +45,12 @@ def unpack_bits(packed: Bytes, bits: int, run: int) -> Bytes:
 
 
 def pack_bits(values: Bytes, bits: int, run: int) -> Bytes:
-    """Join small integers into bytes; the inverse of :func:`unpack_bits`. Bits above the lowest ``bits`` are dropped."""
+    """Join the lowest ``bits`` bits of small integers into bytes; the inverse of :func:`unpack_bits`."""
     planes = 8 // bits
     source = (values & np.uint8(2**bits - 1)).reshape(len(values), -1, planes, run)
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
-    return np.bitwise_or.reduce(source << shifts, axis=2).reshape(len(values), -1)
+    packed: Bytes = np.bitwise_or.reduce(source << shifts, axis=2)
+    return packed.reshape(len(values), -1)
 
 
 def read_half(blocks: Bytes, at: int) -> Floats:
@@ -64,6 +65,6 @@ def as_half(values: Floats) -> Bytes:
 
 
 def reciprocal(values: Floats) -> Floats:
-    """Return 1 / values, and 0 where a value is 0: a block of zeros has scale 0."""
+    """Return 1 / values, and 0 where a value is 0 or so small that its reciprocal could overflow."""
     out = np.zeros_like(values)
-    return np.divide(np.float32(1), values, out=out, where=values != 0)
+    return np.divide(np.float32(1), values, out=out, where=np.abs(values) >= np.finfo(np.float32).tiny)

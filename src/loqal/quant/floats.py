@@ -19,7 +19,9 @@ def decode_f16(data: Bytes) -> Floats:
 
 def decode_bf16(data: Bytes) -> Floats:
     """Return the values; a bfloat16 is the upper half of a float32."""
-    return (data.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+    bits = data.view("<u2").astype(np.uint32)
+    bits <<= np.uint32(16)
+    return bits.view(np.float32)
 
 
 def encode_f32(values: Floats) -> Bytes:

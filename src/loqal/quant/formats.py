@@ -78,6 +78,7 @@ REFUSED_GGML_TYPES: dict[int, str] = {
     38: "IQ4_NL_8_8",
     40: "NVFP4",
     41: "Q1_0",
+    42: "Q2_0",
 }
 """Type ids that exist, or once existed, but that loqal does not read. Only for naming them in error messages."""
 
@@ -110,6 +111,6 @@ def num_bytes(format: str, shape: tuple[int, ...]) -> int:
         raise FormatError(
             f"A tensor of shape {shape} cannot be stored as {entry.name}.",
             f"Rows must be a multiple of {entry.block_len} values, these have {row_len}.",
-            "The file was written wrongly; download or convert it again.",
+            "Store it in a format with shorter blocks; if it came in a file, download or convert that again.",
         )
     return math.prod(shape) // entry.block_len * entry.block_bytes

@@ -106,7 +106,7 @@ def grid(name: str) -> npt.NDArray[np.int8]:
     levels, vector_len, text = _GRIDS[name]
     members = np.flatnonzero(np.unpackbits(np.frombuffer(base64.b85decode(text), np.uint8), bitorder="little"))
     digits = members[:, None] // len(levels) ** np.arange(vector_len) % len(levels)
-    table = np.array(levels, np.int8)[digits]
+    table: npt.NDArray[np.int8] = np.array(levels, np.int8)[digits]
     table.flags.writeable = False
     return table
 

@@ -23,6 +23,7 @@ _IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69
 _E2M1 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)
 
 _IQ4_MIDPOINTS = (_IQ4[1:].astype(np.float32) + _IQ4[:-1]) / 2
+_IQ4_ANCHORS = np.arange(-134, -119, dtype=np.float32)  # the largest magnitude near the table's end, -127
 _E2M1_MIDPOINTS = (_E2M1[1:8].astype(np.float32) + _E2M1[:7]) / 2
 
 
@@ -54,7 +55,7 @@ def _power_of_two(exponents: Bytes) -> Floats:
 def encode_iq4_nl(values: Floats) -> Bytes:
     """Encode float32 [N, 32] with the scale of least squared error, among those near the largest value's."""
     table = _IQ4.astype(np.float32)
-    scale, _ = best_scale(values, values**2, float(_IQ4[0]), lambda scaled: table[_nearest_iq4(scaled)])
+    scale = best_scale(values, values**2, _IQ4_ANCHORS, lambda scaled: table[_nearest_iq4(scaled)])
     half = as_half(scale)
     stored = half.view("<f2").astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -69,10 +70,11 @@ def _nearest_iq4(scaled: Floats) -> Bytes:
 def encode_mxfp4(values: Floats) -> Bytes:
     """Encode float32 [N, 32]: the exponent of the largest magnitude sets the scale; ties go to the smaller value."""
     largest = np.abs(values).max(axis=1, keepdims=True)
-    _, exponent = np.frexp(largest)  # largest = fraction * 2**exponent with a fraction from 0.5 up to 1
-    # A power-of-two scale divides without rounding. Below float32's normal range nothing finer than e = 0 exists.
-    e = np.where(largest > 0, np.clip(exponent + 124, 0, 254), 0).astype(np.uint8)
-    scaled = values / _power_of_two(e)
+    with np.errstate(divide="ignore"):
+        exponent = np.floor(np.log2(largest))
+    # The largest magnitude ends up from 8 to 16 scales high. Nothing finer than e = 0 exists.
+    e = np.clip(exponent + 125, 0, 254).astype(np.uint8)
+    scaled = values / _power_of_two(e)  # exact: the scale is a power of two
     codes = np.searchsorted(_E2M1_MIDPOINTS, np.abs(scaled)).astype(np.uint8)
     codes |= ((scaled < 0) & (codes > 0)).astype(np.uint8) << np.uint8(3)
     return np.concatenate([e, pack_bits(codes, 4, 16)], axis=1)

@@ -1,0 +1,1 @@
+"""Files -> named tensors: both file formats, read and written."""

@@ -1,0 +1,351 @@
+// The door from Python: check, release the interpreter lock, call. A shape that does not fit is a bug of the caller in
+// ops/cpu.py and raises ValueError naming operation, argument, expected and actual shape.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cstring>
+#include <sstream>
+
+#include "dispatch.h"
+#include "ops.h"
+#include "quant/pack.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace loqal {
+namespace {
+
+template <class T, int N>
+using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <class T, int N>
+using InOut = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Out = nb::ndarray<nb::numpy, T>;
+
+struct Dim {
+  const char* name;
+  int64_t size;
+};
+
+template <class Array>
+void check(const char* op, const char* argument, const Array& array, std::initializer_list<Dim> expected) {
+  bool fits = array.ndim() == expected.size();
+  size_t axis = 0;
+  for (const Dim& d : expected) {
+    fits = fits && static_cast<int64_t>(array.shape(axis)) == d.size;
+    ++axis;
+  }
+  if (fits) return;
+  std::ostringstream text;
+  text << op << ": " << argument << " should be [";
+  for (const Dim& d : expected) text << ' ' << d.name << '=' << d.size;
+  text << " ] but is [";
+  for (size_t i = 0; i < array.ndim(); ++i) text << ' ' << array.shape(i);
+  text << " ]";
+  throw nb::value_error(text.str().c_str());
+}
+void require(bool condition, const std::string& text) {
+  if (!condition) throw nb::value_error(text.c_str());
+}
+
+template <class T>
+Out<T> make(std::initializer_list<size_t> shape) {
+  size_t count = 1;
+  for (size_t n : shape) count *= n;
+  void* data = BlockPool::instance().take(count * sizeof(T));
+  nb::capsule owner(data, [](void* p) noexcept { BlockPool::give(p); });
+  return Out<T>(static_cast<T*>(data), shape, owner);
+}
+
+Layout find_layout(const std::string& name) {
+  for (int i = 0; i < static_cast<int>(Layout::Count); ++i)
+    if (name == layout_info(static_cast<Layout>(i)).name) return static_cast<Layout>(i);
+  throw nb::value_error(("no packed layout is called " + name).c_str());
+}
+
+// The arrays of ops.interface.StepBatch that kernels read.
+struct Step {
+  In<int32_t, 1> starts, past_len, slots;
+  In<int32_t, 2> page_table;
+  In<int32_t, 1> capture_rows, capture_slots;
+
+  int64_t rows() const { return starts.data()[starts.shape(0) - 1]; }
+  StepArrays arrays() const {
+    return {starts.data(),
+            past_len.data(),
+            slots.data(),
+            page_table.data(),
+            capture_rows.data(),
+            capture_slots.data(),
+            static_cast<int64_t>(past_len.shape(0)),
+            static_cast<int64_t>(page_table.shape(1)),
+            static_cast<int64_t>(capture_rows.shape(0))};
+  }
+};
+
+std::unique_ptr<Step> make_step(In<int32_t, 1> starts, In<int32_t, 1> past_len, In<int32_t, 1> slots,
+                                In<int32_t, 2> page_table, In<int32_t, 1> capture_rows,
+                                In<int32_t, 1> capture_slots) {
+  const auto sequences = static_cast<int64_t>(past_len.shape(0));
+  check("step", "starts", starts, {{"S+1", sequences + 1}});
+  check("step", "slots", slots, {{"S", sequences}});
+  check("step", "capture_slots", capture_slots, {{"C", static_cast<int64_t>(capture_rows.shape(0))}});
+  require(page_table.shape(0) == past_len.shape(0), "step: page_table should have one row a sequence");
+  for (int64_t s = 0; s < sequences; ++s) {
+    require(starts.data()[s] <= starts.data()[s + 1], "step: starts must not descend");
+    const int64_t end = past_len.data()[s] + starts.data()[s + 1] - starts.data()[s];
+    require(end <= static_cast<int64_t>(page_table.shape(1)) * kPage, "step: a sequence has more tokens than pages");
+  }
+  return std::make_unique<Step>(Step{starts, past_len, slots, page_table, capture_rows, capture_slots});
+}
+
+std::unique_ptr<Weight> pack(Cpu& cpu, const std::string& layout_name, In<uint8_t, 1> source, int64_t experts,
+                             int64_t rows, int64_t inputs) {
+  const Layout layout = find_layout(layout_name);
+  require(inputs % layout_info(layout).inputs == 0, "pack: inputs do not fill whole blocks");
+  check("pack", "source", source, {{"bytes", experts * rows * file_row_bytes(layout, inputs)}});
+  nb::gil_scoped_release release;
+  auto weight = std::make_unique<Weight>(layout, experts, rows, inputs);
+  cpu.pack(*weight, source.data());
+  return weight;
+}
+
+std::unique_ptr<Weight> pack_i8(Cpu& cpu, In<int8_t, 2> codes, In<float, 2> scales, int64_t experts) {
+  const auto all = static_cast<int64_t>(codes.shape(0)), inputs = static_cast<int64_t>(codes.shape(1));
+  require(inputs % kRun == 0 && all % experts == 0, "pack_i8: codes do not fill whole runs");
+  check("pack_i8", "scales", scales, {{"rows", all}, {"inputs/16", inputs / 16}});
+  nb::gil_scoped_release release;
+  auto weight = std::make_unique<Weight>(Layout::I8, experts, all / experts, inputs);
+  cpu.pack_i8(*weight, codes.data(), scales.data());
+  return weight;
+}
+
+Out<float> embed(Cpu& cpu, const Weight& table, In<int32_t, 1> ids) {
+  const auto tokens = static_cast<int64_t>(ids.shape(0));
+  for (int64_t t = 0; t < tokens; ++t)
+    require(ids.data()[t] >= 0 && ids.data()[t] < table.rows, "embed: a token id lies outside the vocabulary");
+  auto out = make<float>({static_cast<size_t>(tokens), static_cast<size_t>(table.inputs)});
+  nb::gil_scoped_release release;
+  cpu.embed(table, ids.data(), tokens, out.data());
+  return out;
+}
+
+Out<float> rms_norm(Cpu& cpu, In<float, 2> x, In<float, 1> weight, float eps) {
+  const auto rows = static_cast<int64_t>(x.shape(0)), width = static_cast<int64_t>(x.shape(1));
+  check("rms_norm", "weight", weight, {{"D", width}});
+  auto out = make<float>({x.shape(0), x.shape(1)});
+  nb::gil_scoped_release release;
+  cpu.rms_norm(x.data(), weight.data(), out.data(), rows, width, eps);
+  return out;
+}
+
+nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& weights, int64_t expert) {
+  const auto rows = static_cast<int64_t>(x.shape(0));
+  std::vector<Product> products;
+  nb::list outs;
+  for (const Weight* w : weights) {
+    check("linear", "x", x, {{"T", rows}, {"K", w->inputs}});
+    require(expert < w->experts, "linear: no such expert");
+    auto out = make<float>({x.shape(0), static_cast<size_t>(w->rows)});
+    products.push_back({w, expert, out.data(), false});
+    outs.append(out);
+  }
+  {
+    nb::gil_scoped_release release;
+    cpu.linear(x.data(), rows, static_cast<int64_t>(x.shape(1)), products);
+  }
+  return nb::tuple(outs);
+}
+
+void linear_add(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& weight) {
+  const auto rows = static_cast<int64_t>(x.shape(0));
+  check("linear_add", "x", x, {{"T", rows}, {"K", weight.inputs}});
+  check("linear_add", "h", h, {{"T", rows}, {"O", weight.rows}});
+  nb::gil_scoped_release release;
+  cpu.linear(x.data(), rows, weight.inputs, {{&weight, 0, h.data(), true}});
+}
+
+void gated_mlp(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& gate, const Weight& up, const Weight& down,
+               int64_t expert) {
+  const auto rows = static_cast<int64_t>(x.shape(0));
+  check("gated_mlp", "x", x, {{"T", rows}, {"D", gate.inputs}});
+  check("gated_mlp", "h", h, {{"T", rows}, {"D", down.rows}});
+  require(up.inputs == gate.inputs && up.rows == gate.rows && down.inputs == gate.rows,
+          "gated_mlp: gate, up and down do not fit together");
+  require(expert < gate.experts && expert < up.experts && expert < down.experts, "gated_mlp: no such expert");
+  nb::gil_scoped_release release;
+  cpu.gated_mlp(h.data(), x.data(), rows, gate, up, down, expert);
+}
+
+Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> beta, In<float, 2> alpha,
+                       In<float, 2> conv, In<float, 1> a, In<float, 1> dt_bias, In<float, 1> norm,
+                       InOut<float, 3> tails, InOut<float, 4> states, const Step& step, float eps) {
+  const int64_t rows = step.rows(), slots = static_cast<int64_t>(states.shape(0));
+  const auto channels = static_cast<int64_t>(qkv.shape(1)), value_heads = static_cast<int64_t>(a.shape(0));
+  const int64_t key_heads = (channels - value_heads * 128) / 256;
+  require(key_heads > 0 && value_heads % key_heads == 0, "gated_delta: value heads are not a multiple of key heads");
+  check("gated_delta", "qkv", qkv, {{"T", rows}, {"C", (2 * key_heads + value_heads) * 128}});
+  check("gated_delta", "z", z, {{"T", rows}, {"Hv*128", value_heads * 128}});
+  check("gated_delta", "beta", beta, {{"T", rows}, {"Hv", value_heads}});
+  check("gated_delta", "alpha", alpha, {{"T", rows}, {"Hv", value_heads}});
+  check("gated_delta", "conv", conv, {{"taps", 4}, {"C", channels}});
+  check("gated_delta", "dt_bias", dt_bias, {{"Hv", value_heads}});
+  check("gated_delta", "norm", norm, {{"value_dim", 128}});
+  check("gated_delta", "tails", tails, {{"slots", slots}, {"taps-1", 3}, {"C", channels}});
+  check("gated_delta", "states", states, {{"slots", slots}, {"Hv", value_heads}, {"key", 128}, {"value", 128}});
+  for (size_t s = 0; s < step.slots.shape(0); ++s)
+    require(step.slots.data()[s] >= 0 && step.slots.data()[s] < slots, "gated_delta: no such slot");
+  for (size_t s = 0; s < step.capture_slots.shape(0); ++s)
+    require(step.capture_slots.data()[s] >= 0 && step.capture_slots.data()[s] < slots, "gated_delta: no such slot");
+  auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(value_heads * 128)});
+  DeltaArrays d{qkv.data(),  z.data(),      beta.data(),   alpha.data(), conv.data(),
+                a.data(),    dt_bias.data(), norm.data(),   tails.data(), states.data(),
+                out.data(),  static_cast<int>(key_heads),   static_cast<int>(value_heads), eps};
+  nb::gil_scoped_release release;
+  cpu.gated_delta(d, step.arrays());
+  return out;
+}
+
+Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, In<float, 2> value,
+                           In<float, 1> query_norm, In<float, 1> key_norm, In<float, 2> cos, In<float, 2> sin,
+                           InOut<uint16_t, 4> keys, InOut<uint16_t, 4> values, const Step& step, int heads,
+                           float eps) {
+  const int64_t rows = step.rows(), pages = static_cast<int64_t>(keys.shape(0));
+  const auto kv_heads = static_cast<int64_t>(keys.shape(1)), head_dim = static_cast<int64_t>(values.shape(3));
+  const auto half = static_cast<int64_t>(cos.shape(1));
+  require(heads % kv_heads == 0, "gated_attention: heads are not a multiple of key/value heads");
+  require(head_dim % 64 == 0 && head_dim <= 512 && half % 16 == 0 && 2 * half <= head_dim,
+          "gated_attention: unusual head or rotary width");
+  check("gated_attention", "query_gate", query_gate, {{"T", rows}, {"H*2*head_dim", heads * 2 * head_dim}});
+  check("gated_attention", "key", key, {{"T", rows}, {"Hkv*head_dim", kv_heads * head_dim}});
+  check("gated_attention", "value", value, {{"T", rows}, {"Hkv*head_dim", kv_heads * head_dim}});
+  check("gated_attention", "query_norm", query_norm, {{"head_dim", head_dim}});
+  check("gated_attention", "key_norm", key_norm, {{"head_dim", head_dim}});
+  check("gated_attention", "cos", cos, {{"T", rows}, {"rotary_dim/2", half}});
+  check("gated_attention", "sin", sin, {{"T", rows}, {"rotary_dim/2", half}});
+  check("gated_attention", "keys", keys, {{"pages", pages}, {"Hkv", kv_heads}, {"head_dim", head_dim * kPage / kKeys}, {"keys", kKeys}});
+  check("gated_attention", "values", values, {{"pages", pages}, {"Hkv", kv_heads}, {"page", kPage}, {"head_dim", head_dim}});
+  const StepArrays arrays = step.arrays();
+  for (int64_t s = 0; s < arrays.sequences; ++s) {
+    const int64_t end = arrays.past_len[s] + arrays.starts[s + 1] - arrays.starts[s];
+    for (int64_t p = 0; p * kPage < end; ++p) {
+      const int32_t page = arrays.page_table[s * arrays.pages_per_sequence + p];
+      require(page >= 0 && page < pages, "gated_attention: no such page");
+    }
+  }
+  auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(heads * head_dim)});
+  AttentionArrays a{query_gate.data(), key.data(), value.data(), query_norm.data(), key_norm.data(), cos.data(),
+                    sin.data(),        keys.data(), values.data(), out.data(),
+                    {heads, static_cast<int>(kv_heads), static_cast<int>(head_dim), static_cast<int>(2 * half), eps}};
+  nb::gil_scoped_release release;
+  cpu.gated_attention(a, arrays);
+  return out;
+}
+
+nb::tuple rotary(Cpu& cpu, In<int32_t, 2> positions, In<double, 1> frequencies, In<int32_t, 1> axes,
+                 double magnitude) {
+  const auto tokens = static_cast<int64_t>(positions.shape(0)), pairs = static_cast<int64_t>(frequencies.shape(0));
+  check("rotary", "positions", positions, {{"T", tokens}, {"axes", 3}});
+  check("rotary", "axes", axes, {{"pairs", pairs}});
+  auto cos = make<float>({positions.shape(0), frequencies.shape(0)});
+  auto sin = make<float>({positions.shape(0), frequencies.shape(0)});
+  cpu.rotary(positions.data(), tokens, frequencies.data(), axes.data(), pairs, magnitude, cos.data(), sin.data());
+  return nb::make_tuple(cos, sin);
+}
+
+// The k largest of a row, largest first, ties by lower id; with the log-sum-exp of the whole row.
+nb::tuple candidates(Cpu& cpu, In<float, 1> logits, int64_t k) {
+  const float* x = logits.data();
+  const auto n = static_cast<int64_t>(logits.shape(0));
+  k = std::clamp<int64_t>(k, 0, n);
+  auto ids = make<int32_t>({static_cast<size_t>(k)});
+  auto values = make<float>({static_cast<size_t>(k)});
+  float log_sum = 0;
+  {
+    nb::gil_scoped_release release;
+    log_sum = cpu.table().log_sum_exp(x, n);
+    const auto before = [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); };
+    std::vector<int32_t> heap;  // its front is the worst of the best
+    heap.reserve(static_cast<size_t>(k));
+    for (int32_t i = 0; i < n && k > 0; ++i) {
+      if (static_cast<int64_t>(heap.size()) < k) {
+        heap.push_back(i);
+        std::push_heap(heap.begin(), heap.end(), before);
+      } else if (x[i] > x[heap.front()]) {
+        std::pop_heap(heap.begin(), heap.end(), before);
+        heap.back() = i;
+        std::push_heap(heap.begin(), heap.end(), before);
+      }
+    }
+    std::sort_heap(heap.begin(), heap.end(), before);
+    for (int64_t i = 0; i < k; ++i) {
+      ids.data()[i] = heap[static_cast<size_t>(i)];
+      values.data()[i] = x[heap[static_cast<size_t>(i)]];
+    }
+  }
+  return nb::make_tuple(ids, values, log_sum);
+}
+
+void softmax(Cpu& cpu, InOut<float, 2> x) {
+  for (size_t r = 0; r < x.shape(0); ++r)
+    cpu.table().softmax(x.data() + r * x.shape(1), static_cast<int64_t>(x.shape(1)));
+}
+
+std::unique_ptr<Cpu> make_cpu(const std::string& isa, int threads) {
+  for (const KernelTable* table : usable_tables())
+    if (isa == table->name) return std::make_unique<Cpu>(table, threads);
+  throw nb::value_error(("this machine cannot run the kernels for " + isa).c_str());
+}
+
+std::vector<std::string> isa_names() {
+  std::vector<std::string> names;
+  for (const KernelTable* table : usable_tables()) names.emplace_back(table->name);
+  return names;
+}
+
+}  // namespace
+}  // namespace loqal
+
+NB_MODULE(_kernels, m) {
+  using namespace loqal;
+  m.doc() = "Native kernels of loqal. See ops/cpu.py, their only caller.";
+  m.def("isas", &isa_names, "Instruction sets this machine can run, best first.");
+  m.def("usable_cpus", &usable_cpus, "CPUs of the affinity mask within the cgroup's quota.");
+
+  nb::class_<Weight>(m, "Weight")
+      .def_ro("experts", &Weight::experts)
+      .def_ro("rows", &Weight::rows)
+      .def_ro("inputs", &Weight::inputs)
+      .def_prop_ro("layout", [](const Weight& w) { return layout_info(w.layout).name; })
+      .def_prop_ro("num_bytes", [](const Weight& w) { return w.region.size(); });
+
+  nb::class_<Step>(m, "Step");
+  m.def("make_step", &make_step, "starts"_a, "past_len"_a, "slots"_a, "page_table"_a, "capture_rows"_a,
+        "capture_slots"_a);
+
+  nb::class_<Cpu>(m, "Cpu")
+      .def_prop_ro("isa", [](const Cpu& c) { return c.table().name; })
+      .def_prop_ro("threads", &Cpu::threads)
+      .def("pack", &pack, "layout"_a, "source"_a, "experts"_a, "rows"_a, "inputs"_a)
+      .def("pack_i8", &pack_i8, "codes"_a, "scales"_a, "experts"_a)
+      .def("embed", &embed, "table"_a, "ids"_a)
+      .def("rms_norm", &rms_norm, "x"_a, "weight"_a, "eps"_a)
+      .def("linear", &linear, "x"_a, "weights"_a, "expert"_a = 0)
+      .def("linear_add", &linear_add, "h"_a, "x"_a, "weight"_a)
+      .def("gated_mlp", &gated_mlp, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a, "expert"_a = 0)
+      .def("gated_delta", &gated_delta, "qkv"_a, "z"_a, "beta"_a, "alpha"_a, "conv"_a, "a"_a, "dt_bias"_a, "norm"_a,
+           "tails"_a, "states"_a, "step"_a, "eps"_a)
+      .def("gated_attention", &gated_attention, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a, "key_norm"_a,
+           "cos"_a, "sin"_a, "keys"_a, "values"_a, "step"_a, "heads"_a, "eps"_a)
+      .def("rotary", &rotary, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
+      .def("candidates", &candidates, "logits"_a, "k"_a)
+      .def("softmax", &softmax, "x"_a)
+      ;
+  m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);
+}

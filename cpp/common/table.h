@@ -1,0 +1,101 @@
+// The functions every instruction set provides, and the records they share. See docs/numerics.md for the rules.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace loqal {
+
+// Packed weight layouts: panels of 16 output rows, rows in vector lanes. Sizes and contents in kernels/formats-inl.h.
+enum class Layout : int {
+  F32, F16, BF16,
+  Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, MXFP4,
+  Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS,
+  I8,  // int8 codes with a float scale per 16 inputs: what rarer formats are decoded to
+  Count
+};
+
+struct LayoutInfo {
+  const char* name;
+  int inputs;       // per packed group
+  int group_bytes;  // for 16 rows
+  bool quantised;   // takes quantised activations
+};
+
+constexpr int kRows = 16;    // output rows in a panel
+constexpr int kRun = 32;     // inputs that share an activation scale
+constexpr int kSpan = 512;   // key positions per attention span
+constexpr int kPage = 64;    // key positions per page
+constexpr int kKeys = 16;    // key positions in vector lanes
+constexpr int kChunk = 32;   // tokens the delta kernel keeps in its buffers
+
+// One run of 32 activations, quantised: value ~ scale * q.
+struct alignas(64) ActivationRun {
+  int8_t q[kRun];
+  float scale;
+  float neg_sum;           // -scale * sum(q), for weight minima per 32 inputs
+  float neg_sum16[2];      // the same for each half
+  int32_t neg_isum;        // -sum(q), for code offsets
+  int32_t neg_isum16[2];
+};
+static_assert(sizeof(ActivationRun) == 64);
+
+// One key head of a Gated DeltaNet layer with its value heads, for one sequence's run of tokens.
+struct DeltaTask {
+  const float *qkv, *z, *beta, *alpha;           // first row of the run
+  const float *conv, *a, *dt_bias, *norm;
+  float* out;                                    // [n Hv*dv]
+  float *tail, *state;                           // of this sequence's slot
+  int64_t num_tokens;
+  int key_head, key_heads, value_heads, key_dim, value_dim;
+  float eps;
+};
+
+struct AttentionShape {
+  int heads, kv_heads, head_dim, rotary_dim;
+  float eps;
+};
+
+// One query row of one key/value head.
+struct AttentionTask {
+  const float* query;            // [group head_dim], turned and scaled
+  const uint16_t *keys, *values;  // the layer's pages
+  const int32_t* page_table;     // of this sequence
+  int64_t position;              // attends to 0 .. position
+  int group, kv_head, kv_heads, head_dim;
+};
+
+// Softmax over one span or several merged: out = sum / weight.
+struct Partial {
+  float top, weight;
+};
+
+struct KernelTable {
+  const char* name;
+  void (*quantise)(const float* x, int64_t inputs, ActivationRun* out);
+  // One panel times `columns` activation rows: out [columns 16]. `x_stride` counts elements of the kind that is used.
+  void (*panel)(Layout layout, const uint8_t* panel, int64_t inputs, const ActivationRun* xq, const float* xf,
+                int64_t x_stride, int columns, float* out);
+  void (*rms_norm)(const float* x, const float* weight, float* y, int64_t width, float eps);
+  void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);
+  void (*sigmoid_mul)(const float* gate, float* y, int64_t n);  // y *= sigmoid(gate)
+  void (*softmax)(float* x, int64_t n);                         // in place
+  void (*delta)(const DeltaTask& task);
+  void (*prepare_query)(const float* query, const float* norm, const float* cos, const float* sin, float* out,
+                        const AttentionShape& shape);
+  void (*store_key_value)(const float* key, const float* norm, const float* cos, const float* sin, const float* value,
+                          uint16_t* keys, uint16_t* values, int64_t page, int offset, int kv_head,
+                          const AttentionShape& shape);
+  void (*attend_span)(const AttentionTask& task, int64_t span, Partial* partial, float* sums);
+  void (*merge)(Partial& into, float* into_sums, const Partial& from, const float* from_sums, int head_dim);
+  void (*finish)(const Partial& partial, const float* sums, const float* gate, float* out, int head_dim);
+  float (*log_sum_exp)(const float* x, int64_t n);
+  void (*read_row)(Layout layout, const uint8_t* panel, int64_t inputs, int row, float* out);
+};
+
+const LayoutInfo& layout_info(Layout layout);
+const KernelTable* plain_table();
+const KernelTable* avx2_table();
+const KernelTable* avx512_table();
+
+}  // namespace loqal

@@ -1,0 +1,35 @@
+#include "dispatch.h"
+
+namespace loqal {
+
+const LayoutInfo& layout_info(Layout layout) {
+  static const LayoutInfo infos[] = {
+      {"F32", 1, 64, false},          {"F16", 1, 32, false},         {"BF16", 1, 32, false},
+      {"Q8_0", 32, 32 + 512, true},   {"Q4_0", 32, 32 + 256, true},  {"Q4_1", 32, 64 + 256, true},
+      {"Q5_0", 32, 352, true},        {"Q5_1", 32, 384, true},       {"IQ4_NL", 32, 32 + 256, true},
+      {"MXFP4", 32, 16 + 256, true},  {"Q2_K", 256, 1344, true},     {"Q3_K", 256, 1824, true},
+      {"Q4_K", 256, 2368, true},      {"Q5_K", 256, 2880, true},     {"Q6_K", 256, 3360, true},
+      {"IQ4_XS", 256, 2208, true},    {"I8", 32, 128 + 512, true},
+  };
+  static_assert(sizeof infos / sizeof infos[0] == static_cast<size_t>(Layout::Count));
+  return infos[static_cast<int>(layout)];
+}
+
+const std::vector<const KernelTable*>& usable_tables() {
+  static const std::vector<const KernelTable*> tables = [] {
+    std::vector<const KernelTable*> found;
+#ifdef LOQAL_X86
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vnni"))
+      found.push_back(avx512_table());
+    if (avx2) found.push_back(avx2_table());
+#endif
+    found.push_back(plain_table());
+    return found;
+  }();
+  return tables;
+}
+
+}  // namespace loqal

@@ -1,0 +1,21 @@
+// The table of one instruction set.
+
+inline KernelTable make_table(const char* name) {
+  KernelTable t{};
+  t.name = name;
+  t.quantise = quantise;
+  t.panel = panel;
+  t.rms_norm = rms_norm;
+  t.silu_mul = silu_mul;
+  t.sigmoid_mul = sigmoid_mul;
+  t.softmax = softmax;
+  t.delta = delta;
+  t.prepare_query = prepare_query;
+  t.store_key_value = store_key_value;
+  t.attend_span = attend_span;
+  t.merge = merge;
+  t.finish = finish;
+  t.log_sum_exp = log_sum_exp;
+  t.read_row = read_row;
+  return t;
+}

@@ -1,0 +1,347 @@
+#include "ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "quant/pack.h"
+
+namespace loqal {
+namespace {
+
+// The contiguous share of `count` items that one thread of a team takes.
+struct Share {
+  Share(int64_t count, int threads, int thread)
+      : begin(count * thread / threads), end(count * (thread + 1) / threads) {}
+  int64_t begin, end;
+};
+
+// A result block that goes back to the pool.
+struct Scratch {
+  explicit Scratch(size_t bytes) : data(bytes ? BlockPool::instance().take(bytes) : nullptr) {}
+  ~Scratch() {
+    if (data) BlockPool::give(data);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+  void* data;
+};
+
+// Activation rows that stay in the second-level cache while all panels of a thread pass over them.
+constexpr int64_t kTileRows = 128;
+
+}  // namespace
+
+Weight::Weight(Layout l, int64_t e, int64_t r, int64_t k)
+    : layout(l),
+      experts(e),
+      rows(r),
+      inputs(k),
+      panels((r + kRows - 1) / kRows),
+      panel_bytes(k / layout_info(l).inputs * layout_info(l).group_bytes),
+      region(static_cast<size_t>(e * panels * panel_bytes)) {}
+
+void Cpu::pack(Weight& w, const uint8_t* source) {
+  const int64_t row_bytes = file_row_bytes(w.layout, w.inputs);
+  pool_.run([&](Team& team, int thread) {
+    const Share share(w.experts * w.panels, team.size(), thread);
+    for (int64_t i = share.begin; i < share.end; ++i) {
+      const int64_t expert = i / w.panels, first = i % w.panels * kRows;
+      const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - first));
+      pack_panel(w.layout, source + (expert * w.rows + first) * row_bytes, rows, w.inputs,
+                 w.region.data() + i * w.panel_bytes);
+    }
+  });
+}
+
+void Cpu::pack_i8(Weight& w, const int8_t* codes, const float* scales) {
+  pool_.run([&](Team& team, int thread) {
+    const Share share(w.experts * w.panels, team.size(), thread);
+    for (int64_t i = share.begin; i < share.end; ++i) {
+      const int64_t first = i / w.panels * w.rows + i % w.panels * kRows;
+      const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - i % w.panels * kRows));
+      pack_panel_i8(codes + first * w.inputs, scales + first * (w.inputs / 16), rows, w.inputs,
+                    w.region.data() + i * w.panel_bytes);
+    }
+  });
+}
+
+void Cpu::embed(const Weight& w, const int32_t* ids, int64_t tokens, float* out) {
+  pool_.run([&](Team& team, int thread) {
+    const Share share(tokens, team.size(), thread);
+    for (int64_t t = share.begin; t < share.end; ++t)
+      table_->read_row(w.layout, w.panel(0, ids[t] / kRows), w.inputs, ids[t] % kRows, out + t * w.inputs);
+  });
+}
+
+void Cpu::rms_norm(const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps) {
+  pool_.run([&](Team& team, int thread) {
+    const Share share(rows, team.size(), thread);
+    for (int64_t r = share.begin; r < share.end; ++r) table_->rms_norm(x + r * width, weight, y + r * width, width, eps);
+  });
+}
+
+void Cpu::quantise_rows(Team& team, int thread, const float* x, int64_t rows, int64_t inputs, ActivationRun* out) {
+  const Share share(rows * inputs / kRun, team.size(), thread);
+  table_->quantise(x + share.begin * kRun, (share.end - share.begin) * kRun, out + share.begin);
+}
+
+void Cpu::run_products(Team& team, int thread, const float* x, const ActivationRun* xq, int64_t rows,
+                       const std::vector<Product>& products) {
+  int64_t total = 0;
+  for (const Product& p : products) total += p.weight->panels * p.weight->panel_bytes;
+  const Share share(total, team.size(), thread);
+  alignas(64) float out[kTileRows * kRows];
+  for (int64_t tile = 0; tile < rows; tile += kTileRows) {
+    const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
+    int64_t at = 0;  // bytes before this product: every thread reads one contiguous stretch of the weights
+    for (const Product& p : products) {
+      const Weight& w = *p.weight;
+      // A panel belongs to the thread whose share holds its first byte.
+      const auto first_panel = [&](int64_t byte) {
+        return std::clamp<int64_t>((byte - at + w.panel_bytes - 1) / w.panel_bytes, 0, w.panels);
+      };
+      const int64_t stride = w.quantised() ? w.inputs / kRun : w.inputs;
+      for (int64_t i = first_panel(share.begin); i < first_panel(share.end); ++i) {
+        table_->panel(w.layout, w.panel(p.expert, i), w.inputs, xq ? xq + tile * stride : nullptr,
+                      x + tile * w.inputs, stride, columns, out);
+        const int width = static_cast<int>(std::min<int64_t>(kRows, w.rows - i * kRows));
+        for (int c = 0; c < columns; ++c) {
+          float* y = p.y + (tile + c) * w.rows + i * kRows;
+          if (p.add) {
+            for (int r = 0; r < width; ++r) y[r] += out[c * kRows + r];
+          } else {
+            std::memcpy(y, out + c * kRows, static_cast<size_t>(width) * sizeof(float));
+          }
+        }
+      }
+      at += w.panels * w.panel_bytes;
+    }
+  }
+}
+
+void Cpu::linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
+  const bool quantised = std::any_of(products.begin(), products.end(), [](auto& p) { return p.weight->quantised(); });
+  const Scratch runs(quantised ? static_cast<size_t>(rows * inputs / kRun) * sizeof(ActivationRun) : 0);
+  auto* xq = runs.as<ActivationRun>();
+  pool_.run([&](Team& team, int thread) {
+    if (quantised) {
+      quantise_rows(team, thread, x, rows, inputs, xq);
+      team.barrier();
+    }
+    run_products(team, thread, x, xq, rows, products);
+  });
+}
+
+void Cpu::gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down,
+                    int64_t expert) {
+  const int64_t inputs = gate.inputs, width = gate.rows;
+  const bool quantised = gate.quantised() || up.quantised();
+  const Scratch x_runs(quantised ? static_cast<size_t>(rows * inputs / kRun) * sizeof(ActivationRun) : 0);
+  const Scratch a_runs(down.quantised() ? static_cast<size_t>(rows * width / kRun) * sizeof(ActivationRun) : 0);
+  const Scratch activations(static_cast<size_t>(rows * width) * sizeof(float));
+  auto *xq = x_runs.as<ActivationRun>(), *aq = a_runs.as<ActivationRun>();
+  auto* a = activations.as<float>();
+  const std::vector<Product> last = {{&down, expert, h, true}};
+  pool_.run([&](Team& team, int thread) {
+    if (quantised) {
+      quantise_rows(team, thread, x, rows, inputs, xq);
+      team.barrier();
+    }
+    const Share share(gate.panels, team.size(), thread);
+    alignas(64) float g[kTileRows * kRows], u[kTileRows * kRows];
+    for (int64_t tile = 0; tile < rows; tile += kTileRows) {
+      const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
+      const auto half = [&](const Weight& w, int64_t i, float* out) {
+        const int64_t stride = w.quantised() ? inputs / kRun : inputs;
+        table_->panel(w.layout, w.panel(expert, i), inputs, xq ? xq + tile * stride : nullptr, x + tile * inputs,
+                      stride, columns, out);
+      };
+      for (int64_t i = share.begin; i < share.end; ++i) {
+        half(gate, i, g);
+        half(up, i, u);
+        const int64_t n = std::min<int64_t>(kRows, width - i * kRows);
+        for (int c = 0; c < columns; ++c)
+          table_->silu_mul(g + c * kRows, u + c * kRows, a + (tile + c) * width + i * kRows, n);
+      }
+    }
+    team.barrier();
+    if (down.quantised()) {
+      quantise_rows(team, thread, a, rows, width, aq);
+      team.barrier();
+    }
+    run_products(team, thread, a, aq, rows, last);
+  });
+}
+
+void Cpu::gated_delta(const DeltaArrays& d, const StepArrays& step) {
+  const int64_t value_width = static_cast<int64_t>(d.value_heads) * 128;
+  const int64_t key_width = static_cast<int64_t>(d.key_heads) * 128, channels = 2 * key_width + value_width;
+  const int64_t state_floats = static_cast<int64_t>(d.value_heads) * 128 * 128;
+  pool_.run([&](Team& team, int) {
+    for (int64_t i; (i = team.next(step.sequences * d.key_heads)) >= 0;) {
+      const int64_t sequence = i / d.key_heads;
+      const int head = static_cast<int>(i % d.key_heads);
+      const int64_t end = step.starts[sequence + 1], slot = step.slots[sequence];
+      DeltaTask task{};
+      task.conv = d.conv;
+      task.a = d.a;
+      task.dt_bias = d.dt_bias;
+      task.norm = d.norm;
+      task.tail = d.tails + slot * 3 * channels;
+      task.state = d.states + slot * state_floats;
+      task.key_head = head;
+      task.key_heads = d.key_heads;
+      task.value_heads = d.value_heads;
+      task.eps = d.eps;
+      // A capture ends a stretch of tokens: the state in memory is then the state after that row.
+      const int32_t* rows_end = step.capture_rows + step.captures;
+      for (int64_t row = step.starts[sequence]; row < end;) {
+        const int32_t* capture = std::lower_bound(step.capture_rows, rows_end, row);
+        const bool captured = capture != rows_end && *capture < end;
+        const int64_t stop = captured ? *capture + 1 : end;
+        task.qkv = d.qkv + row * channels;
+        task.z = d.z + row * value_width;
+        task.beta = d.beta + row * d.value_heads;
+        task.alpha = d.alpha + row * d.value_heads;
+        task.out = d.out + row * value_width;
+        task.num_tokens = stop - row;
+        table_->delta(task);
+        for (; captured && capture != rows_end && *capture == stop - 1; ++capture) {
+          const int64_t target = step.capture_slots[capture - step.capture_rows];
+          const auto copy_channels = [&](int64_t channel) {
+            for (int tap = 0; tap < 3; ++tap)
+              std::memcpy(d.tails + (target * 3 + tap) * channels + channel, task.tail + tap * channels + channel,
+                          128 * sizeof(float));
+          };
+          copy_channels(head * 128);
+          copy_channels(key_width + head * 128);
+          for (int64_t v = head; v < d.value_heads; v += d.key_heads) {
+            copy_channels(2 * key_width + v * 128);
+            std::memcpy(d.states + target * state_floats + v * 128 * 128, task.state + v * 128 * 128,
+                        128 * 128 * sizeof(float));
+          }
+        }
+        row = stop;
+      }
+    }
+  });
+}
+
+void Cpu::write_keys(Team& team, int thread, const AttentionArrays& a, const StepArrays& step, float* queries) {
+  const AttentionShape& s = a.shape;
+  const int64_t rows = step.starts[step.sequences], half = s.rotary_dim / 2;
+  const Share share(rows, team.size(), thread);
+  int64_t sequence = 0;
+  for (int64_t row = share.begin; row < share.end; ++row) {
+    while (step.starts[sequence + 1] <= row) ++sequence;
+    const int64_t position = step.past_len[sequence] + row - step.starts[sequence];
+    const int64_t page = step.page_table[sequence * step.pages_per_sequence + position / kPage];
+    const float *cos = a.cos + row * half, *sin = a.sin + row * half;
+    for (int h = 0; h < s.heads; ++h)
+      table_->prepare_query(a.query_gate + (row * s.heads + h) * 2 * s.head_dim, a.query_norm, cos, sin,
+                            queries + (row * s.heads + h) * s.head_dim, s);
+    for (int h = 0; h < s.kv_heads; ++h)
+      table_->store_key_value(a.key + (row * s.kv_heads + h) * s.head_dim, a.key_norm, cos, sin,
+                              a.value + (row * s.kv_heads + h) * s.head_dim, a.keys, a.values, page,
+                              static_cast<int>(position % kPage), h, s);
+  }
+}
+
+void Cpu::attend_row(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch) {
+  const int64_t spans = task.position / kSpan + 1, floats = static_cast<int64_t>(task.group) * task.head_dim;
+  std::vector<Partial> total(static_cast<size_t>(task.group)), partial(static_cast<size_t>(task.group));
+  float *total_sums = scratch, *sums = scratch + floats;
+  table_->attend_span(task, 0, total.data(), total_sums);
+  for (int64_t span = 1; span < spans; ++span) {
+    table_->attend_span(task, span, partial.data(), sums);
+    for (int g = 0; g < task.group; ++g)
+      table_->merge(total[static_cast<size_t>(g)], total_sums + g * task.head_dim, partial[static_cast<size_t>(g)],
+                    sums + g * task.head_dim, task.head_dim);
+  }
+  for (int g = 0; g < task.group; ++g) {
+    const int64_t head = row * a.shape.heads + task.kv_head * task.group + g;
+    table_->finish(total[static_cast<size_t>(g)], total_sums + g * task.head_dim,
+                   a.query_gate + head * 2 * task.head_dim + task.head_dim, a.out + head * task.head_dim,
+                   task.head_dim);
+  }
+}
+
+void Cpu::gated_attention(const AttentionArrays& a, const StepArrays& step) {
+  const AttentionShape& s = a.shape;
+  const int group = s.heads / s.kv_heads;
+  const int64_t rows = step.starts[step.sequences], floats = static_cast<int64_t>(group) * s.head_dim;
+  const Scratch queries(static_cast<size_t>(rows * s.heads * s.head_dim) * sizeof(float));
+  const Scratch sums(static_cast<size_t>(2 * floats * threads()) * sizeof(float));
+  pool_.run([&](Team& team, int thread) {
+    write_keys(team, thread, a, step, queries.as<float>());
+    team.barrier();
+    int64_t sequence = 0;
+    for (int64_t i; (i = team.next(rows * s.kv_heads)) >= 0;) {
+      const int64_t row = i / s.kv_heads;
+      const int kv_head = static_cast<int>(i % s.kv_heads);
+      while (step.starts[sequence + 1] <= row) ++sequence;
+      AttentionTask task;
+      task.query = queries.as<float>() + (row * s.heads + kv_head * group) * s.head_dim;
+      task.keys = a.keys;
+      task.values = a.values;
+      task.page_table = step.page_table + sequence * step.pages_per_sequence;
+      task.position = step.past_len[sequence] + row - step.starts[sequence];
+      task.group = group;
+      task.kv_head = kv_head;
+      task.kv_heads = s.kv_heads;
+      task.head_dim = s.head_dim;
+      attend_row(a, task, row, sums.as<float>() + 2 * floats * thread);
+    }
+  });
+}
+
+namespace {
+
+// Sine and cosine in double, the same on every machine: reduction by pi/2 in three parts (33 bits each, so products
+// with the quadrant are exact up to 2^20) and the polynomials of fdlibm; error below one unit of the last place.
+void sin_cos(double x, double& sine, double& cosine) {
+  const double n = std::nearbyint(x * 6.36619772367581382433e-01);
+  double r = x - n * 1.57079632673412561417e+00;
+  r -= n * 6.07710050630396597660e-11;
+  r -= n * 2.02226624879595063154e-21;
+  const double z = r * r;
+  const double s =
+      r + r * z *
+              (-1.66666666666666324348e-01 +
+               z * (8.33333333332248946124e-03 +
+                    z * (-1.98412698298579493134e-04 +
+                         z * (2.75573137070700676789e-06 + z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)))));
+  const double c =
+      1.0 - z * 0.5 +
+      z * z *
+          (4.16666666666666019037e-02 +
+           z * (-1.38888888888741095749e-03 +
+                z * (2.48015872894767294178e-05 +
+                     z * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 + z * -1.13596475577881948265e-11)))));
+  switch (static_cast<int64_t>(n) & 3) {
+    case 0: sine = s, cosine = c; break;
+    case 1: sine = c, cosine = -s; break;
+    case 2: sine = -s, cosine = -c; break;
+    default: sine = -c, cosine = s; break;
+  }
+}
+
+}  // namespace
+
+void Cpu::rotary(const int32_t* positions, int64_t tokens, const double* frequencies, const int32_t* axes,
+                 int64_t pairs, double magnitude, float* cos, float* sin) {
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t i = 0; i < pairs; ++i) {
+      double s, c;
+      sin_cos(static_cast<double>(positions[3 * t + axes[i]]) * frequencies[i], s, c);
+      cos[t * pairs + i] = static_cast<float>(c * magnitude);
+      sin[t * pairs + i] = static_cast<float>(s * magnitude);
+    }
+}
+
+}  // namespace loqal

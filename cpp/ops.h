@@ -1,0 +1,83 @@
+// The operations of the network over plain pointers: splitting work over threads, nothing else. The arithmetic is in
+// kernels/, chosen at run time; the same calls serve one row or thousands.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "common/memory.h"
+#include "common/table.h"
+#include "common/threads.h"
+
+namespace loqal {
+
+// One linear weight [rows inputs], or `experts` of them, as panels of 16 rows.
+struct Weight {
+  Weight(Layout layout, int64_t experts, int64_t rows, int64_t inputs);
+  const uint8_t* panel(int64_t expert, int64_t index) const {
+    return region.data() + (expert * panels + index) * panel_bytes;
+  }
+  bool quantised() const { return layout_info(layout).quantised; }
+
+  Layout layout;
+  int64_t experts, rows, inputs, panels, panel_bytes;
+  Region region;
+};
+
+// One product of a call that shares its activation with others: y (+)= x W^T.
+struct Product {
+  const Weight* weight;
+  int64_t expert;
+  float* y;
+  bool add;
+};
+
+struct StepArrays {
+  const int32_t *starts, *past_len, *slots, *page_table, *capture_rows, *capture_slots;
+  int64_t sequences, pages_per_sequence, captures;
+};
+
+struct DeltaArrays {
+  const float *qkv, *z, *beta, *alpha, *conv, *a, *dt_bias, *norm;
+  float *tails, *states, *out;  // tails [slots 3 channels], states [slots value_heads 128 128]
+  int key_heads, value_heads;
+  float eps;
+};
+
+struct AttentionArrays {
+  const float *query_gate, *key, *value, *query_norm, *key_norm, *cos, *sin;
+  uint16_t *keys, *values;
+  float* out;
+  AttentionShape shape;
+};
+
+class Cpu {
+ public:
+  Cpu(const KernelTable* table, int threads) : table_(table), pool_(threads) {}
+  const KernelTable& table() const { return *table_; }
+  int threads() const { return pool_.size(); }
+
+  void pack(Weight& w, const uint8_t* source);
+  void pack_i8(Weight& w, const int8_t* codes, const float* scales);
+  void embed(const Weight& w, const int32_t* ids, int64_t tokens, float* out);
+  void rms_norm(const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps);
+  void linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products);
+  void gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down,
+                 int64_t expert);
+  void gated_delta(const DeltaArrays& d, const StepArrays& step);
+  void gated_attention(const AttentionArrays& a, const StepArrays& step);
+  void rotary(const int32_t* positions, int64_t tokens, const double* frequencies, const int32_t* axes, int64_t pairs,
+              double magnitude, float* cos, float* sin);
+
+ private:
+  void quantise_rows(Team& team, int thread, const float* x, int64_t rows, int64_t inputs, ActivationRun* out);
+  void run_products(Team& team, int thread, const float* x, const ActivationRun* xq, int64_t rows,
+                    const std::vector<Product>& products);
+  void write_keys(Team& team, int thread, const AttentionArrays& a, const StepArrays& step, float* queries);
+  void attend_row(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch);
+
+  const KernelTable* table_;
+  ThreadPool pool_;
+};
+
+}  // namespace loqal

@@ -1,0 +1,95 @@
+"""loqal: a local runtime for the Qwen 3.5 model family.
+
+    import loqal
+
+    with loqal.load() as model:
+        print(model.chat([{"role": "user", "content": "Hello!"}]).text)
+
+Importing this package opens no file and loads nothing heavy: every name below is fetched when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        CapacityError,
+        CheckpointError,
+        ContextError,
+        FormatError,
+        InstallationError,
+        LoqalError,
+        RequestError,
+        TensorError,
+        UnsupportedError,
+    )
+    from .model_info import ModelInfo
+    from .reply_stream import ReplyStream
+    from .runtime import Runtime, inspect, load
+    from .types import (
+        FinishReason,
+        MediaPart,
+        Message,
+        Reply,
+        ReplyDelta,
+        SamplingParams,
+        TextPart,
+        Timings,
+        TokenLogprobs,
+        ToolCall,
+        Usage,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CapacityError",
+    "CheckpointError",
+    "ContextError",
+    "FinishReason",
+    "FormatError",
+    "InstallationError",
+    "LoqalError",
+    "MediaPart",
+    "Message",
+    "ModelInfo",
+    "Reply",
+    "ReplyDelta",
+    "ReplyStream",
+    "RequestError",
+    "Runtime",
+    "SamplingParams",
+    "TensorError",
+    "TextPart",
+    "Timings",
+    "TokenLogprobs",
+    "ToolCall",
+    "UnsupportedError",
+    "Usage",
+    "__version__",
+    "inspect",
+    "load",
+]
+
+_HOMES = {
+    "ModelInfo": "model_info",
+    "ReplyStream": "reply_stream",
+    "Runtime": "runtime",
+    "inspect": "runtime",
+    "load": "runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'loqal' has no attribute {name!r}")
+    module = _HOMES.get(name) or ("errors" if name.endswith("Error") else "types")
+    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

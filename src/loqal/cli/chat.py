@@ -1,0 +1,98 @@
+"""The interactive chat: one conversation, kept until it is cleared or left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..errors import LoqalError
+from ..types import FinishReason, Message
+from . import terminal
+from .options import ChatOptions
+
+if TYPE_CHECKING:
+    from ..runtime import Runtime
+
+_HELP = """\
+Enter sends. Alt-Enter, or a backslash at the end of a line, begins a new line.
+Ctrl-C stops a reply and keeps what was said; Ctrl-D leaves.
+  /clear         forget the conversation, keep the system message
+  /system TEXT   set the system message and forget the conversation
+  /think         reason before answering
+  /no-think      answer at once
+  /stats         show or hide token counts and speeds
+  /help          show this
+  /exit          leave
+A message that begins with a slash: type two slashes."""
+
+
+class Chat:
+    """A conversation at the terminal.
+
+    Args:
+        read: reads one message; raises EOFError to leave and KeyboardInterrupt to start the message anew.
+    """
+
+    def __init__(self, model: Runtime, options: ChatOptions, read: Callable[[], str]) -> None:
+        self._model, self._params, self._read = model, options.params, read
+        self._system, self._think, self._verbose = options.system, options.think, options.verbose
+        self._turns: list[Message] = []
+
+    def run(self) -> int:
+        """Talk until the user leaves; the exit code."""
+        terminal.print_note(f"{self._model.info.name}. /help lists the commands, Ctrl-D leaves.")
+        while True:
+            try:
+                text = self._read()
+            except EOFError:
+                return 0
+            except KeyboardInterrupt:
+                continue
+            if text.startswith("/") and not text.startswith("//"):
+                if not self._command(text):
+                    return 0
+            elif text.strip():
+                self._answer(text.removeprefix("/"))
+
+    def _command(self, text: str) -> bool:
+        """Obey a command; False when it was the last."""
+        name, _, argument = text.partition(" ")
+        if name in ("/exit", "/quit", "/bye"):
+            return False
+        if name == "/clear":
+            self._turns.clear()
+        elif name == "/system":
+            self._system = argument.strip() or None
+            self._turns.clear()
+        elif name in ("/think", "/no-think"):
+            self._think = name == "/think"
+        elif name == "/stats":
+            self._verbose = not self._verbose
+        elif name == "/help":
+            terminal.print_note(_HELP)
+        else:
+            terminal.print_note(f"There is no command {name}. /help lists them.")
+        return True
+
+    def _answer(self, text: str) -> None:
+        """Ask, print the reply, and remember both. Of a stopped reply, what was printed is remembered."""
+        system = [Message("system", self._system)] if self._system else []
+        question = Message("user", text)
+        try:
+            stream = self._model.stream_chat([*system, *self._turns, question], self._params, think=self._think)
+        except LoqalError as error:
+            terminal.print_error(error)
+            return
+        try:
+            with stream:
+                terminal.print_reply(stream)
+        except KeyboardInterrupt:
+            terminal.print_note("(stopped)")
+        except LoqalError as error:
+            terminal.print_error(error)
+            return
+        reply = stream.reply
+        if reply.text or reply.finish_reason is not FinishReason.CANCELLED:
+            self._turns += [question, Message("assistant", reply.text, reply.reasoning, reply.tool_calls)]
+        if self._verbose:
+            terminal.print_note(terminal.summary(reply))

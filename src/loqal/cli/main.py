@@ -1,0 +1,81 @@
+"""The command ``loqal``: find the verb, import only that, and turn errors into three lines and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from ..errors import LoqalError, RequestError
+from .options import EXIT_CODES
+from .terminal import print_error, print_line
+
+if TYPE_CHECKING:
+    from ..runtime import Runtime
+    from .options import ChatOptions
+
+VERBS = {
+    "run": "answer a prompt, or chat when none is given",
+    "show": "say what a model file is",
+}
+
+_INTERRUPTED = 128 + signal.SIGINT
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system defines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except LoqalError as error:
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more on its way out; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] == "--version":
+        print_line(f"loqal {__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help", "help"):
+        print_line(_help())
+        return 0
+    verb, rest = words[0], words[1:]
+    if verb == "run":
+        from . import run
+
+        return run.run(rest, _chat)
+    if verb == "show":
+        from . import show
+
+        return show.show(rest)
+    raise RequestError(
+        f"There is no command {verb!r}.",
+        f"loqal has: {', '.join(VERBS)}.",
+        f'To prompt the embedded model, write: loqal run "{" ".join(words)}"',
+    )
+
+
+def _chat(model: Runtime, options: ChatOptions) -> int:
+    """Chat until the user leaves. The line editor is loaded only when there is somebody to use it."""
+    from .chat import Chat
+    from .line_editor import prompt_reader
+
+    return Chat(model, options, prompt_reader()).run()
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {verb:6} {help_text}" for verb, help_text in VERBS.items())
+    return (
+        "usage: loqal COMMAND [...]\n\nA local runtime for the Qwen 3.5 model family.\n\n"
+        f"commands:\n{verbs}\n\noptions:\n  -h, --help  show this, or the help of a command\n"
+        f"  --version   show the version\n\n{EXIT_CODES}"
+    )

@@ -1,0 +1,108 @@
+"""Flags derived from the records they fill: SamplingParams for a request, Settings for the machine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn
+
+from .. import limits
+from ..errors import RequestError
+from ..settings import KNOBS
+from ..types import SamplingParams
+
+EXIT_CODES = """\
+exit codes:
+  0    success
+  1    a bug in loqal (a traceback was printed)
+  2    the request or the command line is wrong
+  3    the model file or folder cannot be used
+  4    this machine lacks the memory
+  5    the installation is incomplete
+  130  interrupted with Ctrl-C
+  141  the reader of the output went away"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are RequestErrors, so that they look like all others."""
+
+    def __init__(self, prog: str, description: str, usage: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            usage=usage,
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and exiting."""
+        raise RequestError(f"The command line is not usable: {message}.", fix=f"See {self.prog} --help.")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """What the flags say about a whole chat. ``think`` None leaves it to the model's template."""
+
+    params: SamplingParams
+    system: str | None = None
+    think: bool | None = None
+    verbose: bool = False
+
+
+# Annotations of SamplingParams to what argparse needs to read such a value.
+_READERS: Mapping[str, dict[str, Any]] = {
+    "int | None": {"type": int, "metavar": "N"},
+    "float | None": {"type": float, "metavar": "X"},
+    "bool": {"action": "store_true"},
+    "tuple[str, ...]": {"action": "append", "metavar": "TEXT"},
+    "tuple[int, ...]": {"action": "append", "type": int, "metavar": "ID"},
+}
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag per field of SamplingParams, under the field's name."""
+    group = parser.add_argument_group("sampling", "Without a flag, the values of the model's card apply.")
+    for entry in fields(SamplingParams):
+        flag = "--" + entry.name.replace("_", "-")
+        group.add_argument(flag, default=None, help=entry.metadata["help"], **_READERS[str(entry.type)])
+
+
+def sampling_params(parsed: argparse.Namespace) -> SamplingParams:
+    """The parameters the flags ask for, checked. Raises RequestError."""
+    values: dict[str, Any] = {}
+    for entry in fields(SamplingParams):
+        value = getattr(parsed, entry.name)
+        if value is not None:
+            values[entry.name] = tuple(value) if isinstance(value, list) else value
+    params = SamplingParams(**values)
+    limits.check(params)
+    return params
+
+
+def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag per setting."""
+    group = parser.add_argument_group("machine")
+    for knob in KNOBS:
+        metavar = "N" if knob.kind is int else "NAME"
+        group.add_argument(knob.flag, default=None, metavar=metavar, help=f"{knob.help} [{knob.env}]")
+
+
+def setting_values(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The settings the flags give, checked; those not given are None. Raises RequestError."""
+    values = {knob.name: getattr(parsed, knob.name) for knob in KNOBS}
+    return {
+        knob.name: None if values[knob.name] is None else knob.parse(values[knob.name], knob.flag) for knob in KNOBS
+    }
+
+
+def token_ids(text: str) -> list[int]:
+    """The ids of a comma separated list. Raises RequestError."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise RequestError(
+            f"--prompt-ids is {text!r}.", "It must be token ids with commas between them.", "Write for example 1,2,3."
+        ) from None

@@ -1,0 +1,156 @@
+"""``loqal run``: answer one prompt, or chat when there is none."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import loqal
+
+from .. import locate
+from ..errors import RequestError
+from ..types import Message, Reply, SamplingParams
+from . import options, terminal
+
+if TYPE_CHECKING:
+    from ..runtime import Runtime
+
+_USAGE = """loqal run [options] [MODEL] [PROMPT ...]
+
+  loqal run                            chat with the embedded model
+  loqal run "Why is the sky blue?"     ask the embedded model
+  loqal run model.gguf "Why?"          ask another model: a file, a folder, or a name
+  cat notes.txt | loqal run model.gguf "Summarise:"
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Job:
+    """One command line, understood."""
+
+    model: Path
+    prompt: str  # empty: chat
+    prompt_ids: list[int] | None
+    system: str | None
+    params: SamplingParams
+    settings: dict[str, Any]
+    think: bool | None
+    is_raw: bool
+    as_json: bool
+    verbose: bool
+
+
+def run(words: Sequence[str], chat: Callable[[Runtime, options.ChatOptions], int]) -> int:
+    """Run the command and return its exit code; ``chat`` is what runs without a prompt. Raises LoqalError."""
+    job = _understand(_parser().parse_intermixed_args(list(words)))
+    with loqal.load(job.model, **job.settings) as model:
+        if not job.prompt and job.prompt_ids is None:
+            return chat(model, options.ChatOptions(job.params, job.system, job.think, job.verbose))
+        if job.prompt_ids is not None or job.is_raw:
+            stream = model.stream_generate(job.prompt if job.prompt_ids is None else job.prompt_ids, job.params)
+        else:
+            messages = [Message("system", job.system)] if job.system else []
+            stream = model.stream_chat([*messages, Message("user", job.prompt)], job.params, think=job.think)
+        with stream:
+            if job.as_json:
+                for _ in stream:
+                    pass
+                terminal.print_line(json.dumps(_record(stream.reply), ensure_ascii=False))
+            else:
+                terminal.print_reply(stream)
+        if job.verbose:
+            terminal.print_note(terminal.summary(stream.reply))
+    return 0
+
+
+def _parser() -> options.Parser:
+    parser = options.Parser("loqal run", "Answer a prompt, or chat when none is given.", _USAGE)
+    parser.add_argument("words", nargs="*", metavar="[MODEL] PROMPT", help=argparse.SUPPRESS)
+    group = parser.add_argument_group("request")
+    group.add_argument("--system", metavar="TEXT", help="the system message")
+    group.add_argument(
+        "--think",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="reason before answering, or not (default: as the model's template says)",
+    )
+    group.add_argument(
+        "--raw", action="store_true", help="no chat template; control tokens in the prompt count as such"
+    )
+    group.add_argument("--prompt-ids", metavar="1,2,3", help="continue these token ids instead of a text")
+    group.add_argument("--json", action="store_true", help="write one JSON record instead of the text")
+    group.add_argument("--verbose", action="store_true", help="write token counts and speeds to stderr")
+    options.add_sampling_flags(parser)
+    options.add_setting_flags(parser)
+    return parser
+
+
+def _understand(parsed: argparse.Namespace) -> _Job:
+    """Check everything that can be checked before a model is loaded. Raises RequestError."""
+    params, settings = options.sampling_params(parsed), options.setting_values(parsed)
+    model, prompt = _split(parsed.words)
+    path = locate.locate(model)
+    prompt_ids = None if parsed.prompt_ids is None else options.token_ids(parsed.prompt_ids)
+    piped = "" if prompt_ids is not None or sys.stdin.isatty() else _read_stdin()
+    prompt = "\n\n".join(text for text in (prompt, piped) if text)
+    is_raw = parsed.raw or prompt_ids is not None
+    if prompt_ids is not None and prompt:
+        raise RequestError(
+            "There is a prompt as text and one as ids.", "A request has one.", "Leave out --prompt-ids or the text."
+        )
+    if is_raw and (parsed.system is not None or parsed.think is not None):
+        raise RequestError(
+            "--system, --think and --no-think have no effect on a raw prompt.",
+            "They are written by the chat template, which --raw and --prompt-ids leave out.",
+            "Write the control tokens into the prompt, or drop --raw.",
+        )
+    if not prompt.strip() and prompt_ids is None:
+        if parsed.json or is_raw or not sys.stdin.isatty():
+            raise RequestError(
+                "There is no prompt.",
+                "Chatting needs a terminal, and neither --json nor --raw.",
+                'Give a prompt: loqal run MODEL "Hello!"',
+            )
+        prompt = ""
+    return _Job(
+        model=path,
+        prompt=prompt,
+        prompt_ids=prompt_ids,
+        system=parsed.system,
+        params=params,
+        settings=settings,
+        think=parsed.think,
+        is_raw=is_raw,
+        as_json=parsed.json,
+        verbose=parsed.verbose,
+    )
+
+
+def _split(words: Sequence[str]) -> tuple[str | None, str]:
+    """Model and prompt. A first word that cannot be a model because it holds spaces begins the prompt."""
+    if not words or locate.is_model(words[0]) or not any(space in words[0] for space in " \n\t"):
+        return (words[0] if words else None), " ".join(words[1:])
+    terminal.print_note(f"No model named, so the embedded one answers (loqal run {locate.EMBEDDED} ...).")
+    return None, " ".join(words)
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            "The piped input is not text.", f"Byte {error.start} is not UTF-8.", "Convert the input to UTF-8."
+        ) from None
+
+
+def _record(reply: Reply) -> dict[str, Any]:
+    """The JSON record of a reply. ``logprobs`` is there when it was asked for."""
+    record = dataclasses.asdict(reply)
+    if reply.logprobs is None:
+        del record["logprobs"]
+    return record

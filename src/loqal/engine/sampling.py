@@ -1,0 +1,177 @@
+"""How one row of logits becomes one token.
+
+The choice is a function of the row, the parameters, the seed and the position, and of nothing else. In this order:
+
+1. penalties: repetition, then frequency and presence, over the tokens counted so far;
+2. temperature: logits are divided by it; at 0 the largest logit wins and steps 3 to 6 are skipped;
+3. top_k: the k largest stay (ties: the lower id);
+4. top_p: of these, the fewest likeliest whose probabilities reach p of their sum;
+5. min_p: of these, the ones at least min_p times as likely as the likeliest;
+6. Gumbel-max: noise keyed by (seed, position, token id) is added to each, the largest sum wins (ties: the lower id).
+
+Noise belongs to a token id, not to a draw, so the winner does not depend on how the candidates were found or on who
+else is being sampled. A logit of minus infinity is never chosen; the padding of the vocabulary arrives so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from ..ops.interface import FloatArray, IntArray
+from ..types import SamplingParams, TokenLogprobs
+from . import portable_math
+from .portable_math import DoubleArray
+
+Candidates = Callable[[FloatArray, int], tuple[IntArray, FloatArray, float]]
+"""``ops.candidates``: the k largest of a row, largest first, and the log-sum-exp of the row."""
+
+_FIRST_NUCLEUS = 256  # candidates tried first when top_p is not bounded by top_k; then 16 times as many, and so on
+
+
+class TokenCounts:
+    """How often each token was counted, as arrays that grow by one distinct token at a time."""
+
+    def __init__(self, token_ids: Iterable[int] = ()) -> None:
+        self._index: dict[int, int] = {}
+        self._table = np.zeros((2, 64), np.int32)  # ids, counts
+        for token_id in token_ids:
+            self.add(token_id)
+
+    def add(self, token_id: int) -> None:
+        """Count one more occurrence of ``token_id``."""
+        index = self._index.setdefault(token_id, len(self._index))
+        if index == self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
+        self._table[0, index] = token_id
+        self._table[1, index] += 1
+
+    @property
+    def ids(self) -> IntArray:
+        """The distinct tokens, in order of first appearance."""
+        return self._table[0, : len(self._index)]
+
+    @property
+    def counts(self) -> IntArray:
+        """How often each of ``ids`` was counted."""
+        return self._table[1, : len(self._index)]
+
+
+def gumbel_noise(seed: int, position: int, token_ids: IntArray) -> DoubleArray:
+    """Standard Gumbel noise [K] of some token ids at one position.
+
+    A counter-based generator: every value is a mix (the finaliser of SplitMix64) of its own key, so values can be made
+    in any order and any subset. ``seed`` and ``position`` are taken as 64-bit patterns.
+    """
+    stream = _mix(_mix(np.array([seed % 2**64], np.uint64)) ^ np.uint64(position % 2**64))
+    bits = _mix(stream ^ _mix(token_ids.astype(np.uint64)))
+    uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52  # exact, strictly between 0 and 1
+    return -portable_math.log(-portable_math.log(uniform))
+
+
+def choose(
+    row: FloatArray,
+    params: SamplingParams,
+    candidates: Candidates,
+    *,
+    seed: int,
+    position: int,
+    counted: TokenCounts,
+) -> int:
+    """The token that follows, from its logits [V].
+
+    Args:
+        row: changed while this runs (penalties are applied in place), restored before it returns.
+        params: with every default filled in.
+        position: index in the sequence at which the new token will stand.
+        counted: the tokens that penalties apply to.
+    """
+    plain = row[counted.ids]
+    penalised = _penalise(plain, counted.counts, params)
+    row[counted.ids] = penalised
+    try:
+        ids, scaled = _filter(row, params, candidates)
+    finally:
+        row[counted.ids] = plain
+    if len(ids) == 1:
+        return int(ids[0])
+    score = scaled + gumbel_noise(seed, position, ids)
+    return int(ids[score == score.max()].min())
+
+
+def logprobs(row: FloatArray, token_id: int, num_top: int, candidates: Candidates) -> TokenLogprobs:
+    """Log probabilities of a token and of the ``num_top`` likeliest, under the softmax of the row as it is."""
+    ids, logits, log_sum = candidates(row, max(1, min(num_top, len(row))))
+    top = tuple((int(i), float(x) - log_sum) for i, x in zip(ids, logits, strict=True) if x > -np.inf)
+    return TokenLogprobs(token_id, float(row[token_id]) - log_sum, top[:num_top])
+
+
+def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64: a step of its counter, then its finaliser. Array arithmetic wraps modulo 2^64."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _penalise(logits: FloatArray, counts: IntArray, params: SamplingParams) -> FloatArray:
+    """Step 1, on the logits [N] of the counted tokens."""
+    repetition, wide = _value(params.repetition_penalty), logits.astype(np.float64)
+    wide = np.where(wide > 0, wide / repetition, wide * repetition)
+    wide = wide - counts * _value(params.frequency_penalty) - _value(params.presence_penalty)
+    return wide.astype(np.float32)
+
+
+def _filter(row: FloatArray, params: SamplingParams, candidates: Candidates) -> tuple[IntArray, DoubleArray]:
+    """Steps 2 to 5: the ids that stay, and their logits divided by the temperature."""
+    temperature, top_k, top_p = _value(params.temperature), int(_value(params.top_k)), _value(params.top_p)
+    if temperature == 0:
+        ids, logits, _ = candidates(row, 1)
+        return ids, logits.astype(np.float64)
+    if top_k:
+        ids, logits, _ = candidates(row, min(top_k, len(row)))
+        scaled = logits.astype(np.float64) / temperature
+        mass = np.cumsum(portable_math.exp(scaled - scaled[0]))
+        num_kept = _nucleus(mass, top_p * mass[-1]) if top_p < 1 else len(ids)
+    elif top_p < 1:
+        ids, scaled, num_kept = _unbounded_nucleus(row, temperature, top_p, candidates)
+    else:
+        ids, scaled = np.arange(len(row), dtype=np.int32), row.astype(np.float64) / temperature
+        num_kept = len(row)
+    ids, scaled = ids[:num_kept], scaled[:num_kept]
+    min_p = _value(params.min_p)
+    if min_p > 0:
+        kept = scaled - scaled.max() >= portable_math.log(np.array([min_p]))
+        ids, scaled = ids[kept], scaled[kept]
+    return ids, scaled
+
+
+def _unbounded_nucleus(
+    row: FloatArray, temperature: float, top_p: float, candidates: Candidates
+) -> tuple[IntArray, DoubleArray, int]:
+    """Step 4 over a whole row, sorting only as much of it as the wanted mass needs."""
+    everything = row.astype(np.float64) / temperature
+    peak = everything.max()
+    wanted = top_p * np.cumsum(portable_math.exp(everything - peak))[-1]
+    num_tried = _FIRST_NUCLEUS
+    while True:
+        ids, logits, _ = candidates(row, min(num_tried, len(row)))
+        scaled = logits.astype(np.float64) / temperature
+        mass = np.cumsum(portable_math.exp(scaled - peak))
+        if mass[-1] >= wanted or num_tried >= len(row):
+            return ids, scaled, _nucleus(mass, wanted)
+        num_tried *= 16
+
+
+def _nucleus(mass: DoubleArray, wanted: float) -> int:
+    """How many of the likeliest reach the wanted mass: those before which it was not reached yet."""
+    return min(int(np.searchsorted(mass, wanted)) + 1, len(mass))
+
+
+def _value(given: float | None) -> float:
+    """A parameter whose default was filled in."""
+    if given is None:
+        raise ValueError("sampling parameters reach the engine with their defaults filled in")
+    return given

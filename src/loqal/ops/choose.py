@@ -1,0 +1,30 @@
+"""Pick a backend."""
+
+from __future__ import annotations
+
+from ..errors import InstallationError, RequestError
+from .interface import Ops
+
+
+def choose_ops(backend: str = "cpu", *, isa: str | None = None, threads: int | None = None) -> Ops:
+    """The backend called ``backend``: ``cpu`` (native kernels) or ``reference`` (NumPy, slow, for comparison).
+
+    Raises:
+        InstallationError: the native kernels were not built.
+        RequestError: there is no such backend, instruction set or thread count.
+    """
+    if backend == "reference":
+        from .reference import ReferenceOps
+
+        return ReferenceOps()
+    if backend != "cpu":
+        raise RequestError(f"There is no backend {backend!r}.", "Known are cpu and reference.", "Use one of these.")
+    try:
+        from .cpu import CpuOps
+    except ImportError as error:
+        raise InstallationError(
+            "The native kernels are missing.",
+            f"Python could not import them: {error}.",
+            "Install loqal again (pip install .), with a C++20 compiler at hand.",
+        ) from error
+    return CpuOps(isa, threads)

@@ -1,0 +1,289 @@
+"""The native backend: C++ kernels for this machine's instruction set. The only caller of the extension."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import quant
+from ..errors import RequestError
+from ..quant.tensor import Tensor
+from . import _kernels, rope
+from .interface import (
+    PAGE_TOKENS,
+    AttentionShape,
+    DeltaShape,
+    DeltaWeights,
+    FloatArray,
+    IntArray,
+    Result,
+    RopeConfig,
+    Rotary,
+    StepBatch,
+)
+
+_KEY_LANES = 16
+_PACKED = frozenset(
+    "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS".split()
+)
+"""Formats with a packed layout of their own. The others are decoded to int8 panels."""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuPages:
+    """Keys in groups of 16 positions with positions in lanes, values by position; float16 bits."""
+
+    keys: npt.NDArray[np.uint16]  # [pages Hkv head_dim*PAGE/16 16]
+    values: npt.NDArray[np.uint16]  # [pages Hkv PAGE head_dim]
+
+
+@dataclass(frozen=True, slots=True)
+class CpuSlots:
+    """Convolution tails and delta states."""
+
+    tails: FloatArray  # [slots 3 C]
+    states: FloatArray  # [slots Hv 128 128]
+
+
+def available_isas() -> list[str]:
+    """Instruction sets this machine can run, best first."""
+    return list(_kernels.isas())
+
+
+def _lazy_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+    """Zeros that take memory only where they are written: room for the whole context costs nothing at first."""
+    count = int(np.prod(shape))
+    size = max(1, count * np.dtype(dtype).itemsize)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype, count).reshape(shape)
+
+
+class CpuOps:
+    """Ops over the native kernels.
+
+    Args:
+        isa: an instruction set of ``available_isas``; the best one when None.
+        threads: size of the thread pool; the CPUs this process may use when None.
+    """
+
+    def __init__(self, isa: str | None = None, threads: int | None = None) -> None:
+        isas = available_isas()
+        if isa is not None and isa not in isas:
+            raise RequestError(
+                f"The instruction set {isa!r} cannot be used.",
+                f"This machine runs {', '.join(isas)}.",
+                "Leave the setting out, or pick one of these.",
+            )
+        self._cpu = _kernels.make_cpu(isa or isas[0], threads or _kernels.usable_cpus())
+        self.name = f"cpu ({self._cpu.isa}, {self._cpu.threads} threads)"
+        self._step: tuple[StepBatch, _kernels.Step] | None = None
+
+    # Constructors -----------------------------------------------------------------------------------------------
+
+    def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> _kernels.Weight:
+        """See Ops. Packing copies; the tensor's own bytes are not needed afterwards."""
+        *experts, rows, inputs = tensor.shape
+        if float_inputs and not quant.FORMATS[tensor.format].is_float:
+            values = quant.decode(tensor.format, tensor.data, tensor.shape)
+            tensor = replace(tensor, format="F32", data=values.reshape(-1).view(np.uint8))
+        num_experts = experts[0] if experts else 1
+        if tensor.format in _PACKED:
+            return self._cpu.pack(tensor.format, tensor.data, num_experts, rows, inputs)
+        codes, scales, _ = quant.to_int8(tensor.format, tensor.data, (num_experts * rows, inputs))
+        return self._cpu.pack_i8(codes, scales, num_experts)
+
+    def put_vector(self, tensor: Tensor) -> FloatArray:
+        """See Ops."""
+        return quant.decode(tensor.format, tensor.data, tensor.shape)
+
+    def new_pages(self, num_pages: int, shape: AttentionShape) -> CpuPages:
+        """See Ops."""
+        groups = PAGE_TOKENS // _KEY_LANES
+        keys = _lazy_zeros((num_pages, shape.num_kv_heads, groups * shape.head_dim, _KEY_LANES), np.uint16)
+        values = _lazy_zeros((num_pages, shape.num_kv_heads, PAGE_TOKENS, shape.head_dim), np.uint16)
+        return CpuPages(keys, values)
+
+    def new_slots(self, num_slots: int, shape: DeltaShape) -> CpuSlots:
+        """See Ops."""
+        channels = 2 * shape.num_key_heads * shape.key_dim + shape.num_value_heads * shape.value_dim
+        tails = _lazy_zeros((num_slots, shape.conv_width - 1, channels), np.float32)
+        states = _lazy_zeros((num_slots, shape.num_value_heads, shape.key_dim, shape.value_dim), np.float32)
+        return CpuSlots(tails, states)
+
+    def clear_slot(self, slots: CpuSlots, slot: int) -> None:
+        """See Ops."""
+        slots.tails[slot] = 0
+        slots.states[slot] = 0
+
+    def copy_slot(self, slots: CpuSlots, source: int, target: int) -> None:
+        """See Ops."""
+        slots.tails[target] = slots.tails[source]
+        slots.states[target] = slots.states[source]
+
+    def copy_page(self, pages: CpuPages, source: int, target: int) -> None:
+        """See Ops."""
+        pages.keys[target] = pages.keys[source]
+        pages.values[target] = pages.values[source]
+
+    # The network ------------------------------------------------------------------------------------------------
+
+    def embed(self, table: _kernels.Weight, token_ids: IntArray) -> FloatArray:
+        """See Ops."""
+        return self._cpu.embed(table, token_ids)
+
+    def rms_norm(self, x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
+        """See Ops."""
+        return self._cpu.rms_norm(x, weight, eps)
+
+    def linear(self, x: FloatArray, weights: Sequence[_kernels.Weight]) -> tuple[FloatArray, ...]:
+        """See Ops."""
+        return self._cpu.linear(x, weights)
+
+    def linear_add(self, h: FloatArray, x: FloatArray, weight: _kernels.Weight) -> FloatArray:
+        """See Ops."""
+        self._cpu.linear_add(h, x, weight)
+        return h
+
+    def rotary(self, positions: IntArray, config: RopeConfig) -> Rotary:
+        """See Ops."""
+        frequencies, axes, magnitude = rope.inverse_frequencies(config)
+        return Rotary(*self._cpu.rotary(positions, frequencies, axes, magnitude))
+
+    def gated_attention(
+        self,
+        query_gate: FloatArray,
+        key: FloatArray,
+        value: FloatArray,
+        query_norm: FloatArray,
+        key_norm: FloatArray,
+        rotary: Rotary,
+        pages: CpuPages,
+        batch: StepBatch,
+        shape: AttentionShape,
+        eps: float,
+    ) -> FloatArray:
+        """See Ops."""
+        return self._cpu.gated_attention(
+            query_gate,
+            key,
+            value,
+            query_norm,
+            key_norm,
+            rotary.cos,
+            rotary.sin,
+            pages.keys,
+            pages.values,
+            self._native_step(batch),
+            shape.num_heads,
+            eps,
+        )
+
+    def gated_delta(
+        self,
+        qkv: FloatArray,
+        z: FloatArray,
+        beta: FloatArray,
+        alpha: FloatArray,
+        weights: DeltaWeights,
+        slots: CpuSlots,
+        batch: StepBatch,
+        shape: DeltaShape,
+        eps: float,
+    ) -> FloatArray:
+        """See Ops. The kernels are written for the family's 128-wide heads."""
+        return self._cpu.gated_delta(
+            qkv,
+            z,
+            beta,
+            alpha,
+            weights.conv,
+            weights.a,
+            weights.dt_bias,
+            weights.norm,
+            slots.tails,
+            slots.states,
+            self._native_step(batch),
+            eps,
+        )
+
+    def gated_mlp(
+        self, h: FloatArray, x: FloatArray, gate: _kernels.Weight, up: _kernels.Weight, down: _kernels.Weight
+    ) -> FloatArray:
+        """See Ops."""
+        self._cpu.gated_mlp(h, x, gate, up, down)
+        return h
+
+    def routed_experts(
+        self,
+        h: FloatArray,
+        x: FloatArray,
+        router: _kernels.Weight,
+        gate: _kernels.Weight,
+        up: _kernels.Weight,
+        down: _kernels.Weight,
+        shared_router: _kernels.Weight,
+        shared_gate: _kernels.Weight,
+        shared_up: _kernels.Weight,
+        shared_down: _kernels.Weight,
+        num_active: int,
+    ) -> FloatArray:
+        """See Ops. Tokens are gathered by expert; an expert nobody chose is not read."""
+        weights, switch = self._cpu.linear(x, (router, shared_router))
+        self._cpu.softmax(weights)
+        chosen = np.argsort(-weights, axis=1, kind="stable")[:, :num_active]
+        share = np.take_along_axis(weights, chosen, axis=1)
+        total = share[:, :1].copy()
+        for rank in range(1, num_active):
+            total += share[:, rank : rank + 1]
+        share = share / total
+        parts = np.zeros((num_active, *h.shape), np.float32)
+        for expert in np.unique(chosen):
+            rows, ranks = np.nonzero(chosen == expert)
+            part = np.zeros((len(rows), h.shape[1]), np.float32)
+            self._cpu.gated_mlp(part, x[rows], gate, up, down, int(expert))
+            parts[ranks, rows] = part
+        for rank in range(num_active):
+            h += share[:, rank : rank + 1] * parts[rank]
+        shared = np.zeros_like(h)
+        self._cpu.gated_mlp(shared, x, shared_gate, shared_up, shared_down)
+        # A softmax over (switch, 0) is the sigmoid of the switch, from the same kernels on every machine.
+        pair = np.concatenate((switch, np.zeros_like(switch)), axis=1)
+        self._cpu.softmax(pair)
+        h += pair[:, :1] * shared
+        return h
+
+    def unembed(self, x: FloatArray, head: _kernels.Weight) -> FloatArray:
+        """See Ops."""
+        (logits,) = self._cpu.linear(x, (head,))
+        return logits
+
+    def concat(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        """See Ops."""
+        return np.concatenate((left, right), axis=1)
+
+    def select(self, x: FloatArray, rows: IntArray) -> FloatArray:
+        """See Ops."""
+        return x[rows]
+
+    # Sampling and steps -----------------------------------------------------------------------------------------
+
+    def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
+        """See Ops."""
+        return self._cpu.candidates(logits, k)
+
+    def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
+        """See Ops."""
+        return forward(batch)
+
+    def _native_step(self, batch: StepBatch) -> _kernels.Step:
+        """The batch as the kernels read it, checked once and kept for the layers of the same step."""
+        if self._step is None or self._step[0] is not batch:
+            step = _kernels.make_step(
+                batch.starts, batch.past_len, batch.slots, batch.page_table, batch.capture_rows, batch.capture_slots
+            )
+            self._step = (batch, step)
+        return self._step[1]

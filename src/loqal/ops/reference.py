@@ -1,0 +1,368 @@
+"""Every operation in NumPy: the specification of the fast backends, and what their tests compare with.
+
+Rules that hold throughout:
+
+* results and states are float32, everything between is float64, so that a result is the rounded exact one;
+* activations of quantised weights pass through ``quantise_inputs``, in float32 operation by operation: the fast
+  backends must choose the very same integers;
+* what depends on a row's content is computed one row at a time, because the summation order inside a BLAS product
+  may depend on the number of rows, and rows must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..quant import decode
+from ..quant.formats import find_format
+from ..quant.tensor import Tensor
+from .interface import (
+    PAGE_TOKENS,
+    RUN_INPUTS,
+    AttentionShape,
+    DeltaShape,
+    DeltaWeights,
+    FloatArray,
+    IntArray,
+    Result,
+    RopeConfig,
+    Rotary,
+    StepBatch,
+)
+from .rope import inverse_frequencies
+
+DoubleArray = npt.NDArray[np.float64]
+
+L2_EPS = 1e-6
+"""Added to the sum of squares of a Gated DeltaNet query or key before its root."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceWeight:
+    """A linear weight, decoded."""
+
+    matrix: FloatArray  # [O K] or [E O K]
+    quantised_inputs: bool  # whether activations are rounded to int8 before the product
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePages:
+    """Keys and values of one attention layer. Fresh pages are NaN, so that reading before writing shows."""
+
+    keys: npt.NDArray[np.float16]  # [num_pages Hkv PAGE_TOKENS head_dim]
+    values: npt.NDArray[np.float16]  # the same
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSlots:
+    """Recurrent states of one Gated DeltaNet layer."""
+
+    tail: FloatArray  # [num_slots conv_width-1 C] the last inputs of the convolution, oldest first
+    state: FloatArray  # [num_slots Hv key_dim value_dim]
+
+
+class ReferenceOps:
+    """The NumPy backend. See ``interface.Ops`` for what the methods do."""
+
+    name = "reference"
+
+    # Constructors -----------------------------------------------------------------------------------------------
+
+    def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> ReferenceWeight:
+        """Decode a weight [O K] or [E O K]."""
+        quantised_inputs = not (find_format(tensor.format).is_float or float_inputs)
+        return ReferenceWeight(decode(tensor.format, tensor.data, tensor.shape), quantised_inputs)
+
+    def put_vector(self, tensor: Tensor) -> FloatArray:
+        """Decode a small tensor, keeping its shape."""
+        return decode(tensor.format, tensor.data, tensor.shape)
+
+    def new_pages(self, num_pages: int, shape: AttentionShape) -> ReferencePages:
+        """Pages full of NaN."""
+        size = (num_pages, shape.num_kv_heads, PAGE_TOKENS, shape.head_dim)
+        return ReferencePages(np.full(size, np.nan, np.float16), np.full(size, np.nan, np.float16))
+
+    def new_slots(self, num_slots: int, shape: DeltaShape) -> ReferenceSlots:
+        """States full of zeros."""
+        channels = 2 * shape.num_key_heads * shape.key_dim + shape.num_value_heads * shape.value_dim
+        return ReferenceSlots(
+            np.zeros((num_slots, shape.conv_width - 1, channels), np.float32),
+            np.zeros((num_slots, shape.num_value_heads, shape.key_dim, shape.value_dim), np.float32),
+        )
+
+    def clear_slot(self, slots: ReferenceSlots, slot: int) -> None:
+        """Zero one state."""
+        slots.tail[slot] = 0
+        slots.state[slot] = 0
+
+    def copy_slot(self, slots: ReferenceSlots, source: int, target: int) -> None:
+        """Copy one state over another."""
+        slots.tail[target] = slots.tail[source]
+        slots.state[target] = slots.state[source]
+
+    def copy_page(self, pages: ReferencePages, source: int, target: int) -> None:
+        """Copy one page over another."""
+        pages.keys[target] = pages.keys[source]
+        pages.values[target] = pages.values[source]
+
+    # The network ------------------------------------------------------------------------------------------------
+
+    def embed(self, table: ReferenceWeight, token_ids: IntArray) -> FloatArray:
+        """Rows of the table, unquantised."""
+        return table.matrix[token_ids]
+
+    def rms_norm(self, x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
+        """x / root mean square * weight."""
+        return _rms_normed(x, weight, eps).astype(np.float32)
+
+    def linear(self, x: FloatArray, weights: Sequence[ReferenceWeight]) -> tuple[FloatArray, ...]:
+        """One product per weight."""
+        return tuple(_product(x, weight.matrix, weight.quantised_inputs) for weight in weights)
+
+    def linear_add(self, h: FloatArray, x: FloatArray, weight: ReferenceWeight) -> FloatArray:
+        """h += x W^T."""
+        h += _product(x, weight.matrix, weight.quantised_inputs)
+        return h
+
+    def rotary(self, positions: IntArray, rope: RopeConfig) -> Rotary:
+        """Angles in float64: at position 200000 float32 would be off by a hundredth of a radian."""
+        inverse, axis, magnitude = inverse_frequencies(rope)
+        angles = positions[:, axis] * inverse
+        return Rotary(
+            (np.cos(angles) * magnitude).astype(np.float32),
+            (np.sin(angles) * magnitude).astype(np.float32),
+        )
+
+    def gated_attention(
+        self,
+        query_gate: FloatArray,
+        key: FloatArray,
+        value: FloatArray,
+        query_norm: FloatArray,
+        key_norm: FloatArray,
+        rotary: Rotary,
+        pages: ReferencePages,
+        batch: StepBatch,
+        shape: AttentionShape,
+        eps: float,
+    ) -> FloatArray:
+        """Softmax over all earlier keys at once, row by row."""
+        num_rows, group = len(key), shape.num_heads // shape.num_kv_heads
+        query_gate = query_gate.reshape(num_rows, shape.num_heads, 2, shape.head_dim)
+        queries = turned_heads(query_gate[:, :, 0], query_norm, rotary, eps)
+        queries = queries.reshape(num_rows, shape.num_kv_heads, group, shape.head_dim) * shape.head_dim**-0.5
+        keys = turned_heads(key.reshape(num_rows, shape.num_kv_heads, shape.head_dim), key_norm, rotary, eps)
+        values = value.reshape(num_rows, shape.num_kv_heads, shape.head_dim)
+        context = np.empty((num_rows, shape.num_heads, shape.head_dim))
+        for sequence, first, end in _sequences(batch):
+            positions = batch.past_len[sequence] + np.arange(end - first)
+            page, offset = batch.page_table[sequence][positions // PAGE_TOKENS], positions % PAGE_TOKENS
+            pages.keys[page, :, offset] = keys[first:end].astype(np.float32)
+            pages.values[page, :, offset] = values[first:end]
+            used = batch.page_table[sequence][: -(-(int(positions[-1]) + 1) // PAGE_TOKENS)]
+            seen_keys, seen_values = _gathered(pages.keys, used), _gathered(pages.values, used)
+            for row, position in zip(range(first, end), positions, strict=True):
+                scores = queries[row] @ seen_keys[:, : position + 1].swapaxes(1, 2)
+                context[row] = (_softmax(scores) @ seen_values[:, : position + 1]).reshape(shape.num_heads, -1)
+        gated = context * _sigmoid(query_gate[:, :, 1])
+        return gated.astype(np.float32).reshape(num_rows, shape.num_heads * shape.head_dim)
+
+    def gated_delta(
+        self,
+        qkv: FloatArray,
+        z: FloatArray,
+        beta: FloatArray,
+        alpha: FloatArray,
+        weights: DeltaWeights,
+        slots: ReferenceSlots,
+        batch: StepBatch,
+        shape: DeltaShape,
+        eps: float,
+    ) -> FloatArray:
+        """Token by token; the state is rounded to float32 after each, so steps may be cut anywhere."""
+        decay = np.exp(weights.a * _softplus(alpha.astype(np.float64) + weights.dt_bias))
+        strength = _sigmoid(beta)
+        outputs = np.empty((len(qkv), shape.num_value_heads, shape.value_dim))
+        captures = dict(zip(batch.capture_rows.tolist(), batch.capture_slots.tolist(), strict=True))
+        for sequence, first, end in _sequences(batch):
+            slot = int(batch.slots[sequence])
+            for row in range(first, end):
+                window = np.concatenate([slots.tail[slot], qkv[row : row + 1]])
+                slots.tail[slot] = window[1:]
+                query, key, value = delta_heads(window, weights.conv, shape)
+                state = slots.state[slot] * decay[row, :, None, None]
+                delta = strength[row, :, None] * (value - np.einsum("hkv,hk->hv", state, key))
+                slots.state[slot] = state + key[:, :, None] * delta[:, None, :]
+                outputs[row] = np.einsum("hkv,hk->hv", slots.state[slot].astype(np.float64), query)
+                if row in captures:
+                    self.copy_slot(slots, slot, captures[row])
+        gated = _rms_normed(outputs, weights.norm, eps) * _silu(z.reshape(outputs.shape))
+        return gated.astype(np.float32).reshape(z.shape)
+
+    def gated_mlp(
+        self, h: FloatArray, x: FloatArray, gate: ReferenceWeight, up: ReferenceWeight, down: ReferenceWeight
+    ) -> FloatArray:
+        """h += down(silu(gate x) * up x)."""
+        return self.linear_add(h, gated_product(*self.linear(x, (gate, up))), down)
+
+    def routed_experts(
+        self,
+        h: FloatArray,
+        x: FloatArray,
+        router: ReferenceWeight,
+        gate: ReferenceWeight,
+        up: ReferenceWeight,
+        down: ReferenceWeight,
+        shared_router: ReferenceWeight,
+        shared_gate: ReferenceWeight,
+        shared_up: ReferenceWeight,
+        shared_down: ReferenceWeight,
+        num_active: int,
+    ) -> FloatArray:
+        """Row by row, expert by expert."""
+        logits, shared_logits = self.linear(x, (router, shared_router))
+        (shared,) = self.linear(gated_product(*self.linear(x, (shared_gate, shared_up))), (shared_down,))
+        mixed = shared * _sigmoid(shared_logits)
+        for row in range(len(x)):
+            chosen = np.argsort(-logits[row], kind="stable")[:num_active]  # softmax keeps the order of the logits
+            share = _softmax(logits[row].astype(np.float64))[chosen]
+            for expert, weight in zip(chosen, share / share.sum(), strict=True):
+                one = [ReferenceWeight(part.matrix[expert], part.quantised_inputs) for part in (gate, up, down)]
+                inner = gated_product(*self.linear(x[row : row + 1], one[:2]))
+                mixed[row] += weight * self.linear(inner, one[2:])[0][0]
+        h += mixed.astype(np.float32)
+        return h
+
+    def unembed(self, x: FloatArray, head: ReferenceWeight) -> FloatArray:
+        """Logits."""
+        return _product(x, head.matrix, head.quantised_inputs)
+
+    def concat(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        """Side by side."""
+        return np.concatenate([left, right], axis=1)
+
+    def select(self, x: FloatArray, rows: IntArray) -> FloatArray:
+        """Some rows."""
+        return x[rows]
+
+    # Sampling and steps -----------------------------------------------------------------------------------------
+
+    def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
+        """A stable sort of the whole row."""
+        ids = np.argsort(-logits, kind="stable")[:k].astype(np.int32)
+        top = float(logits.max())
+        return ids, logits[ids], top + float(np.log(np.exp(logits.astype(np.float64) - top).sum()))
+
+    def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
+        """Nothing to set up."""
+        return forward(batch)
+
+
+# Parts that the tests of the fast backends use too -------------------------------------------------------------------
+
+
+def quantise_inputs(x: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
+    """Activations as int8 in runs of RUN_INPUTS: [T K] -> integers [T K], scales [T K/RUN_INPUTS].
+
+    Every operation is one float32 operation, rounding to nearest, ties to even. A run too small for ``127 / largest``
+    to be finite counts as zero.
+    """
+    runs = x.reshape(len(x), x.shape[-1] // RUN_INPUTS, RUN_INPUTS)
+    largest = np.abs(runs).max(axis=-1, initial=0)
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.float32(127) / largest
+    alive = np.isfinite(inverse)
+    integers = np.rint(runs * np.where(alive, inverse, np.float32(0))[..., None]).astype(np.int8)
+    return integers.reshape(x.shape), np.where(alive, largest / np.float32(127), np.float32(0))
+
+
+def turned_heads(x: FloatArray, norm: FloatArray, rotary: Rotary, eps: float) -> DoubleArray:
+    """Norm every head [T H head_dim] and turn its first dimensions by the row's angles."""
+    heads = _rms_normed(x, norm, eps)
+    pairs = rotary.cos.shape[-1]
+    cos, sin = rotary.cos[:, None].astype(np.float64), rotary.sin[:, None].astype(np.float64)
+    left, right = heads[..., :pairs], heads[..., pairs : 2 * pairs]
+    return np.concatenate([left * cos - right * sin, right * cos + left * sin, heads[..., 2 * pairs :]], axis=-1)
+
+
+def gated_product(gate: FloatArray, up: FloatArray) -> FloatArray:
+    """silu(gate) * up, rounded to float32 because it is an activation."""
+    return (_silu(gate) * up).astype(np.float32)
+
+
+def delta_heads(
+    window: FloatArray, conv: FloatArray, shape: DeltaShape
+) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
+    """Query, key [Hv key_dim] and value [Hv value_dim] of one token, from its conv_width inputs [conv_width C]."""
+    mixed = _silu((window.astype(np.float64) * conv).sum(axis=0))
+    width = shape.num_key_heads * shape.key_dim
+    query = _l2_normed(mixed[:width].reshape(shape.num_key_heads, -1)) * shape.key_dim**-0.5
+    key = _l2_normed(mixed[width : 2 * width].reshape(shape.num_key_heads, -1))
+    repeats = shape.num_value_heads // shape.num_key_heads  # value head j reads key head j mod Hk
+    value = mixed[2 * width :].reshape(shape.num_value_heads, -1)
+    return np.tile(query, (repeats, 1)), np.tile(key, (repeats, 1)), value
+
+
+def _product(x: FloatArray, matrix: FloatArray, quantised_inputs: bool) -> FloatArray:
+    """x W^T: [T K], [O K] -> [T O]."""
+    rows = _rounded_inputs(x) if quantised_inputs else x.astype(np.float64)
+    matrix64 = matrix.astype(np.float64)
+    out = np.empty((len(x), len(matrix)), np.float32)
+    for index, row in enumerate(rows):
+        out[index] = matrix64 @ row
+    return out
+
+
+def _rounded_inputs(x: FloatArray) -> DoubleArray:
+    """What the integers of ``quantise_inputs`` stand for."""
+    integers, scales = quantise_inputs(x)
+    rounded: DoubleArray = integers.astype(np.float64) * np.repeat(scales.astype(np.float64), RUN_INPUTS, axis=-1)
+    return rounded
+
+
+def _sequences(batch: StepBatch) -> Iterator[tuple[int, int, int]]:
+    """Sequence, first row and end row of every sequence that has rows in this step."""
+    for sequence in range(len(batch.past_len)):
+        first, end = int(batch.starts[sequence]), int(batch.starts[sequence + 1])
+        if first < end:
+            yield sequence, first, end
+
+
+def _gathered(store: npt.NDArray[np.float16], pages: IntArray) -> DoubleArray:
+    """The pages of one sequence end to end: [P Hkv PAGE_TOKENS head_dim] -> [Hkv P*PAGE_TOKENS head_dim]."""
+    heads = store[pages].swapaxes(0, 1).astype(np.float64)
+    return heads.reshape(heads.shape[0], -1, heads.shape[-1])
+
+
+def _rms_normed(x: npt.NDArray[np.floating], weight: FloatArray, eps: float) -> DoubleArray:
+    x64 = x.astype(np.float64)
+    normed: DoubleArray = x64 / np.sqrt((x64 * x64).mean(axis=-1, keepdims=True) + eps) * weight
+    return normed
+
+
+def _l2_normed(x: DoubleArray) -> DoubleArray:
+    normed: DoubleArray = x / np.sqrt((x * x).sum(axis=-1, keepdims=True) + L2_EPS)
+    return normed
+
+
+def _softmax(x: DoubleArray) -> DoubleArray:
+    """Over the last axis."""
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    shares: DoubleArray = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def _softplus(x: DoubleArray) -> DoubleArray:
+    return np.logaddexp(0.0, x)
+
+
+def _sigmoid(x: npt.NDArray[np.floating]) -> DoubleArray:
+    return np.exp(-_softplus(-x.astype(np.float64)))
+
+
+def _silu(x: npt.NDArray[np.floating]) -> DoubleArray:
+    return x.astype(np.float64) * _sigmoid(x)

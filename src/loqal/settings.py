@@ -1,0 +1,89 @@
+"""Every knob of the machine, once. Flags, environment variables and documentation are derived from this table.
+
+What a request asks for (temperature, seed, ...) is not here: see ``types.SamplingParams``. A value is taken from the
+call or flag, else from the environment, else from the default. No setting changes an answer, except that
+``context_len`` decides where a reply must end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import RequestError
+
+
+def _knob(kind: type, default: Any, help: str, *, low: int | None = None, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"kind": kind, "help": help, "low": low, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The resolved settings of one runtime. ``None`` means that loqal decides."""
+
+    context_len: int | None = _knob(
+        int, None, "most tokens of prompt and reply together (default: the model's, as memory allows)", low=1
+    )
+    threads: int | None = _knob(int, None, "threads to compute with (default: the cores this process may use)", low=1)
+    isa: str | None = _knob(str, None, "instruction set of the kernels (default: the best this machine has)")
+    backend: str = _knob(
+        str, "cpu", "what computes: the native kernels, or their slow specification", choices=("cpu", "reference")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One setting, as flags and documentation show it."""
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    low: int | None
+    choices: tuple[str, ...]
+
+    @property
+    def env(self) -> str:
+        """The environment variable that sets it."""
+        return f"LOQAL_{self.name.upper()}"
+
+    @property
+    def flag(self) -> str:
+        """The command line flag that sets it."""
+        return "--" + self.name.replace("_", "-")
+
+    def parse(self, value: Any, origin: str) -> Any:
+        """The checked value of a text or a Python object. Raises RequestError naming ``origin`` and what is allowed."""
+        if self.kind is int and isinstance(value, str):
+            try:
+                value = int(value)
+            except ValueError:
+                raise self._refusal(value, origin) from None
+        fits = isinstance(value, self.kind) and not isinstance(value, bool)
+        if not fits or (self.low is not None and value < self.low) or (self.choices and value not in self.choices):
+            raise self._refusal(value, origin)
+        return value
+
+    def _refusal(self, value: Any, origin: str) -> RequestError:
+        if self.choices:
+            allowed = "one of " + ", ".join(self.choices)
+        elif self.kind is int:
+            allowed = f"a whole number of at least {self.low}"
+        else:
+            allowed = "a text"
+        return RequestError(f"{origin} is {value!r}.", f"It must be {allowed}.", f"It sets {self.name}: {self.help}.")
+
+
+KNOBS: tuple[Knob, ...] = tuple(Knob(entry.name, default=entry.default, **entry.metadata) for entry in fields(Settings))
+
+
+def resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Settings from given values (None: not given), then the environment, then the defaults."""
+    values: dict[str, Any] = {}
+    for knob in KNOBS:
+        if given.get(knob.name) is not None:
+            values[knob.name] = knob.parse(given[knob.name], knob.name)
+        elif environment.get(knob.env):
+            values[knob.name] = knob.parse(environment[knob.env], f"The environment variable {knob.env}")
+    return Settings(**values)

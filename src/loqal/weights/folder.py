@@ -1,0 +1,140 @@
+"""Which files make up a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from loqal.errors import CheckpointError, FormatError, UnsupportedError
+from loqal.weights.mapped import unreadable
+
+MAX_JSON_BYTES = 64 << 20
+
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.gguf|\.safetensors)")
+_ONE_MODEL = "keep one model in a folder, or name the file to open"
+
+
+def list_files(folder: Path, suffix: str) -> list[Path]:
+    """The files of ``folder`` that end in ``suffix``, sorted by name."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.endswith(suffix) and path.is_file())
+    except OSError as error:
+        raise unreadable(folder, error) from error
+
+
+def two_models(where: Path, first: Path, second: Path) -> CheckpointError:
+    """The error for a folder with more than one model."""
+    return CheckpointError(f"{where} holds more than one model", f"{first.name} and {second.name}", _ONE_MODEL)
+
+
+def part_number(path: Path) -> int:
+    """Which part of a split set the file is by its name, 1 for a file that is no part."""
+    match = _PART.fullmatch(path.name)
+    return int(match["number"]) if match else 1
+
+
+def parts(path: Path, count: int) -> list[Path]:
+    """All files of the split set ``path`` is a part of.
+
+    Raises:
+        FormatError: the name does not say which part it is, or parts are not there.
+    """
+    match = _PART.fullmatch(path.name)
+    if match is None or int(match["count"]) != count:
+        raise FormatError(
+            f"{path} is one of {count} parts, but its name does not say which",
+            "parts are named like model-00001-of-00003.gguf",
+            "give the parts the names under which they were published",
+        )
+    names = [f"{match['stem']}-{i:05d}-of-{count:05d}{match['suffix']}" for i in range(1, count + 1)]
+    found = [path.parent / name for name in names]
+    absent = [part.name for part in found if not part.is_file()]
+    if absent:
+        raise FormatError(f"{path.parent} lacks {', '.join(absent)}", f"the model has {count} parts", "fetch all parts")
+    return found
+
+
+def safetensors_files(path: Path) -> tuple[list[Path], dict[str, str]]:
+    """The safetensors files of a folder, or of the checkpoint a file belongs to; and the index, name to file name.
+
+    The index is empty when there is none.
+    """
+    folder = path if path.is_dir() else path.parent
+    indexes = list_files(folder, ".safetensors.index.json")
+    maps = {index: _weight_map(index) for index in indexes}
+    if path.is_dir() and len(indexes) > 1:
+        raise two_models(folder, *indexes[:2])
+    for index, weight_map in maps.items():
+        names = sorted(set(weight_map.values()))
+        if path.is_dir() or path.name in names:
+            absent = [name for name in names if not (folder / name).is_file()]
+            if absent:
+                raise FormatError(
+                    f"{folder} lacks {absent[0]}", f"{index.name} lists {len(names)} files", "fetch all files"
+                )
+            return [folder / name for name in names], weight_map
+    if not path.is_dir():
+        match = _PART.fullmatch(path.name)
+        return (parts(path, int(match["count"])) if match else [path]), {}
+    files = list_files(folder, ".safetensors")
+    match = _PART.fullmatch(files[0].name)
+    whole = parts(files[0], int(match["count"])) if match else files[:1]
+    extra = [file for file in files if file not in whole]
+    if extra:
+        raise two_models(folder, files[0], extra[0])
+    return whole, {}
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise _bad_index(index, "it has no weight_map")
+    for name in weight_map.values():
+        if not isinstance(name, str) or not name.endswith(".safetensors") or Path(name).name != name:
+            raise _bad_index(index, f"it lists {ascii(name)[:100]}, which is not a safetensors file beside it")
+    return weight_map
+
+
+def _bad_index(index: Path, why: str) -> FormatError:
+    return FormatError(f"{index} is not a sound index", why, "fetch the file again")
+
+
+def read_bytes(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
+    """The bytes of a small file.
+
+    Raises:
+        FormatError: the file is larger than ``limit`` bytes.
+    """
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise FormatError(f"{path} has {size} bytes", f"such a file has at most {limit}", "fetch the file again")
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The table in a JSON file.
+
+    Raises:
+        FormatError: it is not JSON, or no table.
+    """
+    try:
+        value = json.loads(read_bytes(path).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not JSON", str(error), "fetch the file again") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{path} holds no JSON object", "", "fetch the file again")
+    return value
+
+
+def unknown_file(path: Path) -> UnsupportedError:
+    """The error for a path that is no checkpoint."""
+    return UnsupportedError(
+        f"{path} is no checkpoint loqal can read",
+        "a checkpoint is a GGUF file, a safetensors file with config.json beside it, or a folder of these",
+        "check the path",
+    )

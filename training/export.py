@@ -1,0 +1,111 @@
+"""Write a trained checkpoint as a GGUF file with its vocabulary and chat template.
+
+    python training/export.py --run training/runs/main --out src/loqal/assets/demo.gguf
+
+Names, head order and conventions are those of the family's published files, so any runtime of the family can read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizer as vocabulary
+import torch
+from network import Network, Shape
+from tokenizers import Tokenizer
+
+from loqal.model.config import ModelConfig, RopeConfig
+from loqal.testing import from_hf, write_gguf
+
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # token types of the format
+NAME = "loqal demonstration model"
+DESCRIPTION = "A very small model trained on generated examples; see training/README.md in the loqal project."
+
+
+def load_network(run: Path) -> Network:
+    """The network of a run's checkpoint."""
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    net = Network(Shape(**saved["shape"]))
+    net.load_state_dict(saved["weights"])
+    return net.eval()
+
+
+def config_of(shape: Shape) -> ModelConfig:
+    """The same sizes in loqal's words."""
+    return ModelConfig(
+        width=shape.width,
+        layers=tuple("attention" if shape.is_attention(n) else "delta" for n in range(shape.num_layers)),
+        vocab_size=shape.vocab_size,
+        num_heads=shape.num_heads,
+        num_kv_heads=shape.num_kv_heads,
+        num_key_heads=shape.num_key_heads,
+        num_value_heads=shape.num_value_heads,
+        ffn_width=shape.ffn_width,
+        experts=None,
+        tied_head=True,
+        head_dim=shape.head_dim,
+        key_dim=shape.delta_dim,
+        value_dim=shape.delta_dim,
+        conv_width=shape.conv_width,
+        norm_eps=shape.eps,
+        context_len=shape.context_len,
+        rope=RopeConfig(shape.rotary_dim, shape.theta),
+        num_draft_layers=1,
+    )
+
+
+def vocabulary_keys(tokenizer: Tokenizer, num_rows: int) -> dict[str, Any]:
+    """The tokenizer as GGUF metadata. Rows without a token are filler."""
+    document = json.loads(tokenizer.to_str())
+    tokens, types = [f"[PAD{index}]" for index in range(num_rows)], [UNUSED] * num_rows
+    for text, index in document["model"]["vocab"].items():
+        tokens[index], types[index] = text, NORMAL
+    for added in document["added_tokens"]:
+        tokens[added["id"]], types[added["id"]] = added["content"], CONTROL if added["special"] else USER_DEFINED
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen35",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": np.array(types, np.int32),
+        "tokenizer.ggml.merges": [" ".join(merge) for merge in document["model"]["merges"]],
+        "tokenizer.ggml.eos_token_id": tokenizer.token_to_id("<|im_end|>"),
+        "tokenizer.ggml.padding_token_id": tokenizer.token_to_id("<|endoftext|>"),
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": (Path(__file__).parent / "chat_template.jinja").read_text(),
+    }
+
+
+def export(run: Path, out: Path, format: str) -> None:
+    """Write ``out``; matrices are stored as ``format``, small tensors as F32."""
+    net = load_network(run)
+    tokenizer = vocabulary.load(run.parent / "tokenizer.json")
+    config = config_of(net.shape)
+    state = net.named_arrays()
+    metadata = {
+        "general.name": NAME,
+        "general.description": DESCRIPTION,
+        "general.license": "apache-2.0",
+        "general.size_label": f"{sum(values.size for values in state.values()) / 1e6:.1f}M",
+        "general.languages": ["en"],
+        **vocabulary_keys(tokenizer, net.shape.vocab_size),
+    }
+    write_gguf(out, config, from_hf(config, state), format, metadata=metadata)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path(__file__).parent / "runs" / "main")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--format", default="Q8_0", choices=("Q8_0", "F16", "BF16", "F32"))
+    args = parser.parse_args()
+    export(args.run, args.out, args.format)
+    print(f"{args.out}: {args.out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

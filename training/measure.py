@@ -1,0 +1,62 @@
+"""Accuracy on fresh held-out samples, by teacher forcing.
+
+Greedy decoding reproduces the expected text exactly when the likeliest token is the expected one at every position of
+the completion, so one forward pass over the whole text decides a sample without generating it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import tokenizer as vocabulary
+import torch
+from network import Network
+from tasks import Sample, draw
+from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Results of one task."""
+
+    accuracy: float  # share of samples whose whole completion is exact
+    acceptance: float  # share of positions where the first draft equals the trunk's own next choice
+    failures: tuple[Sample, ...]
+
+
+def held_out_samples(task: str, count: int, seed: int, thinking: bool | None = None) -> list[Sample]:
+    """Samples of one task with held-out templates; a function of the arguments only."""
+    rng = random.Random(f"held out/{task}/{seed}/{thinking}")
+    return [draw(rng, True, task, thinking) for _ in range(count)]
+
+
+@torch.no_grad()
+def teacher_forced(
+    net: Network, tokenizer: Tokenizer, task: str, count: int, seed: int, thinking: bool | None = None
+) -> Outcome:
+    """Measure one task."""
+    samples = held_out_samples(task, count, seed, thinking)
+    encoded = [vocabulary.encode(tokenizer, sample) for sample in samples]
+    order = sorted(range(count), key=lambda index: len(encoded[index][0]))
+    exact, agreed, drafted, failures = 0, 0, 0, []
+    for start in range(0, count, 16):
+        group = [encoded[index] for index in order[start : start + 16]]
+        longest = -(-max(len(ids) for ids, _ in group) // 64) * 64
+        ids = torch.zeros(len(group), longest, dtype=torch.long)
+        for row, (tokens, _) in enumerate(group):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+        hidden = net.trunk(ids)
+        chosen = net.logits(hidden).argmax(-1)
+        drafts = net.logits(torch.nn.functional.pad(net.draft(hidden[:, :-1], ids[:, :-1]), (0, 0, 0, 2))).argmax(-1)
+        for row, (tokens, written) in enumerate(group):
+            # The completion is the last run of written tokens; earlier turns are given.
+            begin = len(written) - written[::-1].index(False) if False in written else 0
+            right = chosen[row, begin - 1 : len(tokens) - 1].tolist() == tokens[begin:]
+            exact += right
+            if not right:
+                failures.append(samples[order[start + row]])
+            spots = range(begin - 1, len(tokens) - 2)
+            agreed += sum(int(drafts[row, p] == chosen[row, p + 1]) for p in spots)
+            drafted += len(spots)
+    return Outcome(exact / count, agreed / max(drafted, 1), tuple(failures))
