@@ -91,6 +91,9 @@ def export(run: Path, out: Path, format: str) -> None:
         "general.license": "apache-2.0",
         "general.size_label": f"{sum(values.size for values in state.values()) / 1e6:.1f}M",
         "general.languages": ["en"],
+        # Copying and counting tasks suffer from penalties and chance, so the file asks for greedy replies.
+        "general.sampling.temp": 0.0,
+        "general.sampling.penalty_present": 0.0,
         **vocabulary_keys(tokenizer, net.shape.vocab_size),
     }
     write_gguf(out, config, from_hf(config, state), format, metadata=metadata)

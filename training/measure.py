@@ -32,11 +32,9 @@ def held_out_samples(task: str, count: int, seed: int, thinking: bool | None = N
 
 
 @torch.no_grad()
-def teacher_forced(
-    net: Network, tokenizer: Tokenizer, task: str, count: int, seed: int, thinking: bool | None = None
-) -> Outcome:
-    """Measure one task."""
-    samples = held_out_samples(task, count, seed, thinking)
+def teacher_forced(net: Network, tokenizer: Tokenizer, samples: list[Sample]) -> Outcome:
+    """Measure some samples."""
+    count = len(samples)
     encoded = [vocabulary.encode(tokenizer, sample) for sample in samples]
     order = sorted(range(count), key=lambda index: len(encoded[index][0]))
     exact, agreed, drafted, failures = 0, 0, 0, []

@@ -13,6 +13,7 @@ import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 
 import words as w
@@ -55,9 +56,12 @@ def held_out(key: str, one_in: int = 8) -> bool:
     return zlib.crc32(key.encode()) % one_in == 0
 
 
-def choose(rng: random.Random, options: list[tuple[str, ...]], fresh: bool) -> tuple[str, ...]:
-    """One option of the wanted side of the split."""
-    return rng.choice([option for option in options if held_out("/".join(option)) == fresh])
+@cache
+def split(options: tuple[tuple[str, ...], ...], fresh: bool) -> tuple[tuple[str, ...], ...]:
+    """One side of the split of templates: an eighth of them, at least one, is held out."""
+    ranked = sorted(options, key=lambda option: zlib.crc32("/".join(option).encode()))
+    border = max(1, len(ranked) // 8)
+    return tuple(ranked[:border] if fresh else ranked[border:])
 
 
 def syllables(rng: random.Random) -> str:
@@ -133,12 +137,12 @@ RECEIPT_FRAMES = [
     "JSON of this receipt, please:\n{}",
     "{}\nTurn this into JSON.",
 ]
-RECEIPT_TEMPLATES = list(product(RECEIPT_LINES, RECEIPT_TOTALS, RECEIPT_FRAMES))
+RECEIPT_TEMPLATES = tuple(product(RECEIPT_LINES, RECEIPT_TOTALS, RECEIPT_FRAMES))
 
 
 def receipt(rng: random.Random, fresh: bool) -> Sample:
     """A printed receipt, to be written as JSON with its lines and its total."""
-    line, total_line, frame = choose(rng, RECEIPT_TEMPLATES, fresh)
+    line, total_line, frame = rng.choice(split(RECEIPT_TEMPLATES, fresh))
     coin = rng.choice(("", "", "$", "EUR "))
     lines, cents = [], 0
     for _ in range(rng.choice((1, 1, 2, 2, 3, 3, 4, 5))):
@@ -162,15 +166,15 @@ def receipt(rng: random.Random, fresh: bool) -> Sample:
 
 # Sums ------------------------------------------------------------------------------------------------------------
 
-SUM_FRAMES: dict[str, list[tuple[str, ...]]] = {
-    sign: [
+SUM_FRAMES: dict[str, tuple[tuple[str, ...], ...]] = {
+    sign: tuple(
         (frame.format(phrase),)
         for phrase, frame in product(
             phrases,
             ("What is {}?", "Compute {}.", "{} = ?", "How much is {}?", "Work out {}.", "Please compute {}.", "{}", "Tell me {}."),
         )
-    ]
-    + [(whole,) for whole in wholes]
+    )
+    + tuple((whole,) for whole in wholes)
     for sign, phrases, wholes in (
         ("+", ("{a} + {b}", "{a} plus {b}"), ("Add {a} and {b}.", "Add {b} to {a}.", "What is the sum of {a} and {b}?")),
         ("-", ("{a} - {b}", "{a} minus {b}"), ("Subtract {b} from {a}.", "Take {b} from {a}.", "How much is {b} less than {a}?")),
@@ -204,7 +208,7 @@ def arithmetic(rng: random.Random, fresh: bool) -> Sample:
             a, b = b, a
         if sign == "x" or held_out(f"{a}{sign}{b}") == fresh:
             break
-    template = choose(rng, SUM_FRAMES[sign], fresh)[0]
+    template = rng.choice(split(SUM_FRAMES[sign], fresh))[0]
     result = {"+": a + b, "-": a - b, "x": a * b}[sign]
     return Sample("arithmetic", template, template.format(a=a, b=b), str(result), explain_sum(sign, a, b))
 
@@ -223,9 +227,10 @@ LOOKUP_QUESTIONS = [
 ]
 LOOKUP_FRAMES = ["{list}\n{question}", "{list}\n\n{question}", "{question}\n{list}", "Here is a list.\n{list}\n{question}"]
 LOOKUP_FOLLOWING = ("And {k}?", "{k}?", "And what is {k}?")
-LOOKUP_TEMPLATES = [
-    (entry, gap, question, frame) for (entry, gap), question, frame in product(LOOKUP_ENTRIES, LOOKUP_QUESTIONS, LOOKUP_FRAMES)
-]
+LOOKUP_TEMPLATES = tuple(
+    (entry, gap, question, frame)
+    for (entry, gap), question, frame in product(LOOKUP_ENTRIES, LOOKUP_QUESTIONS, LOOKUP_FRAMES)
+)
 
 
 def lookup(rng: random.Random, fresh: bool, entries: int | None = None, questions: int = 1) -> Sample:
@@ -233,7 +238,7 @@ def lookup(rng: random.Random, fresh: bool, entries: int | None = None, question
 
     ``entries`` fixes the length of the list; with ``questions`` above 1 the earlier ones become turns of their own.
     """
-    entry, gap, question, frame = choose(rng, LOOKUP_TEMPLATES, fresh)
+    entry, gap, question, frame = rng.choice(split(LOOKUP_TEMPLATES, fresh))
     makers: list[Callable[[random.Random], str]] = [
         lambda r: r.choice(w.OBJECTS),
         lambda r: r.choice(w.NAMES),
@@ -274,7 +279,7 @@ def small_talk(rng: random.Random, fresh: bool) -> Sample:
     kind = rng.choice(sorted(ANSWERS))
     wordings = {"greeting": w.GREETINGS, "who": w.WHO, "abilities": w.ABILITIES, "thanks": w.THANKS, "beyond": w.BEYOND}[kind]
     if kind == "beyond":
-        template = choose(rng, [(wording,) for wording in wordings], fresh)[0]
+        template = rng.choice(split(tuple((wording,) for wording in wordings), fresh))[0]
     else:
         template = rng.choice(wordings)
     thing = rng.choice(w.OBJECTS) if rng.random() < 0.7 else syllables(rng)
@@ -332,3 +337,9 @@ def training_sample(rng: random.Random) -> Sample:
         before = draw(rng, False, rng.choice(("intent", "arithmetic", "small talk")))
         sample = replace(sample, turns=((before.user, before.answer),))
     return sample
+
+
+def lookup_samples(entries: int, count: int, seed: int) -> list[Sample]:
+    """Held-out look-ups without reasoning in lists of exactly ``entries``."""
+    rng = random.Random(f"lookup/{entries}/{seed}")
+    return [replace(lookup(rng, True, entries), reasoning=None) for _ in range(count)]

@@ -15,12 +15,13 @@ import json
 import random
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import tokenizer as vocabulary
 import torch
 import torch.nn.functional as F
-from measure import teacher_forced
+from measure import held_out_samples, teacher_forced
 from network import Network, Packing, Shape
 from tasks import TASKS, training_sample
 from tokenizers import Tokenizer
@@ -87,10 +88,8 @@ class Gradients:
     added in their order, so the sum does not depend on who was faster.
     """
 
-    def __init__(self, net: Network, batches: Batches, threads: int, part_rows: int = 2) -> None:
-        torch.set_num_threads(1)
-        self.net, self.batches, self.part_rows = net, batches, part_rows
-        self.pool = ThreadPoolExecutor(threads)
+    def __init__(self, net: Network, batches: Batches, pool: ThreadPoolExecutor, part_rows: int = 2) -> None:
+        self.net, self.batches, self.pool, self.part_rows = net, batches, pool, part_rows
         self.following: tuple[int, Future[tuple[Tensor, Tensor, Tensor]]] | None = None
 
     def _part(self, batch: tuple[Tensor, ...], start: int, total: float) -> tuple[float, float, tuple[Tensor, ...]]:
@@ -126,7 +125,8 @@ def orthogonal(x: Tensor) -> Tensor:
 class Optimizer:
     """Muon for the matrices of the layers, Adam for embeddings, norms, convolutions and gates."""
 
-    def __init__(self, net: Network, matrix_rate: float, other_rate: float, decay: float) -> None:
+    def __init__(self, net: Network, pool: ThreadPoolExecutor, matrix_rate: float, other_rate: float, decay: float) -> None:
+        self.pool = pool
         named = [(name, weight) for name, weight in net.named_parameters()]
         chosen = {n for n, p in named if p.dim() == 2 and min(p.shape) >= 16 and "embed" not in n}
         self.matrices = [p for n, p in named if n in chosen]
@@ -139,18 +139,20 @@ class Optimizer:
     @torch.no_grad()
     def step(self, scale: float) -> None:
         """Apply the gradients with both rates multiplied by ``scale``."""
-        for weight, momentum in zip(self.matrices, self.momenta, strict=True):
-            assert weight.grad is not None
-            momentum.lerp_(weight.grad, 0.05)
-            update = orthogonal(weight.grad.lerp(momentum, 0.95))
-            rate = self.matrix_rate * scale
-            weight.mul_(1 - rate * self.decay)
-            weight.add_(update, alpha=-rate * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5)
-            weight.grad = None
+        list(self.pool.map(self._step_matrix, self.matrices, self.momenta, repeat(self.matrix_rate * scale)))
         for group in self.adam.param_groups:
             group["lr"] = self.other_rate * scale
         self.adam.step()
         self.adam.zero_grad()
+
+    @torch.no_grad()
+    def _step_matrix(self, weight: Tensor, momentum: Tensor, rate: float) -> None:
+        assert weight.grad is not None
+        momentum.lerp_(weight.grad, 0.05)
+        update = orthogonal(weight.grad.lerp(momentum, 0.95))
+        weight.mul_(1 - rate * self.decay)
+        weight.add_(update, alpha=-rate * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5)
+        weight.grad = None
 
     def state(self) -> dict[str, object]:
         """Everything a resumed run needs."""
@@ -175,13 +177,20 @@ def save(path: Path, net: Network, optimizer: Optimizer, step: int) -> None:
     fresh.replace(path)
 
 
+def accuracies(net: Network, tokenizer: Tokenizer, count: int = 48) -> dict[str, float]:
+    """Rough accuracy of every task on held-out samples, thinking and not."""
+    return {
+        task: round(teacher_forced(net, tokenizer, held_out_samples(task, count, seed=7)).accuracy, 3) for task in TASKS
+    }
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path(__file__).parent / "runs" / "main")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--ffn-width", type=int, default=384)
@@ -189,26 +198,28 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--matrix-rate", type=float, default=0.02)
     parser.add_argument("--other-rate", type=float, default=3e-3)
     parser.add_argument("--decay", type=float, default=0.02)
-    parser.add_argument("--warmup", type=int, default=50)
+    parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--cooldown", type=float, default=0.5)
-    parser.add_argument("--every", type=int, default=250, help="steps between accuracy checks and checkpoints")
+    parser.add_argument("--every", type=int, default=500, help="steps between accuracy checks and checkpoints")
     return parser.parse_args()
 
 
 def main() -> None:
     """Train, or resume the run in the folder."""
     args = parse()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
     tokenizer = vocabulary.load(args.run.parent / "tokenizer.json")
     net = Network(Shape(vocabulary.VOCAB_SIZE, num_layers=args.layers, ffn_width=args.ffn_width), args.seed)
-    optimizer = Optimizer(net, args.matrix_rate, args.other_rate, args.decay)
+    optimizer = Optimizer(net, pool, args.matrix_rate, args.other_rate, args.decay)
     checkpoint, begun = args.run / "checkpoint.pt", 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         net.load_state_dict(saved["weights"])
         optimizer.restore(saved["optimizer"])
         begun = saved["step"]
-    gradients = Gradients(net, Batches(tokenizer, args.seed, args.rows, args.length), args.threads)
+    gradients = Gradients(net, Batches(tokenizer, args.seed, args.rows, args.length), pool)
     log = (args.run / "log.jsonl").open("a")
     clock, recent = time.time(), []
     for step in range(begun, args.steps):
@@ -217,12 +228,12 @@ def main() -> None:
         optimizer.step(rate_at(step, args.steps, args.warmup, args.cooldown))
         recent.append(losses)
         done = step + 1
-        if done % 25 == 0 or done == args.steps:
+        if done % 50 == 0 or done == args.steps:
             first, second = (sum(values) / len(recent) for values in zip(*recent, strict=True))
             record = {"step": done, "loss": round(first, 4), "draft_loss": round(second, 4), "seconds": round(time.time() - clock, 1)}
             if done % args.every == 0 or done == args.steps:
                 save(checkpoint, net, optimizer, done)
-                record["accuracy"] = {task: round(teacher_forced(net, tokenizer, task, 64, 7).accuracy, 3) for task in TASKS}
+                record["accuracy"] = accuracies(net, tokenizer)
             print(json.dumps(record), flush=True)
             log.write(json.dumps(record) + "\n")
             log.flush()

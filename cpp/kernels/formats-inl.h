@@ -202,13 +202,8 @@ struct Q2_K : Traits<true, 2, 0, false> {  // d f16 | dmin f16 | 16 x (scale, mi
   void block(const uint8_t* p, int j, Codes c[8], Side& s) const {
     for (int h = 0; h < 2; ++h) {
       const uint8_t* both = p + 64 + 32 * j + 16 * h;
-      uint8_t low[16], high[16];
-      for (int r = 0; r < 16; ++r) {
-        low[r] = both[r] & 15;
-        high[r] = both[r] >> 4;
-      }
-      s.scale[h] = mul(d, load_u8(low));
-      s.minimum[h] = mul(dmin, load_u8(high));
+      s.scale[h] = mul(d, load_low_nibbles(both));
+      s.minimum[h] = mul(dmin, load_high_nibbles(both));
     }
     bit_pairs(p + 320 + 128 * j, c);
   }

@@ -76,10 +76,14 @@ inline Floats load_bfloat(const uint16_t* p) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load16(p)), 16)),
           _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load16(p + 8)), 16))};
 }
-inline Floats load_u8(const uint8_t* p) {
-  const __m128i b = load16(p);
+inline Floats from_u8(__m128i b) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)),
           _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))};
+}
+inline Floats load_u8(const uint8_t* p) { return from_u8(load16(p)); }
+inline Floats load_low_nibbles(const uint8_t* p) { return from_u8(_mm_and_si128(load16(p), _mm_set1_epi8(15))); }
+inline Floats load_high_nibbles(const uint8_t* p) {
+  return from_u8(_mm_and_si128(_mm_srli_epi16(load16(p), 4), _mm_set1_epi8(15)));
 }
 inline Floats load_i8(const uint8_t* p) {
   const __m128i b = load16(p);

@@ -53,14 +53,18 @@ inline Floats load_bfloat(const uint16_t* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
-inline Floats load_u8(const uint8_t* p) {
-  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+inline __m128i load16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+inline Floats from_u8(__m128i b) { return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b))}; }
+inline Floats load_u8(const uint8_t* p) { return from_u8(load16(p)); }
+inline Floats load_low_nibbles(const uint8_t* p) { return from_u8(_mm_and_si128(load16(p), _mm_set1_epi8(15))); }
+inline Floats load_high_nibbles(const uint8_t* p) {
+  return from_u8(_mm_and_si128(_mm_srli_epi16(load16(p), 4), _mm_set1_epi8(15)));
 }
 inline Floats load_i8(const uint8_t* p) {
-  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load16(p)))};
 }
 inline Floats load_e8m0_half(const uint8_t* p) {
-  const __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m512i e = _mm512_cvtepu8_epi32(load16(p));
   const __m512i one = _mm512_set1_epi32(1);
   const __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, one), 23);
   const __m512i tiny = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
@@ -87,7 +91,7 @@ inline Codes shift_left(Codes c) {
 }
 inline Codes either(Codes a, Codes b) { return {_mm512_or_si512(a.v, b.v)}; }
 inline Codes lookup(const uint8_t* table16, Codes c) {
-  const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table16)));
+  const __m512i table = _mm512_broadcast_i32x4(load16(table16));
   return {_mm512_shuffle_epi8(table, c.v)};
 }
 inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {

@@ -112,6 +112,12 @@ inline Floats load_bfloat(const uint16_t* p) {
 inline Floats load_u8(const uint8_t* p) {
   return lanes([&](int i) { return static_cast<float>(p[i]); });
 }
+inline Floats load_low_nibbles(const uint8_t* p) {
+  return lanes([&](int i) { return static_cast<float>(p[i] & 15); });
+}
+inline Floats load_high_nibbles(const uint8_t* p) {
+  return lanes([&](int i) { return static_cast<float>(p[i] >> 4); });
+}
 inline Floats load_i8(const uint8_t* p) {
   return lanes([&](int i) { return static_cast<float>(static_cast<int8_t>(p[i])); });
 }

@@ -80,7 +80,8 @@ void read_block(Layout layout, const uint8_t* p, int r, Group& g) {
       return;
     case Layout::Q3_K: {  // 32 bytes of high bits, 64 bytes of 2 bits, 16 x 6-bit scales, d
       two_bits(p + 32, codes);
-      for (int k = 0; k < 256; ++k) codes[k] |= static_cast<uint8_t>((p[k % 32] >> (k / 32) & 1) << 2);
+      for (int j = 0; j < 8; ++j)
+        for (int l = 0; l < 32; ++l) codes[32 * j + l] |= static_cast<uint8_t>((p[l] >> j & 1) << 2);
       const uint8_t* s = p + 96;
       for (int j = 0; j < 16; ++j) {
         const int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4, high = s[8 + j % 4] >> (2 * (j / 4)) & 3;
@@ -133,46 +134,44 @@ void read_block(Layout layout, const uint8_t* p, int r, Group& g) {
   }
 }
 
-struct Vectors {
-  uint8_t v[8][64];
+// Writers of one row's 32 codes into the lanes of row r: word i of the codes belongs to code vector i. Each works on
+// four codes at a time as the bytes of one word.
+struct RowCodes {
+  uint32_t word[8];
+  RowCodes(const uint8_t* codes) { std::memcpy(word, codes, sizeof word); }
 };
+void put_word(uint8_t* p, uint32_t word) { std::memcpy(p, &word, sizeof word); }
 
-void to_lanes(const Group& g, int run, Vectors& out) {
-  for (int i = 0; i < 8; ++i)
-    for (int r = 0; r < kRows; ++r) std::memcpy(out.v[i] + 4 * r, g.codes[r] + 32 * run + 4 * i, 4);
+void put_wide(const RowCodes& c, uint8_t* lane) {
+  for (int i = 0; i < 8; ++i) put_word(lane + 64 * i, c.word[i]);
 }
-uint8_t* write_nibbles(const Vectors& c, uint8_t* p) {
-  for (int i = 0; i < 4; ++i)
-    for (int b = 0; b < 64; ++b) *p++ = static_cast<uint8_t>((c.v[2 * i][b] & 15) | (c.v[2 * i + 1][b] & 15) << 4);
-  return p;
+void put_nibbles(const RowCodes& c, uint8_t* lane) {
+  constexpr uint32_t low = 0x0f0f0f0f;
+  for (int i = 0; i < 4; ++i) put_word(lane + 64 * i, (c.word[2 * i] & low) | (c.word[2 * i + 1] & low) << 4);
 }
-uint8_t* write_plane(const Vectors& c, int bit, uint8_t* p) {
-  for (int b = 0; b < 64; ++b) {
-    int byte = 0;
-    for (int i = 0; i < 8; ++i) byte |= (c.v[i][b] >> bit & 1) << i;
-    *p++ = static_cast<uint8_t>(byte);
+template <int Bit>
+void put_plane(const RowCodes& c, uint8_t* lane) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 8; ++i) bits |= (c.word[i] >> Bit & 0x01010101) << i;
+  put_word(lane, bits);
+}
+template <int Bit>
+void put_pairs(const RowCodes& c, uint8_t* lane) {
+  for (int h = 0; h < 2; ++h) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 4; ++i) bits |= (c.word[4 * h + i] >> Bit & 0x03030303) << (2 * i);
+    put_word(lane + 64 * h, bits);
   }
-  return p;
-}
-uint8_t* write_pairs(const Vectors& c, int bit, uint8_t* p) {
-  for (int h = 0; h < 2; ++h)
-    for (int b = 0; b < 64; ++b) {
-      int byte = 0;
-      for (int i = 0; i < 4; ++i) byte |= (c.v[4 * h + i][b] >> bit & 3) << (2 * i);
-      *p++ = static_cast<uint8_t>(byte);
-    }
-  return p;
 }
 uint8_t* write(const void* data, size_t bytes, uint8_t* p) {
   std::memcpy(p, data, bytes);
   return p + bytes;
 }
 
-int runs_of(Layout layout) { return layout_info(layout).inputs / kRun; }
-
 // The packed form of a group; the contents are listed with each format in kernels/formats-inl.h.
 void write_group(Layout layout, const Group& g, uint8_t* p) {
-  const int runs = runs_of(layout);
+  const int runs = layout_info(layout).inputs / kRun;
+  const uint8_t* const start = p;
   const bool has_m = layout == Layout::Q4_1 || layout == Layout::Q5_1 || layout == Layout::Q2_K ||
                      layout == Layout::Q4_K || layout == Layout::Q5_K;
   if (layout == Layout::MXFP4) p = write(g.scales[0], kRows, p);
@@ -183,20 +182,22 @@ void write_group(Layout layout, const Group& g, uint8_t* p) {
     p = write(g.scales, static_cast<size_t>(per_16 ? 16 : 8) * kRows, p);
     if (layout == Layout::Q4_K || layout == Layout::Q5_K) p = write(g.minima, 8 * kRows, p);
   }
-  Vectors c;
-  for (int run = 0; run < runs; ++run) {
-    to_lanes(g, run, c);
-    switch (layout) {
-      case Layout::Q8_0: p = write(c.v, sizeof c.v, p); break;
-      case Layout::Q5_0:
-      case Layout::Q5_1:
-      case Layout::Q5_K: p = write_plane(c, 4, write_nibbles(c, p)); break;
-      case Layout::Q6_K: p = write_pairs(c, 4, write_nibbles(c, p)); break;
-      case Layout::Q3_K: p = write_plane(c, 2, write_pairs(c, 0, p)); break;
-      case Layout::Q2_K: p = write_pairs(c, 0, p); break;
-      default: p = write_nibbles(c, p);
+  const int run_bytes = static_cast<int>(layout_info(layout).group_bytes - (p - start)) / runs;
+  for (int run = 0; run < runs; ++run, p += run_bytes)
+    for (int r = 0; r < kRows; ++r) {
+      const RowCodes c(g.codes[r] + kRun * run);
+      uint8_t* lane = p + 4 * r;
+      switch (layout) {
+        case Layout::Q8_0: put_wide(c, lane); break;
+        case Layout::Q5_0:
+        case Layout::Q5_1:
+        case Layout::Q5_K: put_nibbles(c, lane), put_plane<4>(c, lane + 256); break;
+        case Layout::Q6_K: put_nibbles(c, lane), put_pairs<4>(c, lane + 256); break;
+        case Layout::Q3_K: put_pairs<0>(c, lane), put_plane<2>(c, lane + 128); break;
+        case Layout::Q2_K: put_pairs<0>(c, lane); break;
+        default: put_nibbles(c, lane);
+      }
     }
-  }
 }
 
 int file_block_bytes(Layout layout) {
@@ -253,17 +254,19 @@ void pack_panel(Layout layout, const uint8_t* source, int rows, int64_t inputs, 
 }
 
 void pack_panel_i8(const int8_t* codes, const float* scales, int rows, int64_t inputs, uint8_t* panel) {
-  Group g;
-  std::memset(&g, 0, sizeof g);
-  Vectors c;
+  uint8_t none[kRun];
+  std::memset(none, 0x80, sizeof none);
   for (int64_t run = 0; run < inputs / kRun; ++run) {
     float s[2][kRows] = {};
-    for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < rows; ++r)
       for (int h = 0; h < 2; ++h) s[h][r] = scales[r * (inputs / 16) + 2 * run + h];
-      for (int l = 0; l < kRun; ++l) g.codes[r][l] = static_cast<uint8_t>(codes[r * inputs + kRun * run + l]) ^ 0x80;
+    panel = write(s, sizeof s, panel);
+    for (int r = 0; r < kRows; ++r) {
+      RowCodes c(r < rows ? reinterpret_cast<const uint8_t*>(codes) + r * inputs + kRun * run : none);
+      for (uint32_t& word : c.word) word ^= r < rows ? 0x80808080 : 0;
+      put_wide(c, panel + 4 * r);
     }
-    to_lanes(g, 0, c);
-    panel = write(c.v, sizeof c.v, write(s, sizeof s, panel));
+    panel += 512;
   }
 }
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from backends import CPU_PARAMS, ISAS, backend_ops, on_all, on_cpu
-from cases import (
+from op_backends import CPU_PARAMS, ISAS, backend_ops, on_all, on_cpu
+from op_cases import (
     EPS,
     AttentionCase,
     DeltaCase,
@@ -29,7 +29,7 @@ from cases import (
     run_mlp,
     same_bits,
 )
-from programs import PROGRAMS
+from op_programs import PROGRAMS
 
 from loqal.ops.interface import AttentionShape, DeltaShape, Ops
 from loqal.quant import FORMATS
@@ -115,7 +115,7 @@ def test_a_row_of_rms_norm_ignores_its_companions(backend: str, rng: np.random.G
 # Cuts and companions -------------------------------------------------------------------------------------------------
 
 
-ATTENTION = attention_case(32, AttentionShape(2, 1, 32), [531, 65, 3, 128])
+ATTENTION = attention_case(32, AttentionShape(2, 1, 64), [531, 65, 3, 128])
 ATTENTION_PLANS: dict[str, Plan] = {
     "before each boundary": [[63, 63, 1, 127], [448, 1, 1, 1], [1, 1, 1, 0], [19, 0, 0, 0]],
     "at each boundary": [[64, 64, 3, 64], [448, 1, 0, 64], [19, 0, 0, 0]],
@@ -158,7 +158,7 @@ def _whole_attention(backend: str) -> list[np.ndarray]:
 
 
 @on_all
-@pytest.mark.parametrize("shape", [DeltaShape(2, 2, 32, 32, 4), DeltaShape(2, 4, 128, 128, 4)], ids=str)
+@pytest.mark.parametrize("shape", [DeltaShape(2, 2, 128, 128, 4), DeltaShape(2, 4, 128, 128, 4)], ids=str)
 def test_delta_cut_into_steps(backend: str, shape: DeltaShape) -> None:
     ops, case = backend_ops(backend), delta_case(33, shape, [70, 1, 0, 9, 3])
     whole = run_delta(ops, case, [case.lengths])

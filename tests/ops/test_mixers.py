@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import tolerance
-from backends import REFERENCE, backend_ops, on_all, on_cpu
-from cases import (
+from op_backends import REFERENCE, backend_ops, on_all, on_cpu
+from op_cases import (
     attention_case,
     attention_step,
     delta_case,
@@ -21,8 +21,8 @@ from cases import (
 
 from loqal.ops.interface import AttentionShape, DeltaShape
 
-ATTENTION_SHAPES = [AttentionShape(2, 2, 32), AttentionShape(4, 1, 64), AttentionShape(8, 2, 256)]
-DELTA_SHAPES = [DeltaShape(2, 2, 32, 32, 4), DeltaShape(2, 4, 32, 64, 4), DeltaShape(1, 3, 128, 128, 4)]
+ATTENTION_SHAPES = [AttentionShape(2, 2, 64), AttentionShape(3, 1, 128), AttentionShape(8, 2, 256)]
+DELTA_SHAPES = [DeltaShape(2, 2, 128, 128, 4), DeltaShape(2, 4, 128, 128, 4), DeltaShape(1, 3, 128, 128, 4)]
 
 
 @on_cpu
@@ -39,7 +39,7 @@ def test_gated_attention(backend: str, shape: AttentionShape) -> None:
 @on_cpu
 def test_gated_attention_over_spans(backend: str) -> None:
     """More keys than one span holds, the last row of which stands alone in its step."""
-    case = attention_case(6, AttentionShape(2, 1, 32), [600, 513])
+    case = attention_case(6, AttentionShape(2, 1, 64), [600, 513])
     plan = [[512, 512], [87, 0], [1, 1]]
     expected = run_attention(REFERENCE, case, plan)
     actual = run_attention(backend_ops(backend), case, plan)
@@ -50,7 +50,7 @@ def test_gated_attention_over_spans(backend: str) -> None:
 @on_all
 def test_copied_page_is_read_like_the_original(backend: str) -> None:
     """A sequence goes on from copies of its pages after others have overwritten the originals."""
-    ops, shape = backend_ops(backend), AttentionShape(2, 1, 32)
+    ops, shape = backend_ops(backend), AttentionShape(2, 1, 64)
     case, other = attention_case(7, shape, [70]), attention_case(8, shape, [70])
     pages = ops.new_pages(case.num_pages, shape)
     attention_step(ops, case, pages, [0], [69])
@@ -77,7 +77,7 @@ def test_gated_delta(backend: str, shape: DeltaShape) -> None:
 @on_all
 def test_capture_continues_like_the_original(backend: str) -> None:
     """A state captured after row r, and a copy of it, go on exactly as the sequence itself did."""
-    ops, shape = backend_ops(backend), DeltaShape(2, 4, 32, 32, 4)
+    ops, shape = backend_ops(backend), DeltaShape(2, 4, 128, 128, 4)
     case = delta_case(9, shape, [12, 9])
     slots = ops.new_slots(7, shape)
     captures = [(0, 4), (4, 2), (11, 0), (12 + 5, 3)]
@@ -92,7 +92,7 @@ def test_capture_continues_like_the_original(backend: str) -> None:
 
 @on_all
 def test_slots_outside_the_step_stay(backend: str) -> None:
-    ops, shape = backend_ops(backend), DeltaShape(1, 2, 32, 32, 4)
+    ops, shape = backend_ops(backend), DeltaShape(1, 2, 128, 128, 4)
     case = delta_case(10, shape, [6])
     slots = ops.new_slots(3, shape)
     expected = delta_step(ops, case, slots, [0], [0], [6])

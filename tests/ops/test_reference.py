@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from cases import (
+from op_cases import (
     EPS,
     attention_case,
     delta_case,
@@ -59,7 +59,7 @@ def test_rotary_turns_by_position_times_frequency() -> None:
 
 
 def test_attention_one_pair_at_a_time() -> None:
-    shape = AttentionShape(4, 2, 32)
+    shape, dim, pairs = AttentionShape(4, 2, 64), 64, 16
     case = attention_case(1, shape, [9])
     (output,) = run_attention(OPS, case, [[9]])
     angles = case.rotary[0]
@@ -68,21 +68,21 @@ def test_attention_one_pair_at_a_time() -> None:
         x = x.astype(np.float64)
         x = x / np.sqrt(np.mean(x**2) + EPS) * norm
         turned = x.copy()
-        for pair in range(4):
-            as_complex = (x[pair] + 1j * x[pair + 4]) * (angles.cos[row, pair] + 1j * angles.sin[row, pair])
-            turned[pair], turned[pair + 4] = as_complex.real, as_complex.imag
+        for pair in range(pairs):
+            as_complex = (x[pair] + 1j * x[pair + pairs]) * (angles.cos[row, pair] + 1j * angles.sin[row, pair])
+            turned[pair], turned[pair + pairs] = as_complex.real, as_complex.imag
         return turned
 
     for row in range(9):
         for head in range(4):
-            query = prepared(case.query_gate[0][row, head * 64 : head * 64 + 32], case.query_norm, row)
-            gate = case.query_gate[0][row, head * 64 + 32 : head * 64 + 64].astype(np.float64)
-            at = slice(head // 2 * 32, head // 2 * 32 + 32)
+            query = prepared(case.query_gate[0][row, 2 * head * dim : (2 * head + 1) * dim], case.query_norm, row)
+            gate = case.query_gate[0][row, (2 * head + 1) * dim : (2 * head + 2) * dim].astype(np.float64)
+            at = slice(head // 2 * dim, (head // 2 + 1) * dim)
             keys = [np.float16(prepared(case.key[0][past, at], case.key_norm, past)) for past in range(row + 1)]
-            share = softmax(np.array([query @ key.astype(np.float64) / np.sqrt(32) for key in keys]))
+            share = softmax(np.array([query @ key.astype(np.float64) / np.sqrt(dim) for key in keys]))
             context = sum(share[past] * case.value[0][past, at].astype(np.float16) for past in range(row + 1))
             expected = context / (1 + np.exp(-gate))
-            assert np.allclose(output[row, head * 32 : head * 32 + 32], expected, atol=2e-4)
+            assert np.allclose(output[row, head * dim : (head + 1) * dim], expected, atol=2e-4)
 
 
 def test_delta_equals_its_closed_form() -> None:

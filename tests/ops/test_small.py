@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tolerance
-from backends import REFERENCE, backend_ops, on_all, on_cpu
-from cases import EPS, make_batch, normal, random_weight
+from op_backends import REFERENCE, backend_ops, on_all, on_cpu
+from op_cases import EPS, make_batch, normal, random_weight
 
 from loqal.ops.interface import RopeConfig, YarnConfig
 

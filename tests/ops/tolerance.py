@@ -10,7 +10,7 @@ inputs and charge a whole step for those alone.
 from __future__ import annotations
 
 import numpy as np
-from cases import EPS, AttentionCase, DeltaCase, ExpertsCase, MlpCase, RandomWeight
+from op_cases import EPS, AttentionCase, DeltaCase, ExpertsCase, MlpCase, RandomWeight
 
 from loqal.ops.interface import RUN_INPUTS, Rotary
 from loqal.ops.reference import delta_heads, gated_product, quantise_inputs, turned_heads

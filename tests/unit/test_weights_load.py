@@ -33,7 +33,9 @@ def values(checkpoint: Checkpoint, name: str) -> np.ndarray:
     return decode(tensor.format, tensor.data, tensor.shape)
 
 
-def assert_holds(checkpoint: Checkpoint, tensors: dict[str, np.ndarray], exact: Callable[[str], bool] | None = None) -> None:
+def assert_holds(
+    checkpoint: Checkpoint, tensors: dict[str, np.ndarray], exact: Callable[[str], bool] | None = None
+) -> None:
     assert set(checkpoint.tensors) == set(tensors)
     for name, wanted in tensors.items():
         if exact is None or exact(name):
@@ -382,7 +384,9 @@ def test_gguf_is_read_as_the_official_library_does(tmp_path: Path) -> None:
     assert names["blk.3.attn_q.weight"].tensor_type.name == "Q8_0"
     assert names["blk.0.ssm_conv1d.weight"].shape.tolist() == [4, config.conv_channels]
     assert names["blk.0.ffn_gate_inp_shexp.weight"].shape.tolist() == [config.width]
-    wanted = decode("Q8_0", encode("Q8_0", tensors["layers.3.attention.query"]), tensors["layers.3.attention.query"].shape)
+    wanted = decode(
+        "Q8_0", encode("Q8_0", tensors["layers.3.attention.query"]), tensors["layers.3.attention.query"].shape
+    )
     found = gguf.dequantize(names["blk.3.attn_q.weight"].data, gguf.GGMLQuantizationType.Q8_0)
     np.testing.assert_array_equal(found, wanted)
     vision = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "v.gguf").tensors}

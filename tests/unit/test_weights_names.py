@@ -45,7 +45,9 @@ def test_every_size_has_the_published_number_of_parameters(size: str) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_has_the_published_number_of_tensors(size: str) -> None:
     config = SIZES[size]
-    names = {part: {e.hf for e in entries(config) if e.part in part} for part in (("text", "head"), ("vision",), ("draft",))}
+    names = {
+        part: {e.hf for e in entries(config) if e.part in part} for part in (("text", "head"), ("vision",), ("draft",))
+    }
     assert tuple(len(found) for found in names.values()) == TENSORS[size]
     # GGUF splits the fused experts, and the patch embedding in two.
     gguf = {e.gguf for e in entries(config) if e.part in ("text", "head")}

@@ -47,5 +47,6 @@ def _polynomial(x: DoubleArray, terms: tuple[float, ...]) -> DoubleArray:
     """Sum of ``terms[i] * x**i``, highest power first."""
     total = np.full_like(x, terms[-1])
     for term in terms[-2::-1]:
-        total = total * x + term
+        total *= x
+        total += term
     return total

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from ..ops.interface import FloatArray, IntArray
 from ..types import SamplingParams, TokenLogprobs
@@ -29,6 +28,16 @@ Candidates = Callable[[FloatArray, int], tuple[IntArray, FloatArray, float]]
 """``ops.candidates``: the k largest of a row, largest first, and the log-sum-exp of the row."""
 
 _FIRST_NUCLEUS = 256  # candidates tried first when top_p is not bounded by top_k; then 16 times as many, and so on
+
+# SplitMix64: the step of its counter, and the shifts and factors of its finaliser.
+_MASK = 2**64 - 1
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_ROUNDS = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_LAST_SHIFT = np.uint64(31)
+_FRACTION_SHIFT = np.uint64(12)  # a float64 holds 52 bits behind a leading one
 
 
 class TokenCounts:
@@ -62,12 +71,17 @@ class TokenCounts:
 def gumbel_noise(seed: int, position: int, token_ids: IntArray) -> DoubleArray:
     """Standard Gumbel noise [K] of some token ids at one position.
 
-    A counter-based generator: every value is a mix (the finaliser of SplitMix64) of its own key, so values can be made
-    in any order and any subset. ``seed`` and ``position`` are taken as 64-bit patterns.
+    A counter-based generator: seed and position, taken as 64-bit patterns, are mixed into a starting point, and a token
+    id is the index into the SplitMix64 sequence from there. So values can be made in any order and any subset.
     """
-    stream = _mix(_mix(np.array([seed % 2**64], np.uint64)) ^ np.uint64(position % 2**64))
-    bits = _mix(stream ^ _mix(token_ids.astype(np.uint64)))
-    uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52  # exact, strictly between 0 and 1
+    start = _mix(_mix(seed & _MASK) ^ (position & _MASK))
+    bits = token_ids.astype(np.uint64) * _STEP  # arithmetic of arrays wraps modulo 2^64
+    bits += np.uint64(start)
+    for shift, factor in _ROUNDS:
+        bits ^= bits >> shift
+        bits *= factor
+    bits ^= bits >> _LAST_SHIFT
+    uniform = ((bits >> _FRACTION_SHIFT).astype(np.float64) + 0.5) * 2.0**-52  # exact, strictly between 0 and 1
     return -portable_math.log(-portable_math.log(uniform))
 
 
@@ -108,12 +122,12 @@ def logprobs(row: FloatArray, token_id: int, num_top: int, candidates: Candidate
     return TokenLogprobs(token_id, float(row[token_id]) - log_sum, top[:num_top])
 
 
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64: a step of its counter, then its finaliser. Array arithmetic wraps modulo 2^64."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _mix(x: int) -> int:
+    """One step of SplitMix64 from the state ``x``: its counter, then its finaliser."""
+    x = (x + int(_STEP)) & _MASK
+    for shift, factor in _ROUNDS:
+        x = ((x ^ (x >> int(shift))) * int(factor)) & _MASK
+    return x ^ (x >> int(_LAST_SHIFT))
 
 
 def _penalise(logits: FloatArray, counts: IntArray, params: SamplingParams) -> FloatArray:

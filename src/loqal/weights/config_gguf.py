@@ -172,7 +172,7 @@ def read_vision(metadata: Mapping[str, Any], where: str) -> VisionConfig:
     """
     keys = Fields({k.removeprefix("clip."): v for k, v in metadata.items() if k.startswith("clip.")}, where)
     projector = keys.values.get("projector_type", keys.values.get("vision.projector_type"))
-    if projector != PROJECTOR:
+    if not isinstance(projector, str) or projector != PROJECTOR:
         raise UnsupportedError(
             f"{where} holds the projector {ascii(projector)[:100]}",
             f"the vision tower of Qwen 3.5 has the projector {PROJECTOR}",

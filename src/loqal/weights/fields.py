@@ -73,7 +73,7 @@ class Fields:
     def only(self, key: str, *allowed: Any) -> None:
         """Refuse a value loqal does not implement; an absent key is fine."""
         value = self.values.get(key, _MISSING)
-        if value is not _MISSING and value not in allowed:
+        if value is not _MISSING and not any(type(value) is type(choice) and value == choice for choice in allowed):
             wanted = " or ".join(repr(choice) for choice in allowed if choice is not None)
             raise UnsupportedError(
                 f"{self.where}: {key} is {_short(value)}", f"loqal runs models where it is {wanted}", _OTHER

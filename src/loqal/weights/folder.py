@@ -127,7 +127,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is not JSON", str(error), "fetch the file again") from None
     if not isinstance(value, dict):
-        raise FormatError(f"{path} holds no JSON object", "", "fetch the file again")
+        raise FormatError(f"{path} holds no JSON object", "it must begin with a brace", "fetch the file again")
     return value
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -57,7 +58,7 @@ class StringArray(Sequence[str]):
         FormatError: a string is not UTF-8.
     """
 
-    def __init__(self, data: memoryview, ends: list[int], start: int, where: str) -> None:
+    def __init__(self, data: memoryview, ends: array[int], start: int, where: str) -> None:
         self._data, self._ends, self._start, self._where = data, ends, start, where
 
     def __len__(self) -> int:
@@ -242,7 +243,7 @@ class _Reader:
                 raise _BrokenError(f"a string of {_short(key)} ends behind the end of the file")
             append(position)
         self.position = position
-        return StringArray(data, ends, start, f"{self.origin}: {key}")
+        return StringArray(data, array("Q", ends), start, f"{self.origin}: {key}")
 
     def numbers(self, dtype: np.dtype[Any], count: int, key: str) -> npt.NDArray[Any]:
         self.room(count, dtype.itemsize, f"values in {_short(key)}")

@@ -62,7 +62,11 @@ def open_checkpoint(path: str | Path, *, mmproj: Path | None = None) -> Checkpoi
     except OSError as error:
         raise unreadable(path, error) from error
     if not exists:
-        raise CheckpointError(f"{path} does not exist", "", "check the path, or download the model first")
+        raise CheckpointError(
+            f"{path} does not exist",
+            "there is neither a file nor a folder",
+            "check the path, or download the model first",
+        )
     if is_folder:
         return _open_folder(path, mmproj)
     if not is_file:

@@ -50,7 +50,7 @@ class _File:
 
     @property
     def is_projector(self) -> bool:
-        return self.metadata.get("general.architecture") == "clip"
+        return _is(self.metadata.get("general.architecture"), "clip")
 
     @property
     def is_draft_only(self) -> bool:
@@ -114,7 +114,7 @@ def _read(path: Path) -> _File:
     file = MappedFile(path)
     header = read_header(file.view, str(path))
     kind = header.metadata.get("general.type", "model")
-    if kind not in ("model", "mmproj"):
+    if not _is(kind, "model") and not _is(kind, "mmproj"):
         raise UnsupportedError(
             f"{path} is of the type {ascii(kind)[:100]}",
             "loqal opens models and vision towers",
@@ -133,7 +133,7 @@ def _joined_parts(mapped: tuple[MappedFile, ...], headers: list[GgufHeader]) -> 
     located: dict[str, Located] = {}
     for number, (file, header) in enumerate(zip(mapped, headers, strict=True)):
         keys = header.metadata
-        if keys.get("split.no") != number or keys.get("split.count") != len(mapped):
+        if not _is(keys.get("split.no"), number) or not _is(keys.get("split.count"), len(mapped)):
             raise FormatError(
                 f"{file.path} says it is part {keys.get('split.no')} of {keys.get('split.count')}",
                 f"its name says {number} of {len(mapped)}, counted from 0",
@@ -141,10 +141,14 @@ def _joined_parts(mapped: tuple[MappedFile, ...], headers: list[GgufHeader]) -> 
             )
         for tensor in header.tensors:
             if tensor.name in located:
-                raise FormatError(f"{tensor.name} is in two parts of {mapped[0].path}", "", "fetch all parts again")
+                raise FormatError(
+                    f"{tensor.name} is in two parts of {mapped[0].path}",
+                    "one of them is not a part of this model",
+                    "fetch all parts again",
+                )
             located[tensor.name] = Located(file, tensor)
     declared = headers[0].metadata.get("split.tensors.count", len(located))
-    if declared != len(located):
+    if not _is(declared, len(located)):
         raise FormatError(
             f"the parts of {mapped[0].path} hold {len(located)} tensors",
             f"the first part announces {declared}",
@@ -204,6 +208,11 @@ def _join(model: _File, projector: _File | None, draft: _File | None) -> GgufMod
     )
 
 
+def _is(value: Any, wanted: str | int) -> bool:
+    """Whether a metadata value, which may be an array, is the given text or number."""
+    return type(value) is type(wanted) and bool(value == wanted)
+
+
 def _stored(file: _File) -> dict[str, StoredTensor]:
     return {name: found.tensor for name, found in file.located.items()}
 
@@ -224,7 +233,9 @@ def _with_vision(config: ModelConfig, projector: _File, located: dict[str, Locat
         )
     for name, found in projector.located.items():
         if name in located:
-            raise FormatError(f"{name} is in {projector.path} and in the model", "", "use another mmproj file")
+            raise FormatError(
+                f"{name} is in {projector.path} and in the model", "only one can be meant", "use another mmproj file"
+            )
         located[name] = found
     return dataclasses.replace(config, vision=vision)
 

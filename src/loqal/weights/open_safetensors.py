@@ -56,7 +56,11 @@ def open_files(files: list[Path], index: dict[str, str]) -> SafetensorsModel:
         for tensor in read_header(file.view, str(file.path)).tensors:
             if tensor.name in located:
                 twice = located[tensor.name].file.path.name
-                raise FormatError(f"{tensor.name} is in {twice} and in {file.path.name}", "", "fetch the files again")
+                raise FormatError(
+                    f"{tensor.name} is in {twice} and in {file.path.name}",
+                    "only one can be meant",
+                    "fetch the files again",
+                )
             located[tensor.name] = Located(file, tensor)
     for name, file_name in index.items():
         if name not in located or located[name].file.path.name != file_name:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from cases import (
+from op_cases import (
     EPS,
     attention_case,
     delta_case,
@@ -41,7 +41,7 @@ def _linear(format: str) -> Program:
 
 def _attention(ops: Ops) -> list[np.ndarray]:
     wide = attention_case(22, AttentionShape(8, 2, 256), [70, 1])
-    spans = attention_case(21, AttentionShape(2, 1, 32), [530, 3, 65])
+    spans = attention_case(21, AttentionShape(2, 1, 64), [530, 3, 65])
     return [
         *run_attention(ops, wide, [wide.lengths]),
         *run_attention(ops, spans, [[500, 1, 64], [30, 2, 1]], stale=True),
@@ -49,7 +49,7 @@ def _attention(ops: Ops) -> list[np.ndarray]:
 
 
 def _delta(ops: Ops) -> list[np.ndarray]:
-    small = delta_case(23, DeltaShape(2, 4, 32, 64, 4), [40, 1, 9])
+    small = delta_case(23, DeltaShape(2, 4, 128, 128, 4), [40, 1, 9])
     wide = delta_case(24, DeltaShape(2, 2, 128, 128, 4), [9, 3])
     return [*run_delta(ops, small, plan_steps(small.lengths, 16)), *run_delta(ops, wide, [wide.lengths])]
 

@@ -113,14 +113,15 @@ def plan_steps(lengths: Sequence[int], most: int) -> Plan:
 def make_batch(counts: Sequence[int], past: Sequence[int], slots: Sequence[int], **arrays: Any) -> StepBatch:
     """A step in which sequence s gets ``counts[s]`` tokens after ``past[s]`` earlier ones."""
     total = sum(counts)
-    tables: dict[str, Any] = {"page_table": np.full((len(counts), 1), -1, np.int32), **arrays}
+    num_pages = max((at + new for at, new in zip(past, counts, strict=True)), default=0) // PAGE_TOKENS + 1
+    table = np.arange(len(counts) * num_pages, dtype=np.int32).reshape(len(counts), num_pages)
     return StepBatch(
         token_ids=np.zeros(total, np.int32),
         positions=np.zeros((total, 3), np.int32),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
         past_len=np.array(past, np.int32),
         slots=np.array(slots, np.int32),
-        **tables,
+        **{"page_table": table, **arrays},
     )
 
 
@@ -170,7 +171,7 @@ class AttentionCase:
 
 def attention_case(seed: int, shape: AttentionShape, lengths: Sequence[int]) -> AttentionCase:
     rng = np.random.default_rng(seed)
-    rope = RopeConfig(rotary_dim=shape.head_dim // 4)
+    rope = RopeConfig(rotary_dim=max(shape.head_dim // 4, 32))
     needed = [-(-length // PAGE_TOKENS) for length in lengths]
     num_pages = sum(needed) + 2
     free = rng.permutation(num_pages)
