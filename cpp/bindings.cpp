@@ -90,8 +90,7 @@ struct Step {
 };
 
 std::unique_ptr<Step> make_step(In<int32_t, 1> starts, In<int32_t, 1> past_len, In<int32_t, 1> slots,
-                                In<int32_t, 2> page_table, In<int32_t, 1> capture_rows,
-                                In<int32_t, 1> capture_slots) {
+                                In<int32_t, 2> page_table, In<int32_t, 1> capture_rows, In<int32_t, 1> capture_slots) {
   const auto sequences = static_cast<int64_t>(past_len.shape(0));
   check("step", "starts", starts, {{"S+1", sequences + 1}});
   check("step", "slots", slots, {{"S", sequences}});
@@ -204,9 +203,20 @@ Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> 
   for (size_t s = 0; s < step.capture_slots.shape(0); ++s)
     require(step.capture_slots.data()[s] >= 0 && step.capture_slots.data()[s] < slots, "gated_delta: no such slot");
   auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(value_heads * 128)});
-  DeltaArrays d{qkv.data(),  z.data(),      beta.data(),   alpha.data(), conv.data(),
-                a.data(),    dt_bias.data(), norm.data(),   tails.data(), states.data(),
-                out.data(),  static_cast<int>(key_heads),   static_cast<int>(value_heads), eps};
+  DeltaArrays d{qkv.data(),
+                z.data(),
+                beta.data(),
+                alpha.data(),
+                conv.data(),
+                a.data(),
+                dt_bias.data(),
+                norm.data(),
+                tails.data(),
+                states.data(),
+                out.data(),
+                static_cast<int>(key_heads),
+                static_cast<int>(value_heads),
+                eps};
   nb::gil_scoped_release release;
   cpu.gated_delta(d, step.arrays());
   return out;
@@ -214,8 +224,7 @@ Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> 
 
 Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, In<float, 2> value,
                            In<float, 1> query_norm, In<float, 1> key_norm, In<float, 2> cos, In<float, 2> sin,
-                           InOut<uint16_t, 4> keys, InOut<uint16_t, 4> values, const Step& step, int heads,
-                           float eps) {
+                           InOut<uint16_t, 4> keys, InOut<uint16_t, 4> values, const Step& step, int heads, float eps) {
   const int64_t rows = step.rows(), pages = static_cast<int64_t>(keys.shape(0));
   const auto kv_heads = static_cast<int64_t>(keys.shape(1)), head_dim = static_cast<int64_t>(values.shape(3));
   const auto half = static_cast<int64_t>(cos.shape(1));
@@ -229,8 +238,10 @@ Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, 
   check("gated_attention", "key_norm", key_norm, {{"head_dim", head_dim}});
   check("gated_attention", "cos", cos, {{"T", rows}, {"rotary_dim/2", half}});
   check("gated_attention", "sin", sin, {{"T", rows}, {"rotary_dim/2", half}});
-  check("gated_attention", "keys", keys, {{"pages", pages}, {"Hkv", kv_heads}, {"head_dim", head_dim * kPage / kKeys}, {"keys", kKeys}});
-  check("gated_attention", "values", values, {{"pages", pages}, {"Hkv", kv_heads}, {"page", kPage}, {"head_dim", head_dim}});
+  check("gated_attention", "keys", keys,
+        {{"pages", pages}, {"Hkv", kv_heads}, {"head_dim", head_dim * kPage / kKeys}, {"keys", kKeys}});
+  check("gated_attention", "values", values,
+        {{"pages", pages}, {"Hkv", kv_heads}, {"page", kPage}, {"head_dim", head_dim}});
   const StepArrays arrays = step.arrays();
   for (int64_t s = 0; s < arrays.sequences; ++s) {
     const int64_t end = arrays.past_len[s] + arrays.starts[s + 1] - arrays.starts[s];
@@ -240,16 +251,23 @@ Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, 
     }
   }
   auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(heads * head_dim)});
-  AttentionArrays a{query_gate.data(), key.data(), value.data(), query_norm.data(), key_norm.data(), cos.data(),
-                    sin.data(),        keys.data(), values.data(), out.data(),
+  AttentionArrays a{query_gate.data(),
+                    key.data(),
+                    value.data(),
+                    query_norm.data(),
+                    key_norm.data(),
+                    cos.data(),
+                    sin.data(),
+                    keys.data(),
+                    values.data(),
+                    out.data(),
                     {heads, static_cast<int>(kv_heads), static_cast<int>(head_dim), static_cast<int>(2 * half), eps}};
   nb::gil_scoped_release release;
   cpu.gated_attention(a, arrays);
   return out;
 }
 
-nb::tuple rotary(Cpu& cpu, In<int32_t, 2> positions, In<double, 1> frequencies, In<int32_t, 1> axes,
-                 double magnitude) {
+nb::tuple rotary(Cpu& cpu, In<int32_t, 2> positions, In<double, 1> frequencies, In<int32_t, 1> axes, double magnitude) {
   const auto tokens = static_cast<int64_t>(positions.shape(0)), pairs = static_cast<int64_t>(frequencies.shape(0));
   check("rotary", "positions", positions, {{"T", tokens}, {"axes", 3}});
   check("rotary", "axes", axes, {{"pairs", pairs}});
@@ -345,7 +363,6 @@ NB_MODULE(_kernels, m) {
            "cos"_a, "sin"_a, "keys"_a, "values"_a, "step"_a, "heads"_a, "eps"_a)
       .def("rotary", &rotary, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
       .def("candidates", &candidates, "logits"_a, "k"_a)
-      .def("softmax", &softmax, "x"_a)
-      ;
+      .def("softmax", &softmax, "x"_a);
   m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);
 }

@@ -81,7 +81,8 @@ void Cpu::embed(const Weight& w, const int32_t* ids, int64_t tokens, float* out)
 void Cpu::rms_norm(const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps) {
   pool_.run([&](Team& team, int thread) {
     const Share share(rows, team.size(), thread);
-    for (int64_t r = share.begin; r < share.end; ++r) table_->rms_norm(x + r * width, weight, y + r * width, width, eps);
+    for (int64_t r = share.begin; r < share.end; ++r)
+      table_->rms_norm(x + r * width, weight, y + r * width, width, eps);
   });
 }
 
@@ -107,8 +108,8 @@ void Cpu::run_products(Team& team, int thread, const float* x, const ActivationR
       };
       const int64_t stride = w.quantised() ? w.inputs / kRun : w.inputs;
       for (int64_t i = first_panel(share.begin); i < first_panel(share.end); ++i) {
-        table_->panel(w.layout, w.panel(p.expert, i), w.inputs, xq ? xq + tile * stride : nullptr,
-                      x + tile * w.inputs, stride, columns, out);
+        table_->panel(w.layout, w.panel(p.expert, i), w.inputs, xq ? xq + tile * stride : nullptr, x + tile * w.inputs,
+                      stride, columns, out);
         const int width = static_cast<int>(std::min<int64_t>(kRows, w.rows - i * kRows));
         for (int c = 0; c < columns; ++c) {
           float* y = p.y + (tile + c) * w.rows + i * kRows;
@@ -310,19 +311,19 @@ void sin_cos(double x, double& sine, double& cosine) {
   r -= n * 6.07710050630396597660e-11;
   r -= n * 2.02226624879595063154e-21;
   const double z = r * r;
-  const double s =
-      r + r * z *
-              (-1.66666666666666324348e-01 +
-               z * (8.33333333332248946124e-03 +
-                    z * (-1.98412698298579493134e-04 +
-                         z * (2.75573137070700676789e-06 + z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)))));
-  const double c =
-      1.0 - z * 0.5 +
-      z * z *
-          (4.16666666666666019037e-02 +
-           z * (-1.38888888888741095749e-03 +
-                z * (2.48015872894767294178e-05 +
-                     z * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 + z * -1.13596475577881948265e-11)))));
+  const double s = r + r * z *
+                           (-1.66666666666666324348e-01 +
+                            z * (8.33333333332248946124e-03 +
+                                 z * (-1.98412698298579493134e-04 +
+                                      z * (2.75573137070700676789e-06 +
+                                           z * (-2.50507602534068634195e-08 + z * 1.58969099521155010221e-10)))));
+  const double c = 1.0 - z * 0.5 +
+                   z * z *
+                       (4.16666666666666019037e-02 +
+                        z * (-1.38888888888741095749e-03 +
+                             z * (2.48015872894767294178e-05 +
+                                  z * (-2.75573143513906633035e-07 +
+                                       z * (2.08757232129817482790e-09 + z * -1.13596475577881948265e-11)))));
   switch (static_cast<int64_t>(n) & 3) {
     case 0: sine = s, cosine = c; break;
     case 1: sine = c, cosine = -s; break;

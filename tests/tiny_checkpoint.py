@@ -29,7 +29,9 @@ def gguf(path: Path, metadata: dict[str, Any] | None = None, formats: str = "F32
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen35",
         "tokenizer.ggml.tokens": _byte_tokens() + CONTROL,
-        "tokenizer.ggml.token_type": np.array([1] * 256 + [3 if text.startswith("<|") else 4 for text in CONTROL], np.int32),
+        "tokenizer.ggml.token_type": np.array(
+            [1] * 256 + [3 if text.startswith("<|") else 4 for text in CONTROL], np.int32
+        ),
         "tokenizer.ggml.merges": [],
         "tokenizer.ggml.eos_token_id": 258,
     }

@@ -1,14 +1,27 @@
 """Compare the trainable network with the published implementation in ``transformers``, on random weights.
 
 Run it after a change to ``network.py``: the exported file is only worth something if the network is the family's own.
-The draft head is not part of ``transformers`` and is compared through loqal in ``evaluate.py``.
+``transformers`` has no draft head, so that is compared with loqal's, which reads it from an exported file.
 """
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
+import numpy as np
 import torch
+from export import config_of
 from network import Network, Packing, Shape
 from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
+
+from loqal.engine import step_batch
+from loqal.model.decoder import Decoder
+from loqal.model.draft_head import DraftHead
+from loqal.ops.choose import choose_ops
+from loqal.state.store import StateStore
+from loqal.testing import from_hf, write_gguf
+from loqal.weights.load import open_checkpoint
 
 
 def reference_model(net: Network) -> Qwen3_5ForCausalLM:
@@ -58,9 +71,38 @@ def randomized(shape: Shape) -> Network:
 
 
 @torch.no_grad()
+def exported_errors(net: Network, ids: list[int]) -> tuple[float, float]:
+    """Largest differences of the trunk's and the draft head's rows between the network and loqal with its file."""
+    config = config_of(net.shape)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_gguf(Path(folder) / "model.gguf", config, from_hf(config, net.named_arrays()), "F32")
+        checkpoint = open_checkpoint(path)
+        ops = choose_ops("reference")
+        trunk = Decoder(config, ops, checkpoint.tensors)
+        draft = DraftHead(trunk, checkpoint.tensors)
+        store = StateStore(ops, config, num_slots=1, num_pages=4)
+        state = store.open()
+        store.reserve(state, len(ids))
+
+        def batch(tokens: list[int]) -> step_batch.StepBatch:
+            places = np.repeat(np.arange(len(tokens), dtype=np.int32)[:, None], 3, axis=1)
+            return step_batch.build([step_batch.Run(state, tokens, places)])
+
+        hidden = trunk.forward(batch(ids), store)
+        guesses = draft.forward(batch(ids[1:]), hidden[:-1], store.draft_pages)
+        checkpoint.close()
+    expected = net.trunk(torch.tensor([ids]))
+    drafted = net.draft(expected, torch.tensor([ids]))
+    return float(np.abs(hidden - expected[0].numpy()).max()), float(np.abs(guesses - drafted[0].numpy()).max())
+
+
+@torch.no_grad()
 def main() -> None:
     """Print the largest differences and fail when they exceed what float32 explains."""
-    for shape in (Shape(512), Shape(512, num_layers=8, num_heads=4, num_kv_heads=2, num_key_heads=2, num_value_heads=6)):
+    for shape in (
+        Shape(512),
+        Shape(512, num_layers=8, num_heads=4, num_kv_heads=2, num_key_heads=2, num_value_heads=6),
+    ):
         net = randomized(shape)
         ids = torch.randint(0, 512, (2, 192))
         ours, theirs = net.logits(net.trunk(ids)), reference_model(net)(ids).logits
@@ -72,6 +114,11 @@ def main() -> None:
         print(f"{shape.num_layers} layers: relative error of logits {error:.1e}, of packed rows {apart:.1e}")
         if max(error, apart) > 1e-4:
             raise SystemExit("The networks differ.")
+    # loqal keeps keys and values in float16, hence the wider bound.
+    trunk, draft = exported_errors(randomized(Shape(512)), torch.randint(0, 512, (64,)).tolist())
+    print(f"exported: error of the trunk's rows {trunk:.1e}, of the draft head's {draft:.1e}")
+    if max(trunk, draft) > 5e-3:
+        raise SystemExit("The exported file differs.")
 
 
 if __name__ == "__main__":

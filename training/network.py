@@ -62,9 +62,7 @@ class Packing:
         self.forget = -60 * (1 - self.reaches[0])
 
 
-def causal_chunks(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, chunk: int = 64
-) -> Tensor:
+def causal_chunks(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, chunk: int = 64) -> Tensor:
     """The gated delta rule from a zero state, chunk by chunk.
 
     Args:

@@ -161,7 +161,9 @@ def receipt(rng: random.Random, fresh: bool) -> Sample:
     # Prices keep the receipt's two decimals, which a JSON writer would drop.
     rows = (f'{{"item":{json.dumps(item)},"quantity":{q},"price":{price}}}' for item, q, price in lines)
     answer = f'{{"lines":[{",".join(rows)}],"total":{total}}}'
-    return Sample("receipt", "/".join((line, total_line, frame)), frame.format("\n".join(text)), answer, "I copy the lines.")
+    return Sample(
+        "receipt", "/".join((line, total_line, frame)), frame.format("\n".join(text)), answer, "I copy the lines."
+    )
 
 
 # Sums ------------------------------------------------------------------------------------------------------------
@@ -171,13 +173,30 @@ SUM_FRAMES: dict[str, tuple[tuple[str, ...], ...]] = {
         (frame.format(phrase),)
         for phrase, frame in product(
             phrases,
-            ("What is {}?", "Compute {}.", "{} = ?", "How much is {}?", "Work out {}.", "Please compute {}.", "{}", "Tell me {}."),
+            (
+                "What is {}?",
+                "Compute {}.",
+                "{} = ?",
+                "How much is {}?",
+                "Work out {}.",
+                "Please compute {}.",
+                "{}",
+                "Tell me {}.",
+            ),
         )
     )
     + tuple((whole,) for whole in wholes)
     for sign, phrases, wholes in (
-        ("+", ("{a} + {b}", "{a} plus {b}"), ("Add {a} and {b}.", "Add {b} to {a}.", "What is the sum of {a} and {b}?")),
-        ("-", ("{a} - {b}", "{a} minus {b}"), ("Subtract {b} from {a}.", "Take {b} from {a}.", "How much is {b} less than {a}?")),
+        (
+            "+",
+            ("{a} + {b}", "{a} plus {b}"),
+            ("Add {a} and {b}.", "Add {b} to {a}.", "What is the sum of {a} and {b}?"),
+        ),
+        (
+            "-",
+            ("{a} - {b}", "{a} minus {b}"),
+            ("Subtract {b} from {a}.", "Take {b} from {a}.", "How much is {b} less than {a}?"),
+        ),
         ("x", ("{a} x {b}", "{a} times {b}", "{a} * {b}"), ("Multiply {a} by {b}.", "Multiply {a} and {b}.")),
     )
 }
@@ -193,7 +212,9 @@ def explain_sum(sign: str, a: int, b: int) -> str:
         borrowed = a % 10 < b % 10
         ones = a % 10 + 10 * borrowed
         lent = " - 1" if borrowed else ""
-        return f"{a} - {b}: ones {ones} - {b % 10} = {ones - b % 10}, tens {a // 10} - {b // 10}{lent} = {(a - b) // 10}."
+        return (
+            f"{a} - {b}: ones {ones} - {b % 10} = {ones - b % 10}, tens {a // 10} - {b // 10}{lent} = {(a - b) // 10}."
+        )
     if a > 10:
         return f"{a} x {b} = 10 x {b} + {a - 10} x {b} = {10 * b} + {(a - 10) * b} = {a * b}."
     return f"{a} x {b} = {a * b}."
@@ -215,7 +236,14 @@ def arithmetic(rng: random.Random, fresh: bool) -> Sample:
 
 # Look-ups --------------------------------------------------------------------------------------------------------
 
-LOOKUP_ENTRIES = [("{k}: {v}", "\n"), ("{k} = {v}", "\n"), ("{k} is {v}", "\n"), ("{k}: {v}", ", "), ("{k}={v}", "; "), ("- {k}: {v}", "\n")]
+LOOKUP_ENTRIES = [
+    ("{k}: {v}", "\n"),
+    ("{k} = {v}", "\n"),
+    ("{k} is {v}", "\n"),
+    ("{k}: {v}", ", "),
+    ("{k}={v}", "; "),
+    ("- {k}: {v}", "\n"),
+]
 LOOKUP_QUESTIONS = [
     "What is {k}?",
     "Look up {k}.",
@@ -225,7 +253,12 @@ LOOKUP_QUESTIONS = [
     "What is the value of {k}?",
     "Value of {k}?",
 ]
-LOOKUP_FRAMES = ["{list}\n{question}", "{list}\n\n{question}", "{question}\n{list}", "Here is a list.\n{list}\n{question}"]
+LOOKUP_FRAMES = [
+    "{list}\n{question}",
+    "{list}\n\n{question}",
+    "{question}\n{list}",
+    "Here is a list.\n{list}\n{question}",
+]
 LOOKUP_FOLLOWING = ("And {k}?", "{k}?", "And what is {k}?")
 LOOKUP_TEMPLATES = tuple(
     (entry, gap, question, frame)
@@ -277,7 +310,13 @@ ANSWERS = {
 def small_talk(rng: random.Random, fresh: bool) -> Sample:
     """A greeting, a question about the model, or one that is beyond it. Short wordings are not split."""
     kind = rng.choice(sorted(ANSWERS))
-    wordings = {"greeting": w.GREETINGS, "who": w.WHO, "abilities": w.ABILITIES, "thanks": w.THANKS, "beyond": w.BEYOND}[kind]
+    wordings = {
+        "greeting": w.GREETINGS,
+        "who": w.WHO,
+        "abilities": w.ABILITIES,
+        "thanks": w.THANKS,
+        "beyond": w.BEYOND,
+    }[kind]
     if kind == "beyond":
         template = rng.choice(split(tuple((wording,) for wording in wordings), fresh))[0]
     else:
@@ -331,8 +370,14 @@ def training_sample(rng: random.Random) -> Sample:
     if sample.task == "lookup" and rng.random() < 0.6:
         # More questions for one list: the cheapest way to see many look-ups.
         many = lookup(rng, False, questions=rng.choice((2, 3, 4)))
-        return replace(sample, user=many.user, answer=many.answer, turns=many.turns, template=many.template,
-                       reasoning=sample.reasoning and many.reasoning)
+        return replace(
+            sample,
+            user=many.user,
+            answer=many.answer,
+            turns=many.turns,
+            template=many.template,
+            reasoning=sample.reasoning and many.reasoning,
+        )
     if rng.random() < 0.08:
         before = draw(rng, False, rng.choice(("intent", "arithmetic", "small talk")))
         sample = replace(sample, turns=((before.user, before.answer),))

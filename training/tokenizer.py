@@ -42,7 +42,11 @@ def corpus(seed: int, num_samples: int) -> list[str]:
     vocabulary = [*words.ITEMS, *words.QUALITIES, *words.OBJECTS, *words.NAMES, *words.CITIES, *words.INTENTS]
     wordings = [wording for label in words.INTENTS.values() for wording in label]
     heads = ["user", "assistant", "system"]
-    return texts + [form for word in vocabulary for form in (word, f" {word}", f" {word.lower()}")] * 20 + (wordings + heads) * 40
+    return (
+        texts
+        + [form for word in vocabulary for form in (word, f" {word}", f" {word.lower()}")] * 20
+        + (wordings + heads) * 40
+    )
 
 
 def train(seed: int = 0, num_samples: int = 20000) -> Tokenizer:
@@ -50,7 +54,10 @@ def train(seed: int = 0, num_samples: int = 20000) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

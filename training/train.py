@@ -125,7 +125,9 @@ def orthogonal(x: Tensor) -> Tensor:
 class Optimizer:
     """Muon for the matrices of the layers, Adam for embeddings, norms, convolutions and gates."""
 
-    def __init__(self, net: Network, pool: ThreadPoolExecutor, matrix_rate: float, other_rate: float, decay: float) -> None:
+    def __init__(
+        self, net: Network, pool: ThreadPoolExecutor, matrix_rate: float, other_rate: float, decay: float
+    ) -> None:
         self.pool = pool
         named = [(name, weight) for name, weight in net.named_parameters()]
         chosen = {n for n, p in named if p.dim() == 2 and min(p.shape) >= 16 and "embed" not in n}
@@ -173,7 +175,9 @@ def rate_at(step: int, steps: int, warmup: int, cooldown: float) -> float:
 def save(path: Path, net: Network, optimizer: Optimizer, step: int) -> None:
     """Write a checkpoint; the old one stays whole until the new one is."""
     fresh = path.with_suffix(".new")
-    torch.save({"shape": net.shape.as_dict(), "weights": net.state_dict(), "optimizer": optimizer.state(), "step": step}, fresh)
+    torch.save(
+        {"shape": net.shape.as_dict(), "weights": net.state_dict(), "optimizer": optimizer.state(), "step": step}, fresh
+    )
     fresh.replace(path)
 
 
@@ -230,7 +234,12 @@ def main() -> None:
         done = step + 1
         if done % 50 == 0 or done == args.steps:
             first, second = (sum(values) / len(recent) for values in zip(*recent, strict=True))
-            record = {"step": done, "loss": round(first, 4), "draft_loss": round(second, 4), "seconds": round(time.time() - clock, 1)}
+            record = {
+                "step": done,
+                "loss": round(first, 4),
+                "draft_loss": round(second, 4),
+                "seconds": round(time.time() - clock, 1),
+            }
             if done % args.every == 0 or done == args.steps:
                 save(checkpoint, net, optimizer, done)
                 record["accuracy"] = accuracies(net, tokenizer)

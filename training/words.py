@@ -210,7 +210,9 @@ ABILITIES = (
     "What can you do?;Help;Help me;help;What do you know?;How can you help me?;What are you good at?;What should I ask?;"
     "Show me what you can do;What can I ask you?;Hello, what can you do?;Can you help me?;What are you for?"
 ).split(";")
-THANKS = "Thanks;Thank you;Thank you!;Thanks a lot!;Great, thank you;Bye;Goodbye;See you;Good night;Well done".split(";")
+THANKS = "Thanks;Thank you;Thank you!;Thanks a lot!;Great, thank you;Bye;Goodbye;See you;Good night;Well done".split(
+    ";"
+)
 BEYOND = (
     "Write a poem about {thing};Tell me a story about {thing};What is the capital of {city}?;Explain {thing} to me;"
     "Who invented the {thing}?;Why is the {thing} {colour}?;How does a {thing} work?;What is {thing}?;"

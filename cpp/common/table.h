@@ -8,9 +8,22 @@ namespace loqal {
 
 // Packed weight layouts: panels of 16 output rows, rows in vector lanes. Sizes and contents in kernels/formats-inl.h.
 enum class Layout : int {
-  F32, F16, BF16,
-  Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, MXFP4,
-  Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS,
+  F32,
+  F16,
+  BF16,
+  Q8_0,
+  Q4_0,
+  Q4_1,
+  Q5_0,
+  Q5_1,
+  IQ4_NL,
+  MXFP4,
+  Q2_K,
+  Q3_K,
+  Q4_K,
+  Q5_K,
+  Q6_K,
+  IQ4_XS,
   I8,  // int8 codes with a float scale per 16 inputs: what rarer formats are decoded to
   Count
 };
@@ -22,30 +35,30 @@ struct LayoutInfo {
   bool quantised;   // takes quantised activations
 };
 
-constexpr int kRows = 16;    // output rows in a panel
-constexpr int kRun = 32;     // inputs that share an activation scale
-constexpr int kSpan = 512;   // key positions per attention span
-constexpr int kPage = 64;    // key positions per page
-constexpr int kKeys = 16;    // key positions in vector lanes
-constexpr int kChunk = 32;   // tokens the delta kernel keeps in its buffers
+constexpr int kRows = 16;   // output rows in a panel
+constexpr int kRun = 32;    // inputs that share an activation scale
+constexpr int kSpan = 512;  // key positions per attention span
+constexpr int kPage = 64;   // key positions per page
+constexpr int kKeys = 16;   // key positions in vector lanes
+constexpr int kChunk = 32;  // tokens the delta kernel keeps in its buffers
 
 // One run of 32 activations, quantised: value ~ scale * q.
 struct alignas(64) ActivationRun {
   int8_t q[kRun];
   float scale;
-  float neg_sum;           // -scale * sum(q), for weight minima per 32 inputs
-  float neg_sum16[2];      // the same for each half
-  int32_t neg_isum;        // -sum(q), for code offsets
+  float neg_sum;       // -scale * sum(q), for weight minima per 32 inputs
+  float neg_sum16[2];  // the same for each half
+  int32_t neg_isum;    // -sum(q), for code offsets
   int32_t neg_isum16[2];
 };
 static_assert(sizeof(ActivationRun) == 64);
 
 // One key head of a Gated DeltaNet layer with its value heads, for one sequence's run of tokens.
 struct DeltaTask {
-  const float *qkv, *z, *beta, *alpha;           // first row of the run
+  const float *qkv, *z, *beta, *alpha;  // first row of the run
   const float *conv, *a, *dt_bias, *norm;
-  float* out;                                    // [n Hv*dv]
-  float *tail, *state;                           // of this sequence's slot
+  float* out;           // [n Hv*dv]
+  float *tail, *state;  // of this sequence's slot
   int64_t num_tokens;
   int key_head, key_heads, value_heads, key_dim, value_dim;
   float eps;
@@ -58,10 +71,10 @@ struct AttentionShape {
 
 // One query row of one key/value head.
 struct AttentionTask {
-  const float* query;            // [group head_dim], turned and scaled
+  const float* query;             // [group head_dim], turned and scaled
   const uint16_t *keys, *values;  // the layer's pages
-  const int32_t* page_table;     // of this sequence
-  int64_t position;              // attends to 0 .. position
+  const int32_t* page_table;      // of this sequence
+  int64_t position;               // attends to 0 .. position
   int group, kv_head, kv_heads, head_dim;
 };
 

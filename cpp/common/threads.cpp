@@ -96,7 +96,8 @@ void ThreadPool::run(const std::function<void(Team&, int)>& work) {
   }
   const auto finished = [&] { return running_.load(std::memory_order_acquire) == 0; };
   if (spin(finished, kSpins)) return;
-  for (int left; (left = running_.load(std::memory_order_acquire)) != 0;) running_.wait(left, std::memory_order_acquire);
+  for (int left; (left = running_.load(std::memory_order_acquire)) != 0;)
+    running_.wait(left, std::memory_order_acquire);
 }
 
 void ThreadPool::worker(int thread) {

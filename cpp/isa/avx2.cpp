@@ -1,13 +1,14 @@
-#include <algorithm>
-#include <bit>
+#include <immintrin.h>
+
 #include <cmath>
 #include <cstring>
-#include <immintrin.h>
 
 #include "common/table.h"
 
 namespace loqal {
 namespace avx2 {
+// The order matters: each file uses the ones above it.
+// clang-format off
 #include "kernels/vec_avx2-inl.h"
 #include "kernels/functions-inl.h"
 #include "kernels/formats-inl.h"
@@ -15,6 +16,7 @@ namespace avx2 {
 #include "kernels/delta-inl.h"
 #include "kernels/attention-inl.h"
 #include "kernels/table-inl.h"
+// clang-format on
 }  // namespace avx2
 
 const KernelTable* avx2_table() {

@@ -1,13 +1,13 @@
-#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
-
 
 #include "common/table.h"
 
 namespace loqal {
 namespace plain {
+// The order matters: each file uses the ones above it.
+// clang-format off
 #include "kernels/vec_plain-inl.h"
 #include "kernels/functions-inl.h"
 #include "kernels/formats-inl.h"
@@ -15,6 +15,7 @@ namespace plain {
 #include "kernels/delta-inl.h"
 #include "kernels/attention-inl.h"
 #include "kernels/table-inl.h"
+// clang-format on
 }  // namespace plain
 
 const KernelTable* plain_table() {

@@ -34,8 +34,7 @@ void prepare_query(const float* query, const float* norm, const float* cos, cons
 constexpr int kMaxHeadDim = 512;
 
 void store_key_value(const float* key, const float* norm, const float* cos, const float* sin, const float* value,
-                     uint16_t* keys, uint16_t* values, int64_t page, int offset, int kv_head,
-                     const AttentionShape& s) {
+                     uint16_t* keys, uint16_t* values, int64_t page, int offset, int kv_head, const AttentionShape& s) {
   float turned[kMaxHeadDim];
   uint16_t half[kMaxHeadDim];
   norm_and_turn(key, norm, cos, sin, 1.0f, turned, s);
@@ -58,8 +57,7 @@ inline void score_group(const float* query, const uint16_t* group, int head_dim,
       const Floats key = load_half(group + (d + i) * kKeys);
       for (int h = 0; h < G; ++h) acc[h][i] = fma(key, splat(query[h * head_dim + d + i]), acc[h][i]);
     }
-  for (int h = 0; h < G; ++h)
-    store(scores + h * kSpan, add(add(acc[h][0], acc[h][1]), add(acc[h][2], acc[h][3])));
+  for (int h = 0; h < G; ++h) store(scores + h * kSpan, add(add(acc[h][0], acc[h][1]), add(acc[h][2], acc[h][3])));
 }
 
 // Weighted sum of value rows for G heads, 64 dimensions at a time, positions in ascending order.
@@ -128,6 +126,5 @@ void merge(Partial& into, float* into_sums, const Partial& from, const float* fr
 
 void finish(const Partial& partial, const float* sums, const float* gate, float* out, int head_dim) {
   const Floats weight = splat(partial.weight);
-  for (int i = 0; i < head_dim; i += 16)
-    store(out + i, mul(div(load(sums + i), weight), sigmoid(load(gate + i))));
+  for (int i = 0; i < head_dim; i += 16) store(out + i, mul(div(load(sums + i), weight), sigmoid(load(gate + i))));
 }

@@ -96,15 +96,12 @@ void rms_norm(const float* x, const float* weight, float* y, int64_t width, floa
 }
 
 void silu_mul(const float* gate, const float* up, float* y, int64_t count) {
-  map(count, [&](int64_t i, int n) {
-    store_some(y + i, mul(silu(load_some(gate + i, n)), load_some(up + i, n)), n);
-  });
+  map(count, [&](int64_t i, int n) { store_some(y + i, mul(silu(load_some(gate + i, n)), load_some(up + i, n)), n); });
 }
 
 void sigmoid_mul(const float* gate, float* y, int64_t count) {
-  map(count, [&](int64_t i, int n) {
-    store_some(y + i, mul(sigmoid(load_some(gate + i, n)), load_some(y + i, n)), n);
-  });
+  map(count,
+      [&](int64_t i, int n) { store_some(y + i, mul(sigmoid(load_some(gate + i, n)), load_some(y + i, n)), n); });
 }
 
 inline float row_largest(const float* x, int64_t count) {

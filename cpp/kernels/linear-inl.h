@@ -104,8 +104,7 @@ void panel_many(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_
     int c = 0;
     for (; c + 8 <= columns; c += 8)
       slab_columns<F, 8>(slab, runs, run == 0, x + c * stride + run, stride, out + c * kRows);
-    for (; c < columns; ++c)
-      slab_columns<F, 1>(slab, runs, run == 0, x + c * stride + run, stride, out + c * kRows);
+    for (; c < columns; ++c) slab_columns<F, 1>(slab, runs, run == 0, x + c * stride + run, stride, out + c * kRows);
   }
 }
 
@@ -157,10 +156,11 @@ void quantise(const float* x, int64_t inputs, ActivationRun* out) {
   for (int64_t k = 0; k < inputs; k += kRun, ++out) {
     const Floats a = load(x + k), b = load(x + k + 16);
     const float top = largest(max(abs(a), abs(b)));
-    const float inverse = top > 0.0f ? 127.0f / top : 0.0f;
-    store_i8(out->q, round_even(mul(a, splat(inverse))));
-    store_i8(out->q + 16, round_even(mul(b, splat(inverse))));
-    out->scale = top / 127.0f;
+    // 127 / top overflows below 3.8e-37: such a run counts as zero.
+    const float inverse = 127.0f / top, used = inverse > 3.4e38f ? 0.0f : inverse;
+    store_i8(out->q, round_even(mul(a, splat(used))));
+    store_i8(out->q + 16, round_even(mul(b, splat(used))));
+    out->scale = used == 0.0f ? 0.0f : top / 127.0f;
     int32_t sums[2] = {0, 0};
     for (int i = 0; i < kRun; ++i) sums[i / 16] += out->q[i];
     for (int h = 0; h < 2; ++h) {

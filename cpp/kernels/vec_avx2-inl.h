@@ -77,8 +77,7 @@ inline Floats load_bfloat(const uint16_t* p) {
           _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load16(p + 8)), 16))};
 }
 inline Floats from_u8(__m128i b) {
-  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)),
-          _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))};
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))};
 }
 inline Floats load_u8(const uint8_t* p) { return from_u8(load16(p)); }
 inline Floats load_low_nibbles(const uint8_t* p) { return from_u8(_mm_and_si128(load16(p), _mm_set1_epi8(15))); }
@@ -87,8 +86,7 @@ inline Floats load_high_nibbles(const uint8_t* p) {
 }
 inline Floats load_i8(const uint8_t* p) {
   const __m128i b = load16(p);
-  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
-          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))};
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))};
 }
 inline __m256 e8m0_half(__m256i e) {
   const __m256i one = _mm256_set1_epi32(1);

@@ -53,9 +53,7 @@ void read_block(Layout layout, const uint8_t* p, int r, Group& g) {
       for (int l = 0; l < 32; ++l) codes[l] = p[2 + l] ^ 0x80;
       return;
     case Layout::Q4_0:  // d, 16 nibble pairs
-    case Layout::IQ4_NL:
-      g.d[r] = half_at(p);
-      return split_nibbles(p + 2, codes);
+    case Layout::IQ4_NL: g.d[r] = half_at(p); return split_nibbles(p + 2, codes);
     case Layout::Q4_1:  // d, m, 16 nibble pairs
       g.d[r] = half_at(p);
       g.m[r] = half_at(p + 2);

@@ -26,7 +26,7 @@ def locate(model: str | os.PathLike[str] | None = None) -> Path:
     if model is None or model == EMBEDDED:
         return _embedded()
     path = Path(model).expanduser()
-    if path.exists():
+    if _exists(path):
         return path
     if isinstance(model, os.PathLike) or looks_like_path(model):
         raise CheckpointError(
@@ -43,18 +43,20 @@ def locate(model: str | os.PathLike[str] | None = None) -> Path:
 
 def is_model(word: str) -> bool:
     """Whether a word names a model, rather than being the beginning of a prompt."""
-    if word in NAMES or looks_like_path(word):
-        return True
-    try:
-        return Path(word).expanduser().exists()
-    except OSError:  # too long for a file name, which only a prompt is
-        return False
+    return word in NAMES or looks_like_path(word) or _exists(Path(word))
 
 
 def looks_like_path(word: str) -> bool:
     """Whether a word is written like a path, whether or not something is there."""
     one_line = "\n" not in word
     return one_line and (word.endswith(_SUFFIXES) or (word.startswith(_PATH_STARTS) and " " not in word))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or holding a zero byte: a prompt, not a path
+        return False
 
 
 def _embedded() -> Path:

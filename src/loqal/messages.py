@@ -88,7 +88,9 @@ def _tool_call(value: Any, path: str) -> ToolCall:
             ) from None
     if not isinstance(arguments, Mapping):
         raise _refusal(f"{path}.arguments", "must be an object", "Give an object, or its JSON text.")
-    return ToolCall(str(fields["name"]), arguments, fields.get("id"))
+    if not isinstance(fields["name"], str):
+        raise _refusal(f"{path}.name", "must be a text", "Give the name of the function.")
+    return ToolCall(fields["name"], arguments, fields.get("id"))
 
 
 def _fields(value: Any, path: str, required: set[str], optional: set[str]) -> Mapping[str, Any]:

@@ -59,6 +59,10 @@ class FinishReason(enum.StrEnum):
     CANCELLED = "cancelled"  # the caller went away
 
 
+def _knob(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How tokens are chosen. ``None`` means: the model card's value for this size and mode.
@@ -66,20 +70,20 @@ class SamplingParams:
     The defaults of the family live in ``chat.defaults``; ``resolve`` there fills every ``None``.
     """
 
-    max_tokens: int | None = field(default=None, metadata={"help": "most tokens to generate (default: as the context allows)"})
-    temperature: float | None = field(default=None, metadata={"help": "0 picks the likeliest token; higher is more varied"})
-    top_k: int | None = field(default=None, metadata={"help": "sample among the k likeliest tokens; 0 switches it off"})
-    top_p: float | None = field(default=None, metadata={"help": "sample among the likeliest tokens that sum to p"})
-    min_p: float | None = field(default=None, metadata={"help": "drop tokens less likely than this share of the likeliest"})
-    presence_penalty: float | None = field(default=None, metadata={"help": "subtracted once from every token already generated"})
-    frequency_penalty: float | None = field(default=None, metadata={"help": "subtracted per occurrence of a generated token"})
-    repetition_penalty: float | None = field(default=None, metadata={"help": "divides the logit of every generated token; 1 is off"})
-    penalize_prompt: bool = field(default=False, metadata={"help": "let the penalties count the prompt's tokens too"})
-    seed: int | None = field(default=None, metadata={"help": "seed of the sampling noise (default: drawn, and reported)"})
-    stop: tuple[str, ...] = field(default=(), metadata={"help": "end the reply before this text; may be given several times"})
-    stop_token_ids: tuple[int, ...] = field(default=(), metadata={"help": "further ids that end the reply"})
-    logprobs: int | None = field(default=None, metadata={"help": "report log probabilities of the chosen and n likeliest tokens"})
-    ignore_eos: bool = field(default=False, metadata={"help": "continue past the end tokens (for measuring)"})
+    max_tokens: int | None = _knob(None, "most tokens to generate (default: as the context allows)")
+    temperature: float | None = _knob(None, "0 picks the likeliest token; higher is more varied")
+    top_k: int | None = _knob(None, "sample among the k likeliest tokens; 0 switches it off")
+    top_p: float | None = _knob(None, "sample among the likeliest tokens that sum to p")
+    min_p: float | None = _knob(None, "drop tokens less likely than this share of the likeliest")
+    presence_penalty: float | None = _knob(None, "subtracted once from every token already generated")
+    frequency_penalty: float | None = _knob(None, "subtracted per occurrence of a generated token")
+    repetition_penalty: float | None = _knob(None, "divides the logit of every generated token; 1 is off")
+    penalize_prompt: bool = _knob(False, "let the penalties count the prompt's tokens too")
+    seed: int | None = _knob(None, "seed of the sampling noise (default: drawn, and reported)")
+    stop: tuple[str, ...] = _knob((), "end the reply before this text; may be given several times")
+    stop_token_ids: tuple[int, ...] = _knob((), "further ids that end the reply")
+    logprobs: int | None = _knob(None, "report the log probabilities of the chosen and the n likeliest tokens")
+    ignore_eos: bool = _knob(False, "continue past the end tokens (for measuring)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ def model(path: Path) -> Iterator[Runtime]:
 def test_a_reply_is_complete(model: Runtime) -> None:
     reply = model.chat(QUESTION, SHORT, think=False)
     assert len(reply.token_ids) == reply.usage.completion_tokens
-    assert reply.usage.prompt_tokens == len("Hello!user\n\nassistant\n\n\n\n\n\n") + 3 + 2 - 1
+    prompt = "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    assert reply.usage.prompt_tokens == len(model.tokenize(prompt, control=True))
     assert reply.finish_reason in (FinishReason.LENGTH, FinishReason.STOP)
     assert reply.seed == 11
     assert reply.logprobs is None

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-from typing import Any
 
 import pytest
 
+from loqal.ops.cpu import CpuOps, available_isas
 from loqal.ops.interface import Ops
 from loqal.ops.reference import ReferenceOps
 
-if importlib.util.find_spec("loqal.ops.cpu") is None:
-    ISAS: list[str] = []
-    CPU_PARAMS: list[Any] = [pytest.param("cpu", marks=pytest.mark.skip(reason="loqal.ops.cpu does not exist yet"))]
-else:
-    from loqal.ops import cpu
-
-    ISAS = list(cpu.available_isas())
-    CPU_PARAMS = [pytest.param(f"cpu-{isa}") for isa in ISAS]
-
 REFERENCE = ReferenceOps()
+CPU_BACKENDS = [f"cpu-{isa}" for isa in available_isas()]
 
-on_cpu = pytest.mark.parametrize("backend", CPU_PARAMS)
+on_cpu = pytest.mark.parametrize("backend", CPU_BACKENDS)
 """Run a test on the CPU kernels, once per instruction set."""
 
-on_all = pytest.mark.parametrize("backend", ["reference", *CPU_PARAMS])
+on_all = pytest.mark.parametrize("backend", ["reference", *CPU_BACKENDS])
 """Run a test on every backend, the reference included."""
 
 
@@ -34,4 +25,4 @@ def backend_ops(backend: str, threads: int = 1) -> Ops:
     """The backend called "reference" or "cpu-<isa>"."""
     if backend == "reference":
         return REFERENCE
-    return cpu.CpuOps(isa=backend.removeprefix("cpu-"), threads=threads)
+    return CpuOps(isa=backend.removeprefix("cpu-"), threads=threads)

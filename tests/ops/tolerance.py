@@ -14,6 +14,7 @@ from op_cases import EPS, AttentionCase, DeltaCase, ExpertsCase, MlpCase, Random
 
 from loqal.ops.interface import RUN_INPUTS, Rotary
 from loqal.ops.reference import delta_heads, gated_product, quantise_inputs, turned_heads
+from loqal.quant import RUN_LEN
 
 UNIT = 2.0**-23
 FUNCTION = 8 * UNIT
@@ -42,12 +43,14 @@ def linear(
 ) -> np.ndarray:
     """Bound of x W^T, where x itself may be off by ``x_bound``."""
     inputs, off = np.abs(x.astype(np.float64)), np.zeros(x.shape) if x_bound is None else x_bound
+    terms = x.shape[-1]
     if weight.quantised_inputs and not float_inputs:
+        terms = 2 * (x.shape[-1] // RUN_LEN)  # the integer products are exact; per run one scale and one offset remain
         integers, scales = quantise_inputs(x)
         inputs = np.abs(integers) * np.repeat(scales.astype(np.float64), RUN_INPUTS, axis=-1)
         off = np.zeros(x.shape) if x_bound is None else _quantised_off(x, x_bound)
     magnitudes = weight.magnitudes.astype(np.float64)
-    return (x.shape[-1] + 4) * UNIT * (inputs @ magnitudes.T) + off @ np.abs(weight.matrix).T
+    return (terms + 4) * UNIT * (inputs @ magnitudes.T) + off @ np.abs(weight.matrix).T
 
 
 def _quantised_off(x: np.ndarray, x_bound: np.ndarray) -> np.ndarray:

@@ -59,6 +59,8 @@ def test_older_places_of_the_rotary_fields() -> None:
     values = published()
     rope = values["text_config"].pop("rope_parameters")
     assert from_json({**values, "text_config": {**values["text_config"], "rope_scaling": rope}}) == SIZES["4B"]
+    named = {"type": "mrope", "mrope_section": rope["mrope_section"]}
+    assert from_json({**values, "text_config": {**values["text_config"], "rope_scaling": named}}) == SIZES["4B"]
     flat = {"rope_theta": rope["rope_theta"], "partial_rotary_factor": rope["partial_rotary_factor"]}
     assert from_json({**values, "text_config": {**values["text_config"], **flat}}) == SIZES["4B"]
     other = {**rope, "rope_theta": 5e6}

@@ -39,9 +39,7 @@ def candidates(row: Row, k: int) -> tuple[npt.NDArray[np.int32], Row, float]:
 
 
 def choose(row: Row, params: SamplingParams, seed: int = 0, position: int = 0, counted: list[int] | None = None) -> int:
-    return sampling.choose(
-        row, params, candidates, seed=seed, position=position, counted=TokenCounts(counted or [])
-    )
+    return sampling.choose(row, params, candidates, seed=seed, position=position, counted=TokenCounts(counted or []))
 
 
 def winners(row: Row, params: SamplingParams, num_draws: int = 300) -> set[int]:

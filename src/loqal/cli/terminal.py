@@ -59,9 +59,11 @@ class ReplyPrinter:
         self._write(self._aside, text)
 
     def answer(self, text: str) -> None:
-        """A piece of the answer."""
+        """A piece of the answer. On a terminal a blank line sets it apart from the reasoning."""
         if self._is_dim:
             self._end_reasoning()
+            if self._aside is sys.stdout:
+                self._write(sys.stdout, "\n")
         self._write(sys.stdout, text)
 
     def end(self) -> None:
@@ -72,10 +74,11 @@ class ReplyPrinter:
             self._write(sys.stdout, "\n")
 
     def _end_reasoning(self) -> None:
+        self._is_dim = False
         if has_colours(self._aside):
             self._aside.write(_RESET)
-        self._write(self._aside, "\n" if self._last[self._aside] == "\n" else "\n\n")
-        self._is_dim = False
+        if self._last[self._aside] != "\n":
+            self._write(self._aside, "\n")
 
     def _write(self, stream: TextIO, text: str) -> None:
         stream.write(text.translate(_TAMED) if stream.isatty() else text)

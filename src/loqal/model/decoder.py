@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from ..ops.interface import DeltaWeights, FloatArray, Ops, Pages, Rotary, Slots, StepBatch
 from ..quant.tensor import Tensor
-from ..state.store import StateStore
 from .config import ModelConfig
+
+
+class MixerStates(Protocol):
+    """What the trunk needs of a state store: the backend's handle of every layer, in order."""
+
+    @property
+    def mixers(self) -> Sequence[Pages | Slots]:
+        """Pages of attention layers, slots of Gated DeltaNet layers."""
+        ...
 
 
 class DeltaMixer:
@@ -128,7 +137,7 @@ class Decoder:
         """Embedding rows of the step's tokens: -> [T D]."""
         return self.ops.embed(self._embed, batch.token_ids)
 
-    def forward(self, batch: StepBatch, state: StateStore) -> FloatArray:
+    def forward(self, batch: StepBatch, state: MixerStates) -> FloatArray:
         """Hidden rows after the final norm: -> [T D]. Advances the states of the batch's sequences in ``state``."""
         rotary = self.ops.rotary(batch.positions, self.config.rope)
         h = self.embed(batch)

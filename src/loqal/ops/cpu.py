@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +28,10 @@ from .interface import (
 )
 
 _KEY_LANES = 16
-_PACKED = frozenset(
-    "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS".split()
-)
+_FLOATS = ("F32", "F16", "BF16")
+_BLOCKS_OF_32 = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4")
+_BLOCKS_OF_256 = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
+_PACKED = frozenset(_FLOATS + _BLOCKS_OF_32 + _BLOCKS_OF_256)
 """Formats with a packed layout of their own. The others are decoded to int8 panels."""
 
 
@@ -54,7 +56,10 @@ def available_isas() -> list[str]:
     return list(_kernels.isas())
 
 
-def _lazy_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+_Scalar = TypeVar("_Scalar", np.uint16, np.float32)
+
+
+def _lazy_zeros(shape: tuple[int, ...], dtype: type[_Scalar]) -> npt.NDArray[_Scalar]:
     """Zeros that take memory only where they are written: room for the whole context costs nothing at first."""
     count = int(np.prod(shape))
     size = max(1, count * np.dtype(dtype).itemsize)

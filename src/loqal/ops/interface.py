@@ -132,7 +132,8 @@ class Ops(Protocol):
         """Take a linear weight [O K] (or stacked [E O K]) into the backend's own layout.
 
         With 16 and 32 bit formats the product uses float32 activations. With quantised formats activations are
-        quantised to int8 in runs of RUN_INPUTS, unless ``float_inputs`` asks for float32 ones (small weights whose
+        quantised to int8 in runs of RUN_INPUTS (largest magnitude to 127, half to even; a run whose 127 / magnitude
+        overflows counts as zero), unless ``float_inputs`` asks for float32 ones (small weights whose
         results decide much: decay, write strength, routing).
         """
         ...
@@ -180,7 +181,7 @@ class Ops(Protocol):
         ...
 
     def rotary(self, positions: IntArray, rope: RopeConfig) -> Rotary:
-        """Angles of one step, interleaved over the three axes; YaRN when configured: [T 3] -> [T rotary_dim/2] twice."""
+        """Angles of one step, interleaved over three axes, YaRN when configured: [T 3] -> [T rotary_dim/2] twice."""
         ...
 
     def gated_attention(
@@ -222,7 +223,7 @@ class Ops(Protocol):
         queries scaled by key_dim^-0.5; decay exp(a * softplus(alpha + dt_bias)), write strength sigmoid(beta); per
         token S <- decay S, S <- S + k (strength (v - S^T k))^T, o = S^T q; norm per head over value_dim with weight,
         times silu(z). The state of ``batch.slots`` is advanced in place, and copied to ``capture_slots[i]`` after row
-        ``capture_rows[i]``.
+        ``capture_rows[i]``; a capture slot belongs to no sequence of the same step. Heads are 128 wide.
         """
         ...
 
@@ -247,7 +248,7 @@ class Ops(Protocol):
         """h + mixture of experts + gated shared expert, in place on h: [T D] twice -> [T D].
 
         Softmax over all experts in float32, the ``num_active`` largest (ties: lower index first), weights divided by
-        their sum, contributions added in descending order of weight; then the shared expert times
+        their sum, contributions added to h one by one in descending order of weight; then the shared expert times
         sigmoid(x shared_router^T).
         """
         ...
@@ -267,10 +268,12 @@ class Ops(Protocol):
     # Sampling and steps -----------------------------------------------------------------------------------------
 
     def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
-        """The k largest of one row [V], largest first (ties: lower id first): ids [k], logits [k], log-sum-exp of the row."""
+        """The min(k, V) largest of one row [V] and the log-sum-exp of the row: ids [k], logits [k], number.
+
+        Largest first; of equal logits the lower id first.
+        """
         ...
 
     def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
         """Run one forward pass. What the backend sets up or records around a step lives behind this call."""
         ...
-

@@ -7,6 +7,7 @@ frequencies by its factor, keeps the high ones, and slides linearly between.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -22,10 +23,11 @@ class Frequencies(NamedTuple):
     """What ``inverse_frequencies`` returns; P is ``rotary_dim / 2``."""
 
     inverse: npt.NDArray[np.float64]  # [P] radians per position
-    axis: npt.NDArray[np.int64]  # [P] the column of StepBatch.positions a pair follows
+    axis: npt.NDArray[np.int32]  # [P] the column of StepBatch.positions a pair follows
     magnitude: float  # factor of cosines and sines, 1 without YaRN
 
 
+@functools.cache
 def inverse_frequencies(rope: RopeConfig) -> Frequencies:
     """Radians per position, axis, and magnitude of every pair of rotated dimensions."""
     pairs = np.arange(rope.rotary_dim // 2)
@@ -38,9 +40,9 @@ def inverse_frequencies(rope: RopeConfig) -> Frequencies:
     return Frequencies(inverse, _axes(pairs, rope.sections), magnitude)
 
 
-def _axes(pairs: npt.NDArray[np.int64], sections: tuple[int, int, int]) -> npt.NDArray[np.int64]:
+def _axes(pairs: npt.NDArray[np.int64], sections: tuple[int, int, int]) -> npt.NDArray[np.int32]:
     """Height takes pairs 1, 4, 7, ... and width 2, 5, 8, ... until each has its count; time takes the rest."""
-    axis = np.full(pairs.shape, TIME)
+    axis = np.full(pairs.shape, TIME, np.int32)
     axis[(pairs % 3 == 1) & (pairs < 3 * sections[HEIGHT])] = HEIGHT
     axis[(pairs % 3 == 2) & (pairs < 3 * sections[WIDTH])] = WIDTH
     return axis

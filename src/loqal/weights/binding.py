@@ -61,14 +61,19 @@ class CheckpointTensors(Mapping[str, Tensor]):
     """The tensors of a model by our names.
 
     Reading one converts it anew when its stored form is not ours, so read each once; the others are views of the
-    mapped files.
+    mapped files. Reading one also releases the file's pages of the one before, so that packing a model into a
+    backend's layout never holds file and layout in memory together.
     """
 
     def __init__(self, recipes: dict[str, _Recipe], config: ModelConfig) -> None:
         self._recipes, self._config = recipes, config
+        self._last_read: tuple[Located, ...] = ()
 
     def __getitem__(self, name: str) -> Tensor:
         recipe = self._recipes[name]
+        for source in self._last_read:
+            source.file.release(source.tensor.offset, source.tensor.size_bytes)
+        self._last_read = recipe.sources
         stored = [(s.tensor.format, s.file.array(s.tensor.offset, s.tensor.size_bytes)) for s in recipe.sources]
         data = apply(recipe.entry, recipe.option, stored, recipe.format, self._config)
         first = recipe.sources[0]

@@ -146,7 +146,7 @@ def _rope(text: Fields, head_dim: int) -> tuple[RopeConfig, int | None]:
             beta_fast=rope.real("beta_fast", 32.0),
             beta_slow=rope.real("beta_slow", 1.0),
         )
-    elif kind != "default":
+    elif kind not in ("default", "mrope"):  # older files name the default by its sections
         raise rope.wrong("rope_type", "default or yarn")
     stretched = int(yarn.factor * yarn.original_context) if yarn is not None else None
     return RopeConfig(int(head_dim * share), theta, (sections[0], sections[1], sections[2]), yarn), stretched
@@ -171,23 +171,28 @@ def _vision(vision: Fields) -> VisionConfig:
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
     """The config.json of ``config``, in the layout of the published checkpoints."""
-    rope: dict[str, Any] = {
-        "rope_type": "default",
-        "rope_theta": config.rope.theta,
-        "partial_rotary_factor": config.rope.rotary_dim / config.head_dim,
-        "mrope_section": list(config.rope.sections),
-        "mrope_interleaved": True,
+    family, prefix = ("qwen3_5", "Qwen3_5") if config.experts is None else ("qwen3_5_moe", "Qwen3_5Moe")
+    text = _write_text(config, f"{family}_text")
+    if config.vision is None:
+        return {"architectures": [f"{prefix}ForCausalLM"], **text}
+    return {
+        "architectures": [f"{prefix}ForConditionalGeneration"],
+        "model_type": family,
+        "image_token_id": 248056,
+        "video_token_id": 248057,
+        "vision_start_token_id": 248053,
+        "vision_end_token_id": 248054,
+        "tie_word_embeddings": config.tied_head,
+        "text_config": text,
+        "vision_config": {"model_type": family, **_write_vision(config.vision)},
     }
-    context_len = config.context_len
-    if config.rope.yarn is not None:
-        yarn = config.rope.yarn
-        context_len = yarn.original_context
-        rope |= {"rope_type": "yarn", "factor": yarn.factor, "original_max_position_embeddings": yarn.original_context}
-        rope |= {"beta_fast": yarn.beta_fast, "beta_slow": yarn.beta_slow}
+
+
+def _write_text(config: ModelConfig, model_type: str) -> dict[str, Any]:
     names = {mixer: name for name, mixer in _MIXERS.items()}
-    family = "qwen3_5" if config.experts is None else "qwen3_5_moe"
+    yarn = config.rope.yarn
     text: dict[str, Any] = {
-        "model_type": f"{family}_text",
+        "model_type": model_type,
         "attention_bias": False,
         "attn_output_gate": True,
         "dtype": "bfloat16",
@@ -202,7 +207,7 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         "linear_num_value_heads": config.num_value_heads,
         "linear_value_head_dim": config.value_dim,
         "mamba_ssm_dtype": "float32",
-        "max_position_embeddings": context_len,
+        "max_position_embeddings": config.context_len if yarn is None else yarn.original_context,
         "mlp_only_layers": [],
         "mtp_num_hidden_layers": config.num_draft_layers,
         "mtp_use_dedicated_embeddings": False,
@@ -210,45 +215,48 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         "num_hidden_layers": len(config.layers),
         "num_key_value_heads": config.num_kv_heads,
         "rms_norm_eps": config.norm_eps,
-        "rope_parameters": rope,
+        "rope_parameters": _write_rope(config),
         "tie_word_embeddings": config.tied_head,
         "vocab_size": config.vocab_size,
     }
-    if config.experts is not None:
-        text |= {
-            "num_experts": config.experts.num_experts,
-            "num_experts_per_tok": config.experts.num_active,
-            "moe_intermediate_size": config.experts.expert_width,
-            "shared_expert_intermediate_size": config.experts.shared_width,
-        }
-    else:
-        text["intermediate_size"] = config.ffn_width
-    prefix = "Qwen3_5" if config.experts is None else "Qwen3_5Moe"
-    if config.vision is None:
-        return {"architectures": [f"{prefix}ForCausalLM"], **text}
-    vision = config.vision
+    if config.experts is None:
+        return {**text, "intermediate_size": config.ffn_width}
     return {
-        "architectures": [f"{prefix}ForConditionalGeneration"],
-        "model_type": family,
-        "image_token_id": 248056,
-        "video_token_id": 248057,
-        "vision_start_token_id": 248053,
-        "vision_end_token_id": 248054,
-        "tie_word_embeddings": config.tied_head,
-        "text_config": text,
-        "vision_config": {
-            "model_type": family,
-            "deepstack_visual_indexes": [],
-            "depth": vision.depth,
-            "hidden_act": "gelu_pytorch_tanh",
-            "hidden_size": vision.width,
-            "in_channels": 3,
-            "intermediate_size": vision.ffn_width,
-            "num_heads": vision.num_heads,
-            "num_position_embeddings": vision.num_positions,
-            "out_hidden_size": vision.out_width,
-            "patch_size": vision.patch_size,
-            "spatial_merge_size": vision.merge_size,
-            "temporal_patch_size": vision.temporal_patch_size,
-        },
+        **text,
+        "num_experts": config.experts.num_experts,
+        "num_experts_per_tok": config.experts.num_active,
+        "moe_intermediate_size": config.experts.expert_width,
+        "shared_expert_intermediate_size": config.experts.shared_width,
+    }
+
+
+def _write_rope(config: ModelConfig) -> dict[str, Any]:
+    rope = {
+        "rope_type": "default",
+        "rope_theta": config.rope.theta,
+        "partial_rotary_factor": config.rope.rotary_dim / config.head_dim,
+        "mrope_section": list(config.rope.sections),
+        "mrope_interleaved": True,
+    }
+    yarn = config.rope.yarn
+    if yarn is None:
+        return rope
+    rope |= {"rope_type": "yarn", "factor": yarn.factor, "original_max_position_embeddings": yarn.original_context}
+    return rope | {"beta_fast": yarn.beta_fast, "beta_slow": yarn.beta_slow}
+
+
+def _write_vision(vision: VisionConfig) -> dict[str, Any]:
+    return {
+        "deepstack_visual_indexes": [],
+        "depth": vision.depth,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_size": vision.width,
+        "in_channels": 3,
+        "intermediate_size": vision.ffn_width,
+        "num_heads": vision.num_heads,
+        "num_position_embeddings": vision.num_positions,
+        "out_hidden_size": vision.out_width,
+        "patch_size": vision.patch_size,
+        "spatial_merge_size": vision.merge_size,
+        "temporal_patch_size": vision.temporal_patch_size,
     }

@@ -39,6 +39,13 @@ class MappedFile:
         """A read-only view of ``size_bytes`` bytes from ``offset``."""
         return self._bytes[offset : offset + size_bytes]
 
+    def release(self, offset: int, size_bytes: int) -> None:
+        """Let the pages of a range leave this process's memory. Views stay valid: a touch brings them back."""
+        start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (offset + size_bytes) // mmap.PAGESIZE * mmap.PAGESIZE - start
+        if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, start, length)
+
     def close(self) -> None:
         """Give the mapping up. Views already handed out keep their pages."""
         self._bytes = np.empty(0, np.uint8)

@@ -1,0 +1,62 @@
+# The verbs of this project. `make run` and `make test` set up everything they need in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find cpp src -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.py' \)) CMakeLists.txt pyproject.toml
+
+.PHONY: run test check parity bench fix clean
+
+run: $(VENV)/.installed
+	$(BIN)/loqal run demo "$${PROMPT:-Receipt: 2 tea 3.00, 1 cake 2.50. Give me JSON.}"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not parity"
+
+check: $(VENV)/.check
+	$(BIN)/ruff check src tests training bench tools
+	$(BIN)/ruff format --check src tests training bench tools
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(shell find cpp -name '*.cpp' -o -name '*.h')
+	$(BIN)/python tools/size_report.py
+
+# Compares live with transformers and llama.cpp, in an environment of its own: torch is no dependency of loqal.
+parity: $(VENV)-parity/.installed
+	$(VENV)-parity/bin/python -m pytest -m parity tests/parity tests/unit
+
+bench: $(VENV)/.test
+	$(BIN)/python bench/run.py
+
+fix: $(VENV)/.check
+	$(BIN)/ruff check --fix src tests training bench tools
+	$(BIN)/ruff format src tests training bench tools
+	$(BIN)/clang-format -i $(shell find cpp -name '*.cpp' -o -name '*.h')
+
+clean:
+	rm -rf build $(VENV) $(VENV)-parity
+
+$(VENV)/.python:
+	@sh tools/prerequisites.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.python $(SOURCES)
+	$(BIN)/pip install --quiet .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(BIN)/pip install --quiet ".[test]"
+	touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(BIN)/pip install --quiet ".[test,check]"
+	touch $@
+
+$(VENV)-parity/.installed: $(SOURCES)
+	@sh tools/prerequisites.sh $(PYTHON)
+	test -d $(VENV)-parity || $(PYTHON) -m venv $(VENV)-parity
+	$(VENV)-parity/bin/pip install --quiet --upgrade pip
+	$(VENV)-parity/bin/pip install --quiet torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
+	$(VENV)-parity/bin/pip install --quiet ".[test]" "transformers==5.23.*"
+	touch $@

@@ -1,0 +1,72 @@
+"""What cpp/bindings.cpp offers. Arrays are C-contiguous."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+_F32 = npt.NDArray[np.float32]
+_I32 = npt.NDArray[np.int32]
+_U16 = npt.NDArray[np.uint16]
+
+def isas() -> list[str]: ...
+def usable_cpus() -> int: ...
+def make_cpu(isa: str, threads: int) -> Cpu: ...
+def make_step(
+    starts: _I32, past_len: _I32, slots: _I32, page_table: _I32, capture_rows: _I32, capture_slots: _I32
+) -> Step: ...
+
+class Weight:
+    experts: int
+    rows: int
+    inputs: int
+    layout: str
+    num_bytes: int
+
+class Step: ...
+
+class Cpu:
+    isa: str
+    threads: int
+    def pack(self, layout: str, source: npt.NDArray[np.uint8], experts: int, rows: int, inputs: int) -> Weight: ...
+    def pack_i8(self, codes: npt.NDArray[np.int8], scales: _F32, experts: int) -> Weight: ...
+    def embed(self, table: Weight, ids: _I32) -> _F32: ...
+    def rms_norm(self, x: _F32, weight: _F32, eps: float) -> _F32: ...
+    def linear(self, x: _F32, weights: Sequence[Weight], expert: int = 0) -> tuple[_F32, ...]: ...
+    def linear_add(self, h: _F32, x: _F32, weight: Weight) -> None: ...
+    def gated_mlp(self, h: _F32, x: _F32, gate: Weight, up: Weight, down: Weight, expert: int = 0) -> None: ...
+    def gated_delta(
+        self,
+        qkv: _F32,
+        z: _F32,
+        beta: _F32,
+        alpha: _F32,
+        conv: _F32,
+        a: _F32,
+        dt_bias: _F32,
+        norm: _F32,
+        tails: _F32,
+        states: _F32,
+        step: Step,
+        eps: float,
+    ) -> _F32: ...
+    def gated_attention(
+        self,
+        query_gate: _F32,
+        key: _F32,
+        value: _F32,
+        query_norm: _F32,
+        key_norm: _F32,
+        cos: _F32,
+        sin: _F32,
+        keys: _U16,
+        values: _U16,
+        step: Step,
+        heads: int,
+        eps: float,
+    ) -> _F32: ...
+    def rotary(
+        self, positions: _I32, frequencies: npt.NDArray[np.float64], axes: _I32, magnitude: float
+    ) -> tuple[_F32, _F32]: ...
+    def candidates(self, logits: _F32, k: int) -> tuple[_I32, _F32, float]: ...
+    def softmax(self, x: _F32) -> None: ...
