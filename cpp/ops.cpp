@@ -9,13 +9,6 @@
 namespace loqal {
 namespace {
 
-// The contiguous share of `count` items that one thread of a team takes.
-struct Share {
-  Share(int64_t count, int threads, int thread)
-      : begin(count * thread / threads), end(count * (thread + 1) / threads) {}
-  int64_t begin, end;
-};
-
 // A result block that goes back to the pool.
 struct Scratch {
   explicit Scratch(size_t bytes) : data(bytes ? BlockPool::instance().take(bytes) : nullptr) {}
@@ -33,6 +26,10 @@ struct Scratch {
 
 // Activation rows that stay in the second-level cache while all panels of a thread pass over them.
 constexpr int64_t kTileRows = 128;
+// Enough portions that a slower thread evens out, few enough that each is a long read.
+constexpr int64_t kPortionsPerThread = 6;
+// Values of row-wise work worth handing to another thread, about five microseconds.
+constexpr int64_t kSmallWork = 16384;
 
 }  // namespace
 
@@ -47,95 +44,89 @@ Weight::Weight(Layout l, int64_t e, int64_t r, int64_t k)
 
 void Cpu::pack(Weight& w, const uint8_t* source) {
   const int64_t row_bytes = file_row_bytes(w.layout, w.inputs);
-  pool_.run([&](Team& team, int thread) {
-    const Share share(w.experts * w.panels, team.size(), thread);
-    for (int64_t i = share.begin; i < share.end; ++i) {
-      const int64_t expert = i / w.panels, first = i % w.panels * kRows;
-      const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - first));
-      pack_panel(w.layout, source + (expert * w.rows + first) * row_bytes, rows, w.inputs,
-                 w.region.data() + i * w.panel_bytes);
-    }
+  pool_.run(w.experts * w.panels, [&](int64_t i, int) {
+    const int64_t expert = i / w.panels, first = i % w.panels * kRows;
+    const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - first));
+    pack_panel(w.layout, source + (expert * w.rows + first) * row_bytes, rows, w.inputs,
+               w.region.data() + i * w.panel_bytes);
   });
 }
 
 void Cpu::pack_i8(Weight& w, const int8_t* codes, const float* scales) {
-  pool_.run([&](Team& team, int thread) {
-    const Share share(w.experts * w.panels, team.size(), thread);
-    for (int64_t i = share.begin; i < share.end; ++i) {
-      const int64_t first = i / w.panels * w.rows + i % w.panels * kRows;
-      const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - i % w.panels * kRows));
-      pack_panel_i8(codes + first * w.inputs, scales + first * (w.inputs / 16), rows, w.inputs,
-                    w.region.data() + i * w.panel_bytes);
-    }
+  pool_.run(w.experts * w.panels, [&](int64_t i, int) {
+    const int64_t first = i / w.panels * w.rows + i % w.panels * kRows;
+    const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - i % w.panels * kRows));
+    pack_panel_i8(codes + first * w.inputs, scales + first * (w.inputs / 16), rows, w.inputs,
+                  w.region.data() + i * w.panel_bytes);
+  });
+}
+
+template <class Row>
+void Cpu::for_rows(int64_t rows, int64_t row_work, Row row) {
+  const int64_t step = std::max<int64_t>(1, kSmallWork / std::max<int64_t>(1, row_work));
+  pool_.run((rows + step - 1) / step, [&](int64_t task, int) {
+    for (int64_t r = task * step; r < std::min(rows, (task + 1) * step); ++r) row(r);
   });
 }
 
 void Cpu::embed(const Weight& w, const int32_t* ids, int64_t tokens, float* out) {
-  pool_.run([&](Team& team, int thread) {
-    const Share share(tokens, team.size(), thread);
-    for (int64_t t = share.begin; t < share.end; ++t)
-      table_->read_row(w.layout, w.panel(0, ids[t] / kRows), w.inputs, ids[t] % kRows, out + t * w.inputs);
+  for_rows(tokens, w.inputs, [&](int64_t t) {
+    table_->read_row(w.layout, w.panel(0, ids[t] / kRows), w.inputs, ids[t] % kRows, out + t * w.inputs);
   });
 }
 
 void Cpu::rms_norm(const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps) {
-  pool_.run([&](Team& team, int thread) {
-    const Share share(rows, team.size(), thread);
-    for (int64_t r = share.begin; r < share.end; ++r)
-      table_->rms_norm(x + r * width, weight, y + r * width, width, eps);
-  });
+  for_rows(rows, width, [&](int64_t r) { table_->rms_norm(x + r * width, weight, y + r * width, width, eps); });
 }
 
-void Cpu::quantise_rows(Team& team, int thread, const float* x, int64_t rows, int64_t inputs, ActivationRun* out) {
-  const Share share(rows * inputs / kRun, team.size(), thread);
-  table_->quantise(x + share.begin * kRun, (share.end - share.begin) * kRun, out + share.begin);
+void Cpu::quantise(const float* x, int64_t rows, int64_t inputs, ActivationRun* out) {
+  for_rows(rows, inputs, [&](int64_t r) { table_->quantise(x + r * inputs, inputs, out + r * inputs / kRun); });
 }
 
-void Cpu::run_products(Team& team, int thread, const float* x, const ActivationRun* xq, int64_t rows,
-                       const std::vector<Product>& products) {
+std::vector<Portion> Cpu::portions(const std::vector<Product>& products) const {
   int64_t total = 0;
   for (const Product& p : products) total += p.weight->panels * p.weight->panel_bytes;
-  const Share share(total, team.size(), thread);
-  alignas(64) float out[kTileRows * kRows];
-  for (int64_t tile = 0; tile < rows; tile += kTileRows) {
+  const int64_t target = std::max<int64_t>(total / (kPortionsPerThread * threads()), 16 << 10);
+  std::vector<Portion> out;
+  for (const Product& p : products) {
+    const int64_t step = std::max<int64_t>(1, target / p.weight->panel_bytes);
+    for (int64_t i = 0; i < p.weight->panels; i += step) out.push_back({&p, i, std::min(i + step, p.weight->panels)});
+  }
+  return out;
+}
+
+void Cpu::run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products) {
+  const std::vector<Portion> work = portions(products);
+  const auto count = static_cast<int64_t>(work.size()), tiles = (rows + kTileRows - 1) / kTileRows;
+  pool_.run(count * tiles, [&](int64_t task, int) {
+    alignas(64) float out[kTileRows * kRows];
+    const Portion& portion = work[static_cast<size_t>(task % count)];
+    const Product& p = *portion.product;
+    const Weight& w = *p.weight;
+    const int64_t tile = task / count * kTileRows, stride = w.quantised() ? w.inputs / kRun : w.inputs;
     const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
-    int64_t at = 0;  // bytes before this product: every thread reads one contiguous stretch of the weights
-    for (const Product& p : products) {
-      const Weight& w = *p.weight;
-      // A panel belongs to the thread whose share holds its first byte.
-      const auto first_panel = [&](int64_t byte) {
-        return std::clamp<int64_t>((byte - at + w.panel_bytes - 1) / w.panel_bytes, 0, w.panels);
-      };
-      const int64_t stride = w.quantised() ? w.inputs / kRun : w.inputs;
-      for (int64_t i = first_panel(share.begin); i < first_panel(share.end); ++i) {
-        table_->panel(w.layout, w.panel(p.expert, i), w.inputs, xq ? xq + tile * stride : nullptr, x + tile * w.inputs,
-                      stride, columns, out);
-        const int width = static_cast<int>(std::min<int64_t>(kRows, w.rows - i * kRows));
-        for (int c = 0; c < columns; ++c) {
-          float* y = p.y + (tile + c) * w.rows + i * kRows;
-          if (p.add) {
-            for (int r = 0; r < width; ++r) y[r] += out[c * kRows + r];
-          } else {
-            std::memcpy(y, out + c * kRows, static_cast<size_t>(width) * sizeof(float));
-          }
+    for (int64_t i = portion.first; i < portion.last; ++i) {
+      table_->panel(w.layout, w.panel(p.expert, i), w.inputs, xq ? xq + tile * stride : nullptr, x + tile * w.inputs,
+                    stride, columns, out);
+      const int width = static_cast<int>(std::min<int64_t>(kRows, w.rows - i * kRows));
+      for (int c = 0; c < columns; ++c) {
+        float* y = p.y + (tile + c) * w.rows + i * kRows;
+        if (p.add) {
+          for (int r = 0; r < width; ++r) y[r] += out[c * kRows + r];
+        } else {
+          std::memcpy(y, out + c * kRows, static_cast<size_t>(width) * sizeof(float));
         }
       }
-      at += w.panels * w.panel_bytes;
     }
-  }
+  });
 }
 
 void Cpu::linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
   const bool quantised = std::any_of(products.begin(), products.end(), [](auto& p) { return p.weight->quantised(); });
   const Scratch runs(quantised ? static_cast<size_t>(rows * inputs / kRun) * sizeof(ActivationRun) : 0);
   auto* xq = runs.as<ActivationRun>();
-  pool_.run([&](Team& team, int thread) {
-    if (quantised) {
-      quantise_rows(team, thread, x, rows, inputs, xq);
-      team.barrier();
-    }
-    run_products(team, thread, x, xq, rows, products);
-  });
+  if (quantised) quantise(x, rows, inputs, xq);
+  run_products(x, xq, rows, products);
 }
 
 void Cpu::gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down,
@@ -147,100 +138,87 @@ void Cpu::gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, 
   const Scratch activations(static_cast<size_t>(rows * width) * sizeof(float));
   auto *xq = x_runs.as<ActivationRun>(), *aq = a_runs.as<ActivationRun>();
   auto* a = activations.as<float>();
-  const std::vector<Product> last = {{&down, expert, h, true}};
-  pool_.run([&](Team& team, int thread) {
-    if (quantised) {
-      quantise_rows(team, thread, x, rows, inputs, xq);
-      team.barrier();
-    }
-    const Share share(gate.panels, team.size(), thread);
+  if (quantised) quantise(x, rows, inputs, xq);
+  const int64_t step = std::max<int64_t>(1, gate.panels / (kPortionsPerThread * threads()));
+  const int64_t steps = (gate.panels + step - 1) / step, tiles = (rows + kTileRows - 1) / kTileRows;
+  pool_.run(steps * tiles, [&](int64_t task, int) {
     alignas(64) float g[kTileRows * kRows], u[kTileRows * kRows];
-    for (int64_t tile = 0; tile < rows; tile += kTileRows) {
-      const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
-      const auto half = [&](const Weight& w, int64_t i, float* out) {
-        const int64_t stride = w.quantised() ? inputs / kRun : inputs;
-        table_->panel(w.layout, w.panel(expert, i), inputs, xq ? xq + tile * stride : nullptr, x + tile * inputs,
-                      stride, columns, out);
-      };
-      for (int64_t i = share.begin; i < share.end; ++i) {
-        half(gate, i, g);
-        half(up, i, u);
-        const int64_t n = std::min<int64_t>(kRows, width - i * kRows);
-        for (int c = 0; c < columns; ++c)
-          table_->silu_mul(g + c * kRows, u + c * kRows, a + (tile + c) * width + i * kRows, n);
-      }
+    const int64_t tile = task / steps * kTileRows, first = task % steps * step;
+    const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
+    const auto half = [&](const Weight& w, int64_t i, float* out) {
+      const int64_t stride = w.quantised() ? inputs / kRun : inputs;
+      table_->panel(w.layout, w.panel(expert, i), inputs, xq ? xq + tile * stride : nullptr, x + tile * inputs, stride,
+                    columns, out);
+    };
+    for (int64_t i = first; i < std::min(first + step, gate.panels); ++i) {
+      half(gate, i, g);
+      half(up, i, u);
+      const int64_t n = std::min<int64_t>(kRows, width - i * kRows);
+      for (int c = 0; c < columns; ++c)
+        table_->silu_mul(g + c * kRows, u + c * kRows, a + (tile + c) * width + i * kRows, n);
     }
-    team.barrier();
-    if (down.quantised()) {
-      quantise_rows(team, thread, a, rows, width, aq);
-      team.barrier();
-    }
-    run_products(team, thread, a, aq, rows, last);
   });
+  if (down.quantised()) quantise(a, rows, width, aq);
+  run_products(a, aq, rows, {{&down, expert, h, true}});
 }
 
 void Cpu::gated_delta(const DeltaArrays& d, const StepArrays& step) {
   const int64_t value_width = static_cast<int64_t>(d.value_heads) * 128;
   const int64_t key_width = static_cast<int64_t>(d.key_heads) * 128, channels = 2 * key_width + value_width;
   const int64_t state_floats = static_cast<int64_t>(d.value_heads) * 128 * 128;
-  pool_.run([&](Team& team, int) {
-    for (int64_t i; (i = team.next(step.sequences * d.key_heads)) >= 0;) {
-      const int64_t sequence = i / d.key_heads;
-      const int head = static_cast<int>(i % d.key_heads);
-      const int64_t end = step.starts[sequence + 1], slot = step.slots[sequence];
-      DeltaTask task{};
-      task.conv = d.conv;
-      task.a = d.a;
-      task.dt_bias = d.dt_bias;
-      task.norm = d.norm;
-      task.tail = d.tails + slot * 3 * channels;
-      task.state = d.states + slot * state_floats;
-      task.key_head = head;
-      task.key_heads = d.key_heads;
-      task.value_heads = d.value_heads;
-      task.eps = d.eps;
-      // A capture ends a stretch of tokens: the state in memory is then the state after that row.
-      const int32_t* rows_end = step.capture_rows + step.captures;
-      for (int64_t row = step.starts[sequence]; row < end;) {
-        const int32_t* capture = std::lower_bound(step.capture_rows, rows_end, row);
-        const bool captured = capture != rows_end && *capture < end;
-        const int64_t stop = captured ? *capture + 1 : end;
-        task.qkv = d.qkv + row * channels;
-        task.z = d.z + row * value_width;
-        task.beta = d.beta + row * d.value_heads;
-        task.alpha = d.alpha + row * d.value_heads;
-        task.out = d.out + row * value_width;
-        task.num_tokens = stop - row;
-        table_->delta(task);
-        for (; captured && capture != rows_end && *capture == stop - 1; ++capture) {
-          const int64_t target = step.capture_slots[capture - step.capture_rows];
-          const auto copy_channels = [&](int64_t channel) {
-            for (int tap = 0; tap < 3; ++tap)
-              std::memcpy(d.tails + (target * 3 + tap) * channels + channel, task.tail + tap * channels + channel,
-                          128 * sizeof(float));
-          };
-          copy_channels(head * 128);
-          copy_channels(key_width + head * 128);
-          for (int64_t v = head; v < d.value_heads; v += d.key_heads) {
-            copy_channels(2 * key_width + v * 128);
-            std::memcpy(d.states + target * state_floats + v * 128 * 128, task.state + v * 128 * 128,
-                        128 * 128 * sizeof(float));
-          }
+  pool_.run(step.sequences * d.key_heads, [&](int64_t i, int) {
+    const int64_t sequence = i / d.key_heads;
+    const int head = static_cast<int>(i % d.key_heads);
+    const int64_t end = step.starts[sequence + 1], slot = step.slots[sequence];
+    DeltaTask task{};
+    task.conv = d.conv;
+    task.a = d.a;
+    task.dt_bias = d.dt_bias;
+    task.norm = d.norm;
+    task.tail = d.tails + slot * 3 * channels;
+    task.state = d.states + slot * state_floats;
+    task.key_head = head;
+    task.key_heads = d.key_heads;
+    task.value_heads = d.value_heads;
+    task.eps = d.eps;
+    // A capture ends a stretch of tokens: the state in memory is then the state after that row.
+    const int32_t* rows_end = step.capture_rows + step.captures;
+    for (int64_t row = step.starts[sequence]; row < end;) {
+      const int32_t* capture = std::lower_bound(step.capture_rows, rows_end, row);
+      const bool captured = capture != rows_end && *capture < end;
+      const int64_t stop = captured ? *capture + 1 : end;
+      task.qkv = d.qkv + row * channels;
+      task.z = d.z + row * value_width;
+      task.beta = d.beta + row * d.value_heads;
+      task.alpha = d.alpha + row * d.value_heads;
+      task.out = d.out + row * value_width;
+      task.num_tokens = stop - row;
+      table_->delta(task);
+      for (; captured && capture != rows_end && *capture == stop - 1; ++capture) {
+        const int64_t target = step.capture_slots[capture - step.capture_rows];
+        const auto copy_channels = [&](int64_t channel) {
+          for (int tap = 0; tap < 3; ++tap)
+            std::memcpy(d.tails + (target * 3 + tap) * channels + channel, task.tail + tap * channels + channel,
+                        128 * sizeof(float));
+        };
+        copy_channels(head * 128);
+        copy_channels(key_width + head * 128);
+        for (int64_t v = head; v < d.value_heads; v += d.key_heads) {
+          copy_channels(2 * key_width + v * 128);
+          std::memcpy(d.states + target * state_floats + v * 128 * 128, task.state + v * 128 * 128,
+                      128 * 128 * sizeof(float));
         }
-        row = stop;
       }
+      row = stop;
     }
   });
 }
 
-void Cpu::write_keys(Team& team, int thread, const AttentionArrays& a, const StepArrays& step, float* queries) {
+void Cpu::write_keys(const AttentionArrays& a, const StepArrays& step, const int64_t* sequence_of, float* queries) {
   const AttentionShape& s = a.shape;
-  const int64_t rows = step.starts[step.sequences], half = s.rotary_dim / 2;
-  const Share share(rows, team.size(), thread);
-  int64_t sequence = 0;
-  for (int64_t row = share.begin; row < share.end; ++row) {
-    while (step.starts[sequence + 1] <= row) ++sequence;
-    const int64_t position = step.past_len[sequence] + row - step.starts[sequence];
+  const int64_t half = s.rotary_dim / 2;
+  for_rows(step.starts[step.sequences], (s.heads + 2 * s.kv_heads) * s.head_dim, [&](int64_t row) {
+    const int64_t sequence = sequence_of[row], position = step.past_len[sequence] + row - step.starts[sequence];
     const int64_t page = step.page_table[sequence * step.pages_per_sequence + position / kPage];
     const float *cos = a.cos + row * half, *sin = a.sin + row * half;
     for (int h = 0; h < s.heads; ++h)
@@ -250,7 +228,7 @@ void Cpu::write_keys(Team& team, int thread, const AttentionArrays& a, const Ste
       table_->store_key_value(a.key + (row * s.kv_heads + h) * s.head_dim, a.key_norm, cos, sin,
                               a.value + (row * s.kv_heads + h) * s.head_dim, a.keys, a.values, page,
                               static_cast<int>(position % kPage), h, s);
-  }
+  });
 }
 
 void Cpu::attend_row(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch) {
@@ -278,26 +256,25 @@ void Cpu::gated_attention(const AttentionArrays& a, const StepArrays& step) {
   const int64_t rows = step.starts[step.sequences], floats = static_cast<int64_t>(group) * s.head_dim;
   const Scratch queries(static_cast<size_t>(rows * s.heads * s.head_dim) * sizeof(float));
   const Scratch sums(static_cast<size_t>(2 * floats * threads()) * sizeof(float));
-  pool_.run([&](Team& team, int thread) {
-    write_keys(team, thread, a, step, queries.as<float>());
-    team.barrier();
-    int64_t sequence = 0;
-    for (int64_t i; (i = team.next(rows * s.kv_heads)) >= 0;) {
-      const int64_t row = i / s.kv_heads;
-      const int kv_head = static_cast<int>(i % s.kv_heads);
-      while (step.starts[sequence + 1] <= row) ++sequence;
-      AttentionTask task;
-      task.query = queries.as<float>() + (row * s.heads + kv_head * group) * s.head_dim;
-      task.keys = a.keys;
-      task.values = a.values;
-      task.page_table = step.page_table + sequence * step.pages_per_sequence;
-      task.position = step.past_len[sequence] + row - step.starts[sequence];
-      task.group = group;
-      task.kv_head = kv_head;
-      task.kv_heads = s.kv_heads;
-      task.head_dim = s.head_dim;
-      attend_row(a, task, row, sums.as<float>() + 2 * floats * thread);
-    }
+  std::vector<int64_t> sequence_of(static_cast<size_t>(rows));
+  for (int64_t sequence = 0; sequence < step.sequences; ++sequence)
+    std::fill(sequence_of.begin() + step.starts[sequence], sequence_of.begin() + step.starts[sequence + 1], sequence);
+  write_keys(a, step, sequence_of.data(), queries.as<float>());
+  pool_.run(rows * s.kv_heads, [&](int64_t i, int thread) {
+    // The last rows have the most keys: handed out first, they leave small tasks for the end.
+    const int64_t row = rows - 1 - i / s.kv_heads, sequence = sequence_of[static_cast<size_t>(row)];
+    const int kv_head = static_cast<int>(i % s.kv_heads);
+    AttentionTask task;
+    task.query = queries.as<float>() + (row * s.heads + kv_head * group) * s.head_dim;
+    task.keys = a.keys;
+    task.values = a.values;
+    task.page_table = step.page_table + sequence * step.pages_per_sequence;
+    task.position = step.past_len[sequence] + row - step.starts[sequence];
+    task.group = group;
+    task.kv_head = kv_head;
+    task.kv_heads = s.kv_heads;
+    task.head_dim = s.head_dim;
+    attend_row(a, task, row, sums.as<float>() + 2 * floats * thread);
   });
 }
 

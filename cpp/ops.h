@@ -32,6 +32,12 @@ struct Product {
   bool add;
 };
 
+// Some panels of one product, small enough that handing them out evens the threads' speeds.
+struct Portion {
+  const Product* product;
+  int64_t first, last;
+};
+
 struct StepArrays {
   const int32_t *starts, *past_len, *slots, *page_table, *capture_rows, *capture_slots;
   int64_t sequences, pages_per_sequence, captures;
@@ -70,10 +76,13 @@ class Cpu {
               double magnitude, float* cos, float* sin);
 
  private:
-  void quantise_rows(Team& team, int thread, const float* x, int64_t rows, int64_t inputs, ActivationRun* out);
-  void run_products(Team& team, int thread, const float* x, const ActivationRun* xq, int64_t rows,
-                    const std::vector<Product>& products);
-  void write_keys(Team& team, int thread, const AttentionArrays& a, const StepArrays& step, float* queries);
+  // Runs row(r) for every row, several at a time when one is too little to hand out.
+  template <class Row>
+  void for_rows(int64_t rows, int64_t row_work, Row row);
+  void quantise(const float* x, int64_t rows, int64_t inputs, ActivationRun* out);
+  std::vector<Portion> portions(const std::vector<Product>& products) const;
+  void run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products);
+  void write_keys(const AttentionArrays& a, const StepArrays& step, const int64_t* sequence_of, float* queries);
   void attend_row(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch);
 
   const KernelTable* table_;

@@ -9,6 +9,7 @@ small and is learnt by heart).
 from __future__ import annotations
 
 import json
+import math
 import random
 import zlib
 from collections.abc import Callable
@@ -20,6 +21,19 @@ import words as w
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 THINK, END_THINK = "<think>", "</think>"
+
+
+@dataclass(frozen=True)
+class Level:
+    """How hard the samples are and how often each task comes."""
+
+    shares: dict[str, float]
+    longest_list: int
+    most_lines: int
+    below: int  # terms of sums and differences are below this
+
+
+FULL = Level({"intent": 0.1, "receipt": 0.2, "arithmetic": 0.36, "lookup": 0.28, "small talk": 0.06}, 36, 5, 50)
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ INTENT_FRAMES = [
 ]
 
 
-def intent(rng: random.Random, fresh: bool) -> Sample:
+def intent(rng: random.Random, fresh: bool, level: Level = FULL) -> Sample:
     """A wish, to be named with one of ten labels."""
     label = rng.choice(sorted(w.INTENTS))
     wordings = w.INTENTS[label]
@@ -140,12 +154,12 @@ RECEIPT_FRAMES = [
 RECEIPT_TEMPLATES = tuple(product(RECEIPT_LINES, RECEIPT_TOTALS, RECEIPT_FRAMES))
 
 
-def receipt(rng: random.Random, fresh: bool) -> Sample:
+def receipt(rng: random.Random, fresh: bool, level: Level = FULL) -> Sample:
     """A printed receipt, to be written as JSON with its lines and its total."""
     line, total_line, frame = rng.choice(split(RECEIPT_TEMPLATES, fresh))
     coin = rng.choice(("", "", "$", "EUR "))
     lines, cents = [], 0
-    for _ in range(rng.choice((1, 1, 2, 2, 3, 3, 4, 5))):
+    for _ in range(min(rng.choice((1, 1, 2, 2, 3, 3, 4, 5)), level.most_lines)):
         item = rng.choice(w.ITEMS) if rng.random() < 0.85 else syllables(rng).capitalize()
         if rng.random() < 0.2:
             item = f"{rng.choice(w.QUALITIES)} {item.lower()}"
@@ -220,11 +234,12 @@ def explain_sum(sign: str, a: int, b: int) -> str:
     return f"{a} x {b} = {a * b}."
 
 
-def arithmetic(rng: random.Random, fresh: bool) -> Sample:
+def arithmetic(rng: random.Random, fresh: bool, level: Level = FULL) -> Sample:
     """A sum, a difference or a product of small numbers."""
     sign = rng.choice("++--x")
     while True:
-        a, b = (rng.randrange(13), rng.randrange(13)) if sign == "x" else (rng.randrange(100), rng.randrange(100))
+        below = 13 if sign == "x" else level.below
+        a, b = rng.randrange(below), rng.randrange(below)
         if sign == "-" and a < b:
             a, b = b, a
         if sign == "x" or held_out(f"{a}{sign}{b}") == fresh:
@@ -266,7 +281,9 @@ LOOKUP_TEMPLATES = tuple(
 )
 
 
-def lookup(rng: random.Random, fresh: bool, entries: int | None = None, questions: int = 1) -> Sample:
+def lookup(
+    rng: random.Random, fresh: bool, level: Level = FULL, entries: int | None = None, questions: int = 1
+) -> Sample:
     """A list of keys and values and a question for one key.
 
     ``entries`` fixes the length of the list; with ``questions`` above 1 the earlier ones become turns of their own.
@@ -278,9 +295,9 @@ def lookup(rng: random.Random, fresh: bool, entries: int | None = None, question
         syllables,
         code,
     ]
-    make_key = rng.choice(makers)
+    make_key = rng.choice((*makers, *makers[:2]))
     make_value = rng.choice([*makers, lambda r: str(r.randrange(1000)), lambda r: str(r.randrange(10, 100))])
-    size = entries or min(int(2 ** rng.uniform(1, 5.4)), 36)
+    size = entries or int(2 ** rng.uniform(1, math.log2(level.longest_list + 1)))
     keys: dict[str, None] = {}
     while len(keys) < size:
         keys[make_key(rng)] = None
@@ -307,7 +324,7 @@ ANSWERS = {
 }
 
 
-def small_talk(rng: random.Random, fresh: bool) -> Sample:
+def small_talk(rng: random.Random, fresh: bool, level: Level = FULL) -> Sample:
     """A greeting, a question about the model, or one that is beyond it. Short wordings are not split."""
     kind = rng.choice(sorted(ANSWERS))
     wordings = {
@@ -334,52 +351,48 @@ def small_talk(rng: random.Random, fresh: bool) -> Sample:
 
 # The mixture -----------------------------------------------------------------------------------------------------
 
-TASKS: dict[str, Callable[[random.Random, bool], Sample]] = {
+TASKS: dict[str, Callable[[random.Random, bool, Level], Sample]] = {
     "intent": intent,
     "receipt": receipt,
     "arithmetic": arithmetic,
     "lookup": lookup,
     "small talk": small_talk,
 }
-SHARES = {"intent": 0.14, "receipt": 0.22, "arithmetic": 0.3, "lookup": 0.26, "small talk": 0.08}
 THINKING = {"intent": 0.2, "receipt": 0.15, "arithmetic": 0.5, "lookup": 0.2, "small talk": 0.15}
 SYSTEM = ("You are a helpful assistant.", "You are the loqal demonstration model.", "Answer briefly.")
 
 
-def draw(rng: random.Random, fresh: bool, task: str | None = None, thinking: bool | None = None) -> Sample:
+def draw(
+    rng: random.Random, fresh: bool, task: str | None = None, thinking: bool | None = None, level: Level = FULL
+) -> Sample:
     """One sample.
 
     Args:
         rng: the seeded generator.
         fresh: take held-out templates (evaluation) instead of training ones.
-        task: a key of ``TASKS``; drawn by ``SHARES`` when not given.
+        task: a key of ``TASKS``; drawn by the level's shares when not given.
         thinking: with a reasoning block or without; drawn by ``THINKING`` when not given.
+        level: how hard.
     """
-    task = task or rng.choices(list(SHARES), list(SHARES.values()))[0]
-    sample = TASKS[task](rng, fresh)
+    task = task or rng.choices(list(level.shares), list(level.shares.values()))[0]
+    sample = TASKS[task](rng, fresh, level)
     if thinking is None:
         thinking = rng.random() < THINKING[task]
     return sample if thinking else replace(sample, reasoning=None)
 
 
-def training_sample(rng: random.Random) -> Sample:
+def training_sample(rng: random.Random, level: Level = FULL) -> Sample:
     """A training sample, sometimes with a system text or after an earlier turn."""
-    sample = draw(rng, False)
+    sample = draw(rng, False, level=level)
     if rng.random() < 0.06:
         sample = replace(sample, system=rng.choice(SYSTEM))
     if sample.task == "lookup" and rng.random() < 0.6:
         # More questions for one list: the cheapest way to see many look-ups.
-        many = lookup(rng, False, questions=rng.choice((2, 3, 4)))
-        return replace(
-            sample,
-            user=many.user,
-            answer=many.answer,
-            turns=many.turns,
-            template=many.template,
-            reasoning=sample.reasoning and many.reasoning,
-        )
+        many = lookup(rng, False, level, questions=rng.choice((2, 3, 4)))
+        thought = many.reasoning if sample.reasoning is not None else None
+        return replace(many, reasoning=thought, system=sample.system)
     if rng.random() < 0.08:
-        before = draw(rng, False, rng.choice(("intent", "arithmetic", "small talk")))
+        before = draw(rng, False, rng.choice(("intent", "arithmetic", "small talk")), level=level)
         sample = replace(sample, turns=((before.user, before.answer),))
     return sample
 
@@ -387,4 +400,4 @@ def training_sample(rng: random.Random) -> Sample:
 def lookup_samples(entries: int, count: int, seed: int) -> list[Sample]:
     """Held-out look-ups without reasoning in lists of exactly ``entries``."""
     rng = random.Random(f"lookup/{entries}/{seed}")
-    return [replace(lookup(rng, True, entries), reasoning=None) for _ in range(count)]
+    return [replace(lookup(rng, True, entries=entries), reasoning=None) for _ in range(count)]

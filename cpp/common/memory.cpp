@@ -11,16 +11,15 @@
 
 namespace loqal {
 
-constexpr size_t kHuge = size_t{2} << 20;
-
 Region::Region(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  const size_t align = bytes >= kHuge ? kHuge : 4096;
-  size_ = (bytes + align - 1) / align * align;
+  // Rounded to small pages only: neighbouring regions form one mapping, in which the system can still place huge ones.
+  constexpr size_t kPageBytes = 4096;
+  size_ = (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
   void* p = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
-  if (align == kHuge) madvise(p, size_, MADV_HUGEPAGE);
+  madvise(p, size_, MADV_HUGEPAGE);
 #endif
   data_ = static_cast<uint8_t*>(p);
 }

@@ -7,7 +7,7 @@
 
 namespace loqal {
 
-// Anonymous zeroed memory, 2 MiB aligned when large, huge pages requested. Empty pointer when the system refuses.
+// Anonymous zeroed memory, huge pages requested. Throws std::bad_alloc when the system refuses.
 class Region {
  public:
   explicit Region(size_t bytes);

@@ -43,74 +43,77 @@ class FlushDenormals {
 #endif
 };
 
-// Spins briefly, then gives the CPU away: on a shared machine the partner may not be running at all.
-template <class Done>
-bool spin(Done done, int rounds) {
-  for (int i = 0; i < rounds; ++i) {
-    if (done()) return true;
-    pause();
-  }
-  return done();
-}
-
+// About 50 microseconds: longer than the pauses inside a token, shorter than anybody would mind.
 constexpr int kSpins = 2000;
 
 }  // namespace
 
-void Team::barrier() {
-  if (size_ == 1) return;
-  const uint32_t phase = phase_.load(std::memory_order_acquire);
-  if (waiting_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-    waiting_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-    phase_.notify_all();
-    return;
-  }
-  const auto passed = [&] { return phase_.load(std::memory_order_acquire) != phase; };
-  if (spin(passed, kSpins)) return;
-  while (!passed()) phase_.wait(phase, std::memory_order_acquire);
-}
-
-ThreadPool::ThreadPool(int threads) : size_(std::max(1, threads)) {
-  for (int i = 1; i < size_; ++i) workers_.emplace_back([this, i] { worker(i); });
+ThreadPool::ThreadPool(int threads) {
+  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { worker(i); });
 }
 
 ThreadPool::~ThreadPool() {
   stop_.store(true);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
   for (std::thread& w : workers_) w.join();
 }
 
-void ThreadPool::run(const std::function<void(Team&, int)>& work) {
-  const std::lock_guard lock(one_caller_);
-  Team team(size_);
-  work_ = &work;
-  team_ = &team;
-  running_.store(size_ - 1, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
-  {
-    const FlushDenormals flush;
-    work(team, 0);
+bool ThreadPool::work_once(int thread) {
+  uint64_t at = cursor_.load(std::memory_order_acquire);
+  while (true) {
+    const int64_t count = count_.load(std::memory_order_relaxed);
+    const Call call = call_.load(std::memory_order_relaxed);
+    void* const work = work_.load(std::memory_order_relaxed);
+    const auto task = static_cast<int64_t>(at & 0xffffffff);
+    if (task >= count) return false;
+    if (cursor_.compare_exchange_weak(at, at + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      call(work, task, thread);
+      done_.fetch_add(1, std::memory_order_release);
+      return true;
+    }
   }
-  const auto finished = [&] { return running_.load(std::memory_order_acquire) == 0; };
-  if (spin(finished, kSpins)) return;
-  for (int left; (left = running_.load(std::memory_order_acquire)) != 0;)
-    running_.wait(left, std::memory_order_acquire);
+}
+
+void ThreadPool::run(int64_t count, Call call, void* work) {
+  if (count <= 0) return;
+  const FlushDenormals flush;
+  if (count == 1 || workers_.empty()) {
+    for (int64_t task = 0; task < count; ++task) call(work, task, 0);
+    return;
+  }
+  const std::lock_guard lock(one_caller_);
+  const uint64_t job = (cursor_.load(std::memory_order_relaxed) >> 32) + 1;
+  // No task can be taken while the fields change: the old job has none left, and a late compare-and-swap for it
+  // would need its number in the cursor.
+  cursor_.store(job << 32 | 0xffffffff, std::memory_order_release);
+  count_.store(count, std::memory_order_relaxed);
+  call_.store(call, std::memory_order_relaxed);
+  work_.store(work, std::memory_order_relaxed);
+  done_.store(0, std::memory_order_relaxed);
+  cursor_.store(job << 32, std::memory_order_release);
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  while (work_once(0)) {
+  }
+  for (int spins = 0; done_.load(std::memory_order_acquire) != count; ++spins) {
+    if (spins < kSpins) pause();
+    else std::this_thread::yield();
+  }
 }
 
 void ThreadPool::worker(int thread) {
   const FlushDenormals flush;
-  uint32_t seen = 0;
-  while (true) {
-    const auto called = [&] { return generation_.load(std::memory_order_acquire) != seen; };
-    if (!spin(called, kSpins)) generation_.wait(seen, std::memory_order_acquire);
-    if (!called()) continue;
-    seen = generation_.load(std::memory_order_acquire);
-    if (stop_.load()) return;
-    (*work_)(*team_, thread);
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_all();
+  for (int idle = 0; !stop_.load(std::memory_order_relaxed);) {
+    const uint32_t epoch = epoch_.load(std::memory_order_acquire);
+    if (work_once(thread)) {
+      idle = 0;
+    } else if (++idle < kSpins) {
+      pause();
+    } else {
+      epoch_.wait(epoch, std::memory_order_acquire);
+      idle = 0;
+    }
   }
 }
 

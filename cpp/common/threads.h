@@ -1,40 +1,14 @@
-// One pool of threads for the process. The caller's thread is one of them.
+// One pool of threads. The caller's thread works too.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <functional>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace loqal {
-
-// What a piece of parallel work sees of its team.
-class Team {
- public:
-  Team(int size) : size_(size) {}
-  int size() const { return size_; }
-  // Waits until every thread of the team has arrived.
-  void barrier();
-  // The next of `count` tasks nobody has taken yet, or -1. All threads reset it together through `restart`.
-  int64_t next(int64_t count) {
-    const int64_t i = cursor_.fetch_add(1, std::memory_order_relaxed);
-    return i < count ? i : -1;
-  }
-  void restart(int thread) {
-    barrier();
-    if (thread == 0) cursor_.store(0, std::memory_order_relaxed);
-    barrier();
-  }
-
- private:
-  const int size_;
-  alignas(64) std::atomic<int> waiting_{0};
-  alignas(64) std::atomic<uint32_t> phase_{0};
-  alignas(64) std::atomic<int64_t> cursor_{0};
-};
 
 class ThreadPool {
  public:
@@ -42,20 +16,39 @@ class ThreadPool {
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
-  int size() const { return size_; }
-  // Runs work(team, thread) on every thread and returns when all have finished. One caller at a time; others wait.
-  // Denormals count as zero while it runs: decayed states would cost twenty times as much otherwise.
-  void run(const std::function<void(Team&, int)>& work);
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Runs work(task, thread) for every task in 0 .. count-1 and returns when all have finished. `thread` is in
+  // 0 .. size()-1 and belongs to one task at a time.
+  //
+  // Tasks are handed out, not dealt, and the caller waits for tasks, not for threads: a worker whose CPU another
+  // program has taken holds nobody up unless it is inside a task. Denormals count as zero meanwhile, since decayed
+  // states would cost twenty times as much. One caller at a time; others wait.
+  template <class Work>
+  void run(int64_t count, Work&& work) {
+    using Plain = std::remove_reference_t<Work>;
+    run(
+        count, [](void* w, int64_t task, int thread) { (*static_cast<Plain*>(w))(task, thread); },
+        const_cast<std::remove_const_t<Plain>*>(&work));
+  }
 
  private:
+  using Call = void (*)(void* work, int64_t task, int thread);
+  void run(int64_t count, Call call, void* work);
+  bool work_once(int thread);
   void worker(int thread);
-  const int size_;
-  std::mutex one_caller_;
-  const std::function<void(Team&, int)>* work_ = nullptr;
-  Team* team_ = nullptr;
-  alignas(64) std::atomic<uint32_t> generation_{0};
-  alignas(64) std::atomic<int> running_{0};
+
+  // The job. `cursor_` holds its number in the upper half and the next task in the lower. A thread reads the other
+  // fields, then takes a task by compare-and-swap: success means that the job was still the same one, and the caller
+  // does not replace it before every task is done.
+  alignas(64) std::atomic<uint64_t> cursor_{0};
+  std::atomic<int64_t> count_{0};
+  std::atomic<Call> call_{nullptr};
+  std::atomic<void*> work_{nullptr};
+  alignas(64) std::atomic<int64_t> done_{0};
+  alignas(64) std::atomic<uint32_t> epoch_{0};  // parked workers wait for it to change
   std::atomic<bool> stop_{false};
+  std::mutex one_caller_;
   std::vector<std::thread> workers_;
 };
 

@@ -97,7 +97,13 @@ class ReplyStream:
     """
 
     def __init__(
-        self, events: Iterator[TokenEvent], parser: Parser, sequence: EngineSequence, *, load_ms: float, started: float
+        self,
+        events: Generator[TokenEvent, None, None],
+        parser: Parser,
+        sequence: EngineSequence,
+        *,
+        load_ms: float,
+        started: float,
     ) -> None:
         self._events, self._parser, self._sequence = events, parser, sequence
         self._filter = StopFilter(sequence.params.stop)
@@ -126,7 +132,7 @@ class ReplyStream:
     def close(self) -> None:
         """End the reply here. Does nothing after the end."""
         self._pieces.close()
-        self._close_events()
+        self._events.close()  # frees the sequence's state
         if self._finish_reason is None:
             self._finish_reason = FinishReason.CANCELLED
             self._deltas += self._filter.finish(self._parser.finish())
@@ -169,7 +175,7 @@ class ReplyStream:
             yield from deltas
             if self._filter.stopped:
                 reason = FinishReason.STOP
-        self._close_events()
+        self._events.close()
         deltas = self._filter.finish(self._parser.finish(), end_ids)
         self._deltas += deltas
         called = any(delta.tool_call is not None for delta in self._deltas)
@@ -189,11 +195,6 @@ class ReplyStream:
         if event.logprobs is not None:
             self._logprobs.append(event.logprobs)
         return event
-
-    def _close_events(self) -> None:
-        """Free the sequence's state."""
-        if isinstance(self._events, Generator):
-            self._events.close()
 
     def _timings(self) -> Timings:
         prompt_len, num_decoded = self._sequence.prompt_len, self._num_tokens - 1

@@ -210,7 +210,7 @@ class Runtime:
     # Lifetime -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give the memory back. Streams that are still open end with an error; closing twice does nothing."""
+        """Give the memory back, as soon as streams that are still open have ended. Closing twice does nothing."""
         self._engine = None
         if self._checkpoint is not None:
             self._checkpoint.close()

@@ -10,9 +10,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import loqal
 import numpy as np
 import pytest
+
+import loqal
 import tiny_checkpoint
 from loqal import FinishReason, Message, ReplyDelta, Runtime, SamplingParams
 
@@ -159,7 +160,7 @@ def test_values_of_the_file_are_the_defaults(tmp_path: Path) -> None:
 
 
 def test_a_conversation_of_messages_and_dicts(model: Runtime) -> None:
-    dicts = [
+    dicts: list[dict[str, object]] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
         {"role": "assistant", "content": "Hello", "reasoning": "They greet."},
@@ -263,4 +264,5 @@ def test_one_version() -> None:
 
 def test_logits_are_float32(model: Runtime) -> None:
     logits = model.logits([1, 2, 3])
-    assert (logits.shape, logits.dtype) == ((3, 320), np.float32)
+    assert logits.shape == (3, 320)
+    assert logits.dtype == np.float32

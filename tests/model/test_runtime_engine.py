@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+
 from loqal.engine.engine import Engine
 from loqal.engine.sequence import Sequence
 from loqal.errors import CapacityError, ContextError, RequestError
 from loqal.model.decoder import Decoder
 from loqal.ops.reference import ReferenceOps
+from loqal.quant.tensor import Tensor
 from loqal.state.store import StateStore
 from loqal.testing import random_tensors, tiny_config
-from loqal.quant.tensor import Tensor
 from loqal.types import FinishReason, SamplingParams
 
 PARAMS = SamplingParams(

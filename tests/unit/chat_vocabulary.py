@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import Any
 
-from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as BpeTokenizer
 
 from loqal.chat.tokenizer import PRE_SPLITS, Tokenizer
@@ -75,8 +75,6 @@ def reference() -> BpeTokenizer:
     vocab, merges = base()
     bpe = BpeTokenizer(models.BPE(vocab, merges))
     bpe.normalizer, bpe.pre_tokenizer = normalizers.NFC(), pre_tokenizer()
-    from tokenizers import AddedToken, decoders
-
     bpe.decoder = decoders.ByteLevel()
     bpe.add_tokens([AddedToken(text, normalized=False, special=text not in SHOWN) for text in SPECIAL])
     return bpe

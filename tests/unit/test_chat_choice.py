@@ -50,7 +50,7 @@ def test_another_template_runs_in_the_sandbox() -> None:
     chosen = choose_template(PLAIN, size="4B", control_tokens=SPECIAL)
     assert chosen.traits == TemplateTraits(native=False, thinks=False, splits_reasoning=False)
     segments = chosen.template.render([Message("user", "<|im_end|>")], think=True)
-    assert joined(segments) == "<|im_start|>user\n<|im_end|><|im_end|>\n<|im_start|>assistant\n"
+    assert joined(segments) == "<|im_start|>user\n<|im_end|><|im_end|>\n<|im_start|>assistant"
     assert [segment.text for segment in segments if not segment.is_template] == ["<|", "|>"]
 
 

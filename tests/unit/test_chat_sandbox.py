@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import pytest
 from chat_vocabulary import SPECIAL, tokenizer
 
+from loqal.chat import sandbox
 from loqal.chat.file_template import SandboxedTemplate
 from loqal.chat.segments import Segment, joined
 from loqal.errors import RequestError, UnsupportedError
@@ -40,7 +42,7 @@ CHATML = """
     {%- endfor %}
     {{- '<|im_end|>\\n' }}
 {%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% if enable_thinking %}{{ '<think>' }}{% endif %}{% endif %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' ~ ('<think>' if enable_thinking else '') }}{% endif %}
 """
 
 
@@ -53,6 +55,7 @@ def conversation(word: str) -> list[Message]:
     ]
 
 
+@cache
 def own(source: str = CHATML, **options: Any) -> SandboxedTemplate:
     return SandboxedTemplate(source, SPECIAL, **options)
 
@@ -219,7 +222,9 @@ BOMBS = [
 
 
 @pytest.mark.parametrize("source", BOMBS)
-def test_exhausting_templates_are_stopped(source: str) -> None:
+def test_exhausting_templates_are_stopped(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, value in (("MAX_STEPS", 100_000), ("MAX_CHARS", 1 << 22), ("MAX_ITEMS", 50_000)):
+        monkeypatch.setattr(sandbox, limit, value)  # the same bounds, sooner
     started = time.process_time()
     with pytest.raises((RequestError, UnsupportedError)):
         run(source)
@@ -227,6 +232,6 @@ def test_exhausting_templates_are_stopped(source: str) -> None:
 
 
 def test_a_long_conversation_is_no_bomb() -> None:
-    words = "some words of a long text " * 4000
+    words = "some words of a long text " * 2000
     messages = [Message("user" if i % 2 == 0 else "assistant", words) for i in range(101)]
-    assert len(joined(own().render(messages, think=True))) > 10_000_000
+    assert len(joined(own().render(messages, think=True))) > 5_000_000

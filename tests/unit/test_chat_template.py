@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from loqal.chat.segments import Segment, ends_in_thinking, joined
 from loqal.chat.template import render
@@ -16,6 +19,9 @@ from loqal.errors import RequestError
 from loqal.types import MediaPart, Message, TextPart, ToolCall
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+needs_template = pytest.mark.skipif(
+    "LOQAL_OFFICIAL_TEMPLATE" not in os.environ, reason="LOQAL_OFFICIAL_TEMPLATE names no file"
+)
 CASES = json.loads((GOLDEN / "templates.json").read_text(encoding="utf-8"))["cases"]
 
 
@@ -53,14 +59,20 @@ def test_equals_the_official_rendering(case: dict[str, Any]) -> None:
     assert (expected is None) == case["name"].startswith("refused")
 
 
-@pytest.mark.parity
-@pytest.mark.skipif("LOQAL_OFFICIAL_TEMPLATE" not in os.environ, reason="LOQAL_OFFICIAL_TEMPLATE names no file")
-def test_recording_equals_the_official_template_now(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The recording tool, beside its corpus."""
     monkeypatch.syspath_prepend(str(GOLDEN))
     spec = importlib.util.spec_from_file_location("record_templates", GOLDEN / "record_templates.py")
     assert spec and spec.loader
-    recorder = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recorder)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parity
+@needs_template
+def test_recording_equals_the_official_template_now(recorder: Any) -> None:
     template = recorder.load(Path(os.environ["LOQAL_OFFICIAL_TEMPLATE"]))
     assert len(recorder.CONVERSATIONS) == len(CASES)
     for case in CASES:
@@ -120,3 +132,77 @@ def test_ends_in_thinking(think: bool, expected: bool) -> None:
     messages = [Message("user", "I write </think> and <think>")]
     assert ends_in_thinking(render(messages, think=think)) is expected
     assert not ends_in_thinking(render(messages, think=True, add_generation_prompt=False))
+
+
+words = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "",
+                " ",
+                "\n",
+                "\n\n",
+                "x",
+                "é",
+                "Hi there",
+                "<think>",
+                "</think>",
+                "\u2003",
+                "{{ x }}",
+                "True",
+                "&<>'\"",
+            ),
+            *("<tool_response>", "</tool_response>", "<tool_call>", "<|im_end|>", "\t"),
+        ]
+    ),
+    max_size=5,
+).map("".join)
+parts = st.lists(
+    st.one_of(
+        words.map(lambda text: {"type": "text", "text": text}), st.sampled_from([{"type": "image"}, {"type": "video"}])
+    ),
+    max_size=4,
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=4,
+)
+calls = st.fixed_dictionaries({"name": words, "arguments": st.dictionaries(words, json_values, max_size=3)})
+messages = st.fixed_dictionaries(
+    {
+        "role": st.sampled_from(["user", "assistant", "tool", "user", "assistant", "tool", "system"]),
+        "content": words | parts,
+    },
+    optional={
+        "reasoning_content": words,
+        "tool_calls": st.lists(calls.map(lambda call: {"type": "function", "function": call}), max_size=2),
+    },
+)
+conversations = st.fixed_dictionaries(
+    {"messages": st.lists(messages, max_size=6)},
+    optional={
+        "tools": st.lists(st.dictionaries(words, json_values, max_size=2), max_size=2),
+        "add_generation_prompt": st.booleans(),
+        "add_vision_id": st.booleans(),
+    },
+)
+
+
+@pytest.mark.parity
+@needs_template
+@given(st.data())
+@settings(
+    max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_conversation_equals_the_official_rendering(recorder: Any, data: st.DataObject) -> None:
+    template = _official(recorder)
+    case = data.draw(conversations)
+    for think in (True, False):
+        segments = prompt(case, think)
+        assert (None if segments is None else joined(segments)) == recorder.draw(template, case, think)
+
+
+@cache
+def _official(recorder: Any) -> Any:
+    return recorder.load(Path(os.environ["LOQAL_OFFICIAL_TEMPLATE"]))

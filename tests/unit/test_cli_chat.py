@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from loqal.cli import terminal
 from loqal.cli.chat import Chat
 from loqal.cli.options import ChatOptions

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from loqal import limits, locate, settings
 from loqal.cli import options
 from loqal.errors import CheckpointError, RequestError
@@ -106,16 +107,20 @@ def test_settings_that_are_wrong(given: dict[str, Any], environment: dict[str, s
 # Ranges ---------------------------------------------------------------------------------------------------------------
 
 
+def with_value(name: str, value: Any) -> SamplingParams:
+    return SamplingParams(**{name: value})
+
+
 @pytest.mark.parametrize("name", sorted(limits.LIMITS))
 def test_every_limit_admits_its_ends_and_nothing_outside(name: str) -> None:
     limit = limits.LIMITS[name]
-    limits.check(replace(SamplingParams(), **{name: limit.low + (1 if limit.whole else 0.5) * limit.above}))
+    limits.check(with_value(name, limit.low + (1 if limit.whole else 0.5) * limit.above))
     for value in (limit.low - 1, limit.high + 1, float("nan"), "1", True):
         if value != float("inf"):
             with pytest.raises(RequestError, match=name):
-                limits.check(replace(SamplingParams(), **{name: value}))
+                limits.check(with_value(name, value))
     if limit.high != float("inf"):
-        limits.check(replace(SamplingParams(), **{name: limit.high}))
+        limits.check(with_value(name, limit.high))
 
 
 def test_stops_are_checked() -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from loqal.engine import portable_math, sampling
 from loqal.engine.sampling import TokenCounts
 from loqal.types import SamplingParams
@@ -47,7 +48,8 @@ def winners(row: Row, params: SamplingParams, num_draws: int = 300) -> set[int]:
 
 
 def row_of(*probabilities: float) -> Row:
-    return np.log(np.array(probabilities)).astype(np.float32)
+    row: Row = np.log(np.array(probabilities)).astype(np.float32)
+    return row
 
 
 # Noise ----------------------------------------------------------------------------------------------------------------

@@ -23,17 +23,32 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-MAX_STEPS = 2_000_000
-MAX_SECONDS = 10.0
+MAX_STEPS = 1_000_000
+MAX_SECONDS = 5.0
 MAX_CHARS = 1 << 25  # of any one text a template makes
+MAX_ITEMS = 1_000_000  # of any one list, with the lists in it
 MAX_NUMBER = 1_000_000  # an argument of a call, such as a width or the end of a range
-_CHARS_PER_STEP = 1000
+_CHARS_PER_STEP, _STEPS_PER_CALL = 1000, 5
 
 _FILTERS = (
-    *("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "last", "length"),
-    *("list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "round", "safe", "select"),
-    *("selectattr", "sort", "string", "sum", "title", "trim", "unique", "upper"),
+    *("abs", "count", "d", "default", "dictsort", "first", "float", "int", "items", "last", "length", "list", "map"),
+    *(
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "reverse",
+        "round",
+        "safe",
+        "select",
+        "selectattr",
+        "sort",
+        "sum",
+        "unique",
+    ),
 )
+_PRINTING_FILTERS = ("capitalize", "lower", "string", "title", "trim", "upper")
+_PRINTABLE = (int, float, type(None), jinja2.Undefined)
 _BUDGET = "the budget"  # not a name a template could write
 
 
@@ -90,9 +105,26 @@ class _Budget:
             raise SecurityError(f"the template makes a text of {length} characters")
         self.spend(1 + length // _CHARS_PER_STEP)
 
-    def made(self, value: Any) -> Any:
-        """Pay for a value just made."""
-        self.allow(len(value) if isinstance(value, (str, list, tuple, dict)) else 0)
+    def weigh(self, value: Any, *, to_print: bool = False) -> Any:
+        """Pay for a value just made or about to be printed, by all it holds, as often as it holds it."""
+        chars = items = 0
+        waiting = [value]
+        while waiting:
+            item = waiting.pop()
+            items += 1
+            if items > MAX_ITEMS:
+                raise SecurityError(f"the template makes a list of more than {MAX_ITEMS} items")
+            if isinstance(item, str):
+                chars += len(item)
+            elif isinstance(item, dict):
+                waiting += item
+                waiting += item.values()
+            elif isinstance(item, (list, tuple)):
+                waiting += item
+            elif to_print and not isinstance(item, _PRINTABLE):
+                raise SecurityError(f"the template prints a {type(item).__name__}")
+        self.spend(items // 8)
+        self.allow(chars)
         return value
 
 
@@ -102,9 +134,13 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["+", "*", "**", "%"])
 
     def __init__(self, now: Callable[[], datetime]) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
-        self.filters = {name: self.filters[name] for name in _FILTERS}
-        self.filters |= {"tojson": _to_json, "join": _join, "replace": _replace, "counted": _counted, "paid": _paid}
+        extensions = ["jinja2.ext.loopcontrols", _Generation]
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions, finalize=_printed)
+        self.filters = {name: self.filters[name] for name in _FILTERS} | {
+            name: _printing(self.filters[name]) for name in _PRINTING_FILTERS
+        }
+        self.filters |= {"tojson": _to_json, "join": _join, "replace": _replace}
+        self.filters |= {"counted": _counted, "weighed": _weighed, "printed": _printed}
         self.globals = {
             "range": range,
             "namespace": self.globals["namespace"],
@@ -113,9 +149,16 @@ class _Environment(ImmutableSandboxedEnvironment):
             "strftime_now": lambda pattern: now().strftime(pattern),
         }
 
+    def wrap_str_format(self, value: Any) -> Any:
+        """Refuse the formatting of texts, whose widths no budget could foresee."""
+        if super().wrap_str_format(value) is not None:
+            raise SecurityError("the sandbox has no format")
+        return None
+
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call for the template, after looking at what the call could make."""
         budget: _Budget = context[_BUDGET]
+        budget.spend(_STEPS_PER_CALL)
         for value in (*args, *kwargs.values()):
             if isinstance(value, int) and abs(value) > MAX_NUMBER:
                 raise SecurityError(f"the template calls a function with the number {value}")
@@ -128,7 +171,7 @@ class _Environment(ImmutableSandboxedEnvironment):
                 return _join(context, args[0], owner)
             if name in ("format", "format_map", "expandtabs", "translate"):
                 raise SecurityError(f"the sandbox has no {name}")
-        return budget.made(super().call(context, obj, *args, **kwargs))
+        return budget.weigh(super().call(context, obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Compute a sum, product, power or remainder of bounded size."""
@@ -144,7 +187,7 @@ class _Environment(ImmutableSandboxedEnvironment):
                     raise SecurityError(f"the template computes with the number {side}")
             repeat = max([side for side in (left, right) if isinstance(side, int)], default=1)
             budget.allow(max(sizes) * max(repeat, 1) if max(sizes) > 1 else 1)
-        return super().call_binop(context, operator, left, right)
+        return budget.weigh(super().call_binop(context, operator, left, right))
 
 
 class _Generation(Extension):
@@ -159,7 +202,7 @@ class _Generation(Extension):
 
 
 class _Accounting(NodeTransformer):
-    """Makes loops and concatenations draw on the budget."""
+    """Makes loops, lists and concatenations draw on the budget."""
 
     def __init__(self, environment: jinja2.Environment) -> None:
         self._environment = environment
@@ -171,7 +214,18 @@ class _Accounting(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        return self._through("paid", node)
+        node.nodes = [self._through("printed", part) for part in node.nodes]
+        return self._through("weighed", node)
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return self._through("weighed", node)
+
+    visit_Dict = visit_List  # noqa: N815
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return self._through("weighed", node) if node.ctx == "load" else node
 
     def _through(self, name: str, node: nodes.Node) -> nodes.Filter:
         assert isinstance(node, nodes.Expr)
@@ -189,23 +243,40 @@ def _counted(context: Context, values: Any) -> Iterator[Any]:
 
 
 @jinja2.pass_context
-def _paid(context: Context, value: Any) -> Any:
-    return context[_BUDGET].made(value)
+def _weighed(context: Context, value: Any) -> Any:
+    budget: _Budget = context[_BUDGET]
+    return budget.weigh(value)
 
 
 @jinja2.pass_context
-def _join(context: Context, values: Any, d: str = "", attribute: Any = None) -> str:
+def _printed(context: Context, value: Any) -> Any:
+    budget: _Budget = context[_BUDGET]
+    return value if isinstance(value, str) else budget.weigh(value, to_print=True)
+
+
+def _printing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter of the library that turns its first argument into text, behind a look at that argument."""
+
+    @jinja2.pass_context
+    def apply(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(_printed(context, value), *args, **kwargs)
+
+    return apply
+
+
+@jinja2.pass_context
+def _join(context: Context, values: Any, d: Any = "", attribute: Any = None) -> str:
     if attribute is not None:
         values = (context.environment.getitem(value, attribute) for value in values)
-    texts = [str(value) for value in values]
+    between, texts = str(_printed(context, d)), [str(_printed(context, value)) for value in values]
     budget: _Budget = context[_BUDGET]
-    budget.allow(sum(map(len, texts)) + len(d) * len(texts))
-    return str(d).join(texts)
+    budget.allow(sum(map(len, texts)) + len(between) * len(texts))
+    return between.join(texts)
 
 
 @jinja2.pass_context
 def _replace(context: Context, text: Any, old: Any, new: Any, count: int | None = None) -> str:
-    before, what, by = str(text), str(old), str(new)
+    before, what, by = (str(_printed(context, value)) for value in (text, old, new))
     budget: _Budget = context[_BUDGET]
     budget.allow(len(before) + before.count(what) * len(by))
     return before.replace(what, by, -1 if count is None else count)
@@ -223,10 +294,11 @@ def _to_json(
     """JSON as the reference writes it: keys in their order, no escaping of anything but what JSON demands."""
     if isinstance(indent, int) and indent > 16:
         raise SecurityError(f"the template indents JSON by {indent}")
+    budget: _Budget = context[_BUDGET]
+    budget.weigh(value)
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
     if ensure_ascii:  # but leave the private planes, which hold the stand-ins of shield.py
         text = re.sub("[^\x00-\x7f\U000f0000-\U0010ffff]", lambda match: json.dumps(match[0])[1:-1], text)
-    budget: _Budget = context[_BUDGET]
     budget.allow(len(text))
     return text
 

@@ -81,13 +81,9 @@ class ReplyPrinter:
             self._write(self._aside, "\n")
 
     def _write(self, stream: TextIO, text: str) -> None:
+        self._last[stream] = text[-1:] or self._last[stream]  # first: an interrupt may come with the first byte read
         stream.write(text.translate(_TAMED) if stream.isatty() else text)
         stream.flush()
-        self._last[stream] = text[-1:] or self._last[stream]
-
-
-def _styled(text: str, style: str, stream: TextIO) -> str:
-    return f"{style}{text}{_RESET}" if has_colours(stream) else text
 
 
 def print_reply(stream: Iterable[ReplyDelta]) -> None:
@@ -115,3 +111,7 @@ def summary(reply: Reply) -> str:
         f"prefill {timings.prefill_tokens_per_s:.1f} tokens/s, decode {timings.decode_tokens_per_s:.1f} tokens/s; "
         f"seed {reply.seed}"
     )
+
+
+def _styled(text: str, style: str, stream: TextIO) -> str:
+    return f"{style}{text}{_RESET}" if has_colours(stream) else text

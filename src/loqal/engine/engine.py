@@ -7,7 +7,7 @@ them, and draws a new token once all were seen. Reading a prompt and writing a r
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from collections.abc import Sequence as Ids
 
 import numpy as np
@@ -47,10 +47,12 @@ class Engine:
         self._chunk_tokens = chunk_tokens
         self._vocab_size = decoder.config.vocab_size
         self._padding_ids = np.array(padding_ids, np.int32)
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may close an abandoned stream, and so release its state, in the middle of
+        # another sequence's step.
+        self._lock = threading.RLock()
         self.context_len = context_len
 
-    def submit(self, sequence: Sequence) -> Iterator[TokenEvent]:
+    def submit(self, sequence: Sequence) -> Generator[TokenEvent, None, None]:
         """Check a sequence and return the stream of its tokens. Closing the stream cancels it and frees its state.
 
         Raises:
@@ -76,7 +78,7 @@ class Engine:
         finally:
             self._release(state)
 
-    def _generate(self, sequence: Sequence) -> Iterator[TokenEvent]:
+    def _generate(self, sequence: Sequence) -> Generator[TokenEvent, None, None]:
         with self._lock:
             state = self._store.open()
         try:

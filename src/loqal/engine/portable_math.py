@@ -45,8 +45,9 @@ def log(x: DoubleArray) -> DoubleArray:
 
 def _polynomial(x: DoubleArray, terms: tuple[float, ...]) -> DoubleArray:
     """Sum of ``terms[i] * x**i``, highest power first."""
-    total = np.full_like(x, terms[-1])
-    for term in terms[-2::-1]:
-        total *= x
+    total = x * terms[-1]
+    for term in terms[-2:0:-1]:
         total += term
+        total *= x
+    total += terms[0]
     return total

@@ -12,13 +12,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import loqal
 import pytest
+
+import loqal
 import tiny_checkpoint
 
 pty = pytest.importorskip("pty")
 
-PROMPT = ">>> "
+PROMPT = "<prompt>"
+_PASTE_ON = "\x1b[?2004h"  # what the line editor sends when it is ready for a message
 
 
 class Session:
@@ -60,7 +62,8 @@ class Session:
             except OSError:  # the other end was closed
                 data = b""
             assert data, f"the chat ended, the screen shows {self._screen!r}"
-            self._screen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode("utf-8", "replace"))
+            text = data.decode("utf-8", "replace").replace(_PASTE_ON, PROMPT)
+            self._screen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
         text, self._screen = self._screen[: match.end()], self._screen[match.end() :]
         return text
 
@@ -84,9 +87,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def session(model: str, tmp_path: Path) -> Iterator[Session]:
-    words = ["run", model, "--no-think", "--ignore-eos", "--max-tokens", "600", "--seed", "1", "--temperature", "0"]
-    session = Session(words, tmp_path)
+def session(model: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Session]:
+    words = ["run", model, "--no-think", "--ignore-eos", "--seed", "1", "--temperature", "0"]
+    session = Session([*words, *getattr(request, "param", [])], tmp_path)
     try:
         session.wait_for(PROMPT)
         yield session
@@ -98,6 +101,7 @@ def stats(session: Session) -> str:
     return session.wait_for(r"\d+ prompt tokens, \d+ reply tokens \(\w+\)")
 
 
+@pytest.mark.parametrize("session", [["--max-tokens", "30"]], indirect=True)
 def test_a_chat(session: Session, tmp_path: Path) -> None:
     session.type("/stats\r")
     session.wait_for(PROMPT)
@@ -107,8 +111,8 @@ def test_a_chat(session: Session, tmp_path: Path) -> None:
     session.type("two\x1b\rlines\\\rmore\r")
     second = stats(session)
     session.wait_for(PROMPT)
-    assert "600 reply tokens (length)" in first
-    assert "600 reply tokens (length)" in second
+    assert "30 reply tokens (length)" in first
+    assert "30 reply tokens (length)" in second
     session.type("\x04")
     assert session.process.wait(timeout=30) == 0
     history = tmp_path / "loqal" / "history"

@@ -1,0 +1,72 @@
+"""Holds a loaded model against a recording of the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from model.machine import Machine
+
+from golden.logit_cases import BOUND, GREEDY_TOKENS, Case, Recording
+from loqal.ops.interface import FloatArray
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Largest errors in standard deviations of the reference's logits, and how the greedy choices compare.
+
+    ``wrong`` counts generated tokens that differ although the reference's margin exceeds twice the bound, ``decisive``
+    those with such a margin.
+    """
+
+    trunk: float
+    draft: float
+    wrong: int
+    decisive: int
+
+    def check(self) -> None:
+        """Fail when the model is not the reference's."""
+        assert self.trunk <= BOUND, f"logits are off by {self.trunk:.2e} standard deviations"
+        assert self.draft <= BOUND, f"the draft head's logits are off by {self.draft:.2e} standard deviations"
+        assert self.wrong == 0, f"{self.wrong} of {self.decisive} clear choices differ"
+        assert self.decisive >= 0.9 * GREEDY_TOKENS, "too few clear choices to prove anything, use another seed"
+
+
+def compare(machine: Machine, case: Case, recording: Recording) -> Comparison:
+    """Run the prompt in one step and the reference's continuation token by token."""
+    state = machine.store.open()
+    positions, prompt_len = case.positions(), case.prompt_len
+    hidden = np.concatenate(
+        [machine.hidden(state, recording.ids[:prompt_len], positions[:prompt_len])]
+        + [
+            machine.hidden(state, recording.ids[at : at + 1], positions[at : at + 1])
+            for at in range(prompt_len, case.num_tokens)
+        ]
+    )
+    machine.store.release(state)
+    logits = machine.decoder.unembed(hidden)
+    chosen = logits[prompt_len - 1 : -1].argmax(axis=1)
+    decisive = recording.margins > 2 * BOUND * recording.std
+    return Comparison(
+        trunk=_error(logits[recording.rows], recording.logits, recording),
+        draft=_draft_error(machine, case, recording, hidden) if machine.config.num_draft_layers else 0.0,
+        wrong=int((decisive & (chosen != recording.ids[prompt_len:])).sum()),
+        decisive=int(decisive.sum()),
+    )
+
+
+def _draft_error(machine: Machine, case: Case, recording: Recording, hidden: FloatArray) -> float:
+    state, positions = machine.store.open(), case.positions()
+    rows = machine.draft(state, recording.ids[1:], hidden[:-1], positions[:-1])
+    logits = machine.decoder.unembed(rows)
+    guess = logits[-1:].argmax(axis=1).astype(np.int32)
+    further = machine.decoder.unembed(machine.draft(state, guess, rows[-1:], positions[-1:]))
+    machine.store.release(state)
+    return max(
+        _error(logits[recording.draft_rows], recording.draft_logits, recording),
+        _error(further[0], recording.chained, recording),
+    )
+
+
+def _error(actual: FloatArray, expected: FloatArray, recording: Recording) -> float:
+    return float(np.abs(actual - expected).max() / recording.std)
