@@ -192,7 +192,9 @@ def test_unusable_models(tmp_path: Path) -> None:
 
 def test_a_prompt_without_a_model_is_for_the_embedded_one() -> None:
     result = run("run", "Why is the sky blue?", "--max-tokens", "1")
+    assert result.returncode == 0
     assert result.stderr.decode().startswith("No model named, so the embedded one answers")
+    assert result.stdout
 
 
 # Signals and pipes ----------------------------------------------------------------------------------------------------
