@@ -217,21 +217,19 @@ SUM_FRAMES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def explain_sum(sign: str, a: int, b: int) -> str:
-    """The written method, ones first."""
+    """The written method, ones first, one small step at a time."""
+    if sign == "x":
+        return f"10x{b}={10 * b}, {a - 10}x{b}={(a - 10) * b}." if a > 10 else f"{a}x{b}={a * b}."
+    tens = a // 10 + b // 10 if sign == "+" else a // 10 - b // 10
     if sign == "+":
-        ones = a % 10 + b % 10
-        carried = " + 1" if ones > 9 else ""
-        return f"{a} + {b}: ones {a % 10} + {b % 10} = {ones}, tens {a // 10} + {b // 10}{carried} = {(a + b) // 10}."
-    if sign == "-":
-        borrowed = a % 10 < b % 10
-        ones = a % 10 + 10 * borrowed
-        lent = " - 1" if borrowed else ""
-        return (
-            f"{a} - {b}: ones {ones} - {b % 10} = {ones - b % 10}, tens {a // 10} - {b // 10}{lent} = {(a - b) // 10}."
-        )
-    if a > 10:
-        return f"{a} x {b} = 10 x {b} + {a - 10} x {b} = {10 * b} + {(a - 10) * b} = {a * b}."
-    return f"{a} x {b} = {a * b}."
+        ones, carry = a % 10 + b % 10, a % 10 + b % 10 > 9
+        steps = f"{a % 10}+{b % 10}={ones}, {a // 10}+{b // 10}={tens}"
+    else:
+        carry = a % 10 < b % 10
+        ones = a % 10 + 10 * carry
+        steps = f"{ones}-{b % 10}={ones - b % 10}, {a // 10}-{b // 10}={tens}"
+    moved = tens + 1 if sign == "+" else tens - 1
+    return f"{steps}, {tens}{sign}1={moved}." if carry else f"{steps}."
 
 
 def arithmetic(rng: random.Random, fresh: bool, level: Level = FULL) -> Sample:
@@ -246,7 +244,9 @@ def arithmetic(rng: random.Random, fresh: bool, level: Level = FULL) -> Sample:
             break
     template = rng.choice(split(SUM_FRAMES[sign], fresh))[0]
     result = {"+": a + b, "-": a - b, "x": a * b}[sign]
-    return Sample("arithmetic", template, template.format(a=a, b=b), str(result), explain_sum(sign, a, b))
+    # Saying the question again brings the digits next to where the result is worked out.
+    answer = f"{a}{sign}{b}={result}"
+    return Sample("arithmetic", template, template.format(a=a, b=b), answer, explain_sum(sign, a, b))
 
 
 # Look-ups --------------------------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ LOOKUP_TEMPLATES = tuple(
 def lookup(
     rng: random.Random, fresh: bool, level: Level = FULL, entries: int | None = None, questions: int = 1
 ) -> Sample:
-    """A list of keys and values and a question for one key.
+    """A list of keys and values and a question for one key; the answer is its entry.
 
     ``entries`` fixes the length of the list; with ``questions`` above 1 the earlier ones become turns of their own.
     """
@@ -306,9 +306,10 @@ def lookup(
     text = gap.join(entry.format(k=k, v=v) for k, v in table)
     users = [frame.format(list=text, question=question.format(k=asked[0][0]))]
     users += [rng.choice((question, *LOOKUP_FOLLOWING)).format(k=k) for k, _ in asked[1:]]
-    turns = tuple(zip(users, (value for _, value in asked), strict=True))
-    key, value = asked[-1]
-    return Sample("lookup", f"{entry}{gap}{question}{frame}", users[-1], value, f"I look for {key}.", turns=turns[:-1])
+    answers = [entry.format(k=k, v=v).removeprefix("- ") for k, v in asked]
+    turns = tuple(zip(users, answers, strict=True))
+    thought = f"I look for {asked[-1][0]}."
+    return Sample("lookup", f"{entry}{gap}{question}{frame}", *turns[-1], thought, turns=turns[:-1])
 
 
 # Small talk ------------------------------------------------------------------------------------------------------

@@ -126,7 +126,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ReplyDelta:
-    """A piece of a streamed reply: exactly one of the texts is non-empty, or ``tool_call`` is set."""
+    """A piece of a streamed reply: one of the texts or ``tool_call``, and the ids it came from.
+
+    The last piece may hold ids alone: tokens that showed no text, such as the end token.
+    """
 
     text: str = ""
     reasoning: str = ""

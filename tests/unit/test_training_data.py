@@ -47,7 +47,7 @@ def test_held_out_templates_never_appear_in_training(task: str) -> None:
 def test_held_out_operands_never_appear_in_training() -> None:
     def operands(fresh: bool) -> set:
         samples = draws("arithmetic", 3000, fresh, thinking=True)
-        return {found[0] for sample in samples if (found := re.match(r"\d+ [+-] \d+", sample.reasoning))}
+        return {found[0] for sample in samples if (found := re.match(r"\d+[+-]\d+", sample.answer))}
 
     assert operands(True)
     assert operands(False).isdisjoint(operands(True))
@@ -64,13 +64,14 @@ def test_receipts_add_up() -> None:
 def test_sums_are_right_and_explained() -> None:
     apply = {"+": int.__add__, "-": int.__sub__, "x": int.__mul__}
     for sample in draws("arithmetic", thinking=True):
-        a, sign, b = re.match(r"(\d+) ([-+x]) (\d+)", sample.reasoning).groups()
-        assert int(sample.answer) == apply[sign](int(a), int(b))
-        for chain in re.findall(r"\d[\d x+-]*(?: = [\d x+-]*\d)+", sample.reasoning):
-            assert len({eval(part.replace("x", "*")) for part in chain.split(" = ")}) == 1
+        steps = re.findall(r"(-?\d+)([-+x])(\d+)=(-?\d+)", sample.reasoning + sample.answer)
+        assert len(steps) >= 2
+        assert all(apply[sign](int(a), int(b)) == int(c) for a, sign, b, c in steps)
+        a, b, _ = re.findall(r"\d+", sample.answer)
+        assert sorted(re.findall(r"\d+", sample.user)) == sorted([a, b])
 
 
-def test_lookups_ask_for_one_of_the_keys() -> None:
+def test_lookups_are_answered_with_an_entry_of_the_list() -> None:
     import tasks
 
     rng = random.Random(5)
@@ -78,7 +79,7 @@ def test_lookups_ask_for_one_of_the_keys() -> None:
         sample = tasks.lookup(rng, False, questions=3)
         given = [*sample.turns, (sample.user, sample.answer)]
         assert len(given) == 3
-        assert all(value in given[0][0] for _, value in given)
+        assert all(answer in given[0][0] for _, answer in given)
 
 
 @pytest.mark.parametrize("thinking", [False, True])

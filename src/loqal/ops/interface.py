@@ -29,6 +29,9 @@ Pages = Any  # a backend's own store of keys and values of one layer
 Slots = Any  # a backend's own store of recurrent states of one layer
 Result = TypeVar("Result")
 
+NUMERICS_VERSION = 1
+"""Raised whenever a change alters a bit of any result; saved states carry it (docs/numerics.md)."""
+
 PAGE_TOKENS = 64
 """Positions in one KV page. A page never holds positions of two sequences."""
 
