@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,25 +53,42 @@ def format_of(entry: Entry, config: ModelConfig, recipe: str) -> str:
     return chosen if entry.shape[-1] % FORMATS[chosen].block_len == 0 else "Q8_0"
 
 
-def vocabulary(vocab_size: int) -> dict[str, object]:
-    """Byte tokens, a few special ones, and filler up to the published length."""
+CONTROL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
+    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+    *("<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>"),
+    *("<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>"),
+    *("<think>", "</think>", "<|audio_start|>", "<|audio_end|>", "<tts_pad>", "<tts_text_bos>", "<tts_text_eod>"),
+    *("<tts_text_bos_single>", "<|audio_pad|>"),
+)
+"""The family's added tokens, in the order of their ids from 248044."""
+
+
+def vocabulary(vocab_size: int, num_merges: int = 247_587) -> dict[str, object]:
+    """A vocabulary of the published size: bytes, pairs of bytes, triples, the control tokens, filler."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in visible]
     names = {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
-    tokens = [names[byte] for byte in range(256)] + [f"[PAD{i}]" for i in range(256, vocab_size)]
+    singles = [names[byte] for byte in range(256)]
+    pairs = [(left, right) for left in singles for right in singles]
+    triples = ((left + right, last) for left, right in pairs for last in singles)
+    merges = [*pairs, *itertools.islice(triples, num_merges - len(pairs))]
+    tokens = [*singles, *(left + right for left, right in merges)]
+    first_control = 248_044
+    tokens += [f"[PAD{i}]" for i in range(len(tokens), first_control)]
+    tokens += CONTROL
+    tokens += [f"[PAD{i}]" for i in range(len(tokens), vocab_size)]
     kinds = np.full(vocab_size, 5, np.int32)
-    kinds[:256] = 1
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_pad|>", "<think>", "</think>"]
-    tokens[256 : 256 + len(special)] = special
-    kinds[256 : 256 + len(special)] = 3
+    kinds[: 256 + num_merges] = 1
+    kinds[first_control : first_control + len(CONTROL)] = 3
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen35",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.merges": ["a b", "c d"],
-        "tokenizer.ggml.eos_token_id": 258,
-        "tokenizer.ggml.padding_token_id": 256,
+        "tokenizer.ggml.merges": [f"{left} {right}" for left, right in merges],
+        "tokenizer.ggml.eos_token_id": first_control + 2,
+        "tokenizer.ggml.padding_token_id": first_control,
         "tokenizer.ggml.add_bos_token": False,
     }
 

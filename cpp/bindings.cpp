@@ -8,9 +8,11 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <sstream>
 
+#include "common/measure.h"
 #include "dispatch.h"
 #include "ops.h"
 #include "quant/pack.h"
@@ -62,6 +64,23 @@ Out<T> make(std::initializer_list<size_t> shape) {
   nb::capsule owner(data, [](void* p) noexcept { BlockPool::give(p); });
   return Out<T>(static_cast<T*>(data), shape, owner);
 }
+
+// An operation that counts its time in the meter.
+template <auto kOperation>
+struct Timed;
+template <class Result, class... Args, Result (*kOperation)(Cpu&, Args...)>
+struct Timed<kOperation> {
+  static Result call(Cpu& cpu, Args... args) {
+    struct Clock {
+      ~Clock() { total += (std::chrono::steady_clock::now() - start) / std::chrono::nanoseconds(1); }
+      std::atomic<int64_t>& total;
+      std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+    } clock{cpu.meter().busy_ns};
+    return kOperation(cpu, std::forward<Args>(args)...);
+  }
+};
+
+void count_weight(Cpu& cpu, const Weight& weight) { cpu.meter().weight_bytes += weight.panels * weight.panel_bytes; }
 
 Layout find_layout(const std::string& name) {
   for (int i = 0; i < static_cast<int>(Layout::Count); ++i)
@@ -151,6 +170,7 @@ nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& wei
   for (const Weight* w : weights) {
     check("linear", "x", x, {{"T", rows}, {"K", w->inputs}});
     require(expert < w->experts, "linear: no such expert");
+    count_weight(cpu, *w);
     auto out = make<float>({x.shape(0), static_cast<size_t>(w->rows)});
     products.push_back({w, expert, out.data(), false});
     outs.append(out);
@@ -166,6 +186,7 @@ void linear_add(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& weigh
   const auto rows = static_cast<int64_t>(x.shape(0));
   check("linear_add", "x", x, {{"T", rows}, {"K", weight.inputs}});
   check("linear_add", "h", h, {{"T", rows}, {"O", weight.rows}});
+  count_weight(cpu, weight);
   nb::gil_scoped_release release;
   cpu.linear(x.data(), rows, weight.inputs, {{&weight, 0, h.data(), true}});
 }
@@ -178,6 +199,7 @@ void gated_mlp(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& gate, 
   require(up.inputs == gate.inputs && up.rows == gate.rows && down.inputs == gate.rows,
           "gated_mlp: gate, up and down do not fit together");
   require(expert < gate.experts && expert < up.experts && expert < down.experts, "gated_mlp: no such expert");
+  for (const Weight* weight : {&gate, &up, &down}) count_weight(cpu, *weight);
   nb::gil_scoped_release release;
   cpu.gated_mlp(h.data(), x.data(), rows, gate, up, down, expert);
 }
@@ -315,6 +337,19 @@ void softmax(Cpu& cpu, InOut<float, 2> x) {
     cpu.table().softmax(x.data() + r * x.shape(1), static_cast<int64_t>(x.shape(1)));
 }
 
+double measured_read(Cpu& cpu, int64_t bytes) {
+  nb::gil_scoped_release release;
+  return read_gb_per_s(cpu.table(), cpu.pool(), static_cast<size_t>(std::max<int64_t>(0, bytes)));
+}
+double measured_int8(Cpu& cpu) {
+  nb::gil_scoped_release release;
+  return int8_gops(cpu.table(), cpu.pool());
+}
+double measured_float(Cpu& cpu) {
+  nb::gil_scoped_release release;
+  return float_gflops(cpu.table(), cpu.pool());
+}
+
 std::unique_ptr<Cpu> make_cpu(const std::string& isa, int threads) {
   for (const KernelTable* table : usable_tables())
     if (isa == table->name) return std::make_unique<Cpu>(table, threads);
@@ -350,19 +385,24 @@ NB_MODULE(_kernels, m) {
   nb::class_<Cpu>(m, "Cpu")
       .def_prop_ro("isa", [](const Cpu& c) { return c.table().name; })
       .def_prop_ro("threads", &Cpu::threads)
+      .def_prop_ro("busy_s", [](Cpu& c) { return static_cast<double>(c.meter().busy_ns) * 1e-9; })
+      .def_prop_ro("weight_bytes", [](Cpu& c) { return c.meter().weight_bytes.load(); })
+      .def("read_gb_per_s", &measured_read, "bytes"_a)
+      .def("int8_gops", &measured_int8)
+      .def("float_gflops", &measured_float)
       .def("pack", &pack, "layout"_a, "source"_a, "experts"_a, "rows"_a, "inputs"_a)
       .def("pack_i8", &pack_i8, "codes"_a, "scales"_a, "experts"_a)
-      .def("embed", &embed, "table"_a, "ids"_a)
-      .def("rms_norm", &rms_norm, "x"_a, "weight"_a, "eps"_a)
-      .def("linear", &linear, "x"_a, "weights"_a, "expert"_a = 0)
-      .def("linear_add", &linear_add, "h"_a, "x"_a, "weight"_a)
-      .def("gated_mlp", &gated_mlp, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a, "expert"_a = 0)
-      .def("gated_delta", &gated_delta, "qkv"_a, "z"_a, "beta"_a, "alpha"_a, "conv"_a, "a"_a, "dt_bias"_a, "norm"_a,
-           "tails"_a, "states"_a, "step"_a, "eps"_a)
-      .def("gated_attention", &gated_attention, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a, "key_norm"_a,
-           "cos"_a, "sin"_a, "keys"_a, "values"_a, "step"_a, "heads"_a, "eps"_a)
-      .def("rotary", &rotary, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
-      .def("candidates", &candidates, "logits"_a, "k"_a)
-      .def("softmax", &softmax, "x"_a);
+      .def("embed", &Timed<&embed>::call, "table"_a, "ids"_a)
+      .def("rms_norm", &Timed<&rms_norm>::call, "x"_a, "weight"_a, "eps"_a)
+      .def("linear", &Timed<&linear>::call, "x"_a, "weights"_a, "expert"_a = 0)
+      .def("linear_add", &Timed<&linear_add>::call, "h"_a, "x"_a, "weight"_a)
+      .def("gated_mlp", &Timed<&gated_mlp>::call, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a, "expert"_a = 0)
+      .def("gated_delta", &Timed<&gated_delta>::call, "qkv"_a, "z"_a, "beta"_a, "alpha"_a, "conv"_a, "a"_a, "dt_bias"_a,
+           "norm"_a, "tails"_a, "states"_a, "step"_a, "eps"_a)
+      .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,
+           "key_norm"_a, "cos"_a, "sin"_a, "keys"_a, "values"_a, "step"_a, "heads"_a, "eps"_a)
+      .def("rotary", &Timed<&rotary>::call, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
+      .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a)
+      .def("softmax", &Timed<&softmax>::call, "x"_a);
   m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);
 }

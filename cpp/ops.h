@@ -2,6 +2,7 @@
 // kernels/, chosen at run time; the same calls serve one row or thousands.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -57,11 +58,19 @@ struct AttentionArrays {
   AttentionShape shape;
 };
 
+// What has been done so far, for whoever measures it.
+struct Meter {
+  std::atomic<int64_t> busy_ns{0};       // inside operations
+  std::atomic<int64_t> weight_bytes{0};  // of the weights the operations multiplied with
+};
+
 class Cpu {
  public:
   Cpu(const KernelTable* table, int threads) : table_(table), pool_(threads) {}
   const KernelTable& table() const { return *table_; }
   int threads() const { return pool_.size(); }
+  ThreadPool& pool() { return pool_; }
+  Meter& meter() { return meter_; }
 
   void pack(Weight& w, const uint8_t* source);
   void pack_i8(Weight& w, const int8_t* codes, const float* scales);
@@ -87,6 +96,7 @@ class Cpu {
 
   const KernelTable* table_;
   ThreadPool pool_;
+  Meter meter_;
 };
 
 }  // namespace loqal

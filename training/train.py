@@ -46,7 +46,7 @@ MIXED = {"intent": 0.14, "receipt": 0.22, "arithmetic": 0.3, "lookup": 0.26, "sm
 SHORT = {"intent": 0.1, "receipt": 0.16, "arithmetic": 0.38, "lookup": 0.3, "small talk": 0.06}
 PHASES = (
     Phase(1000, Level(MIXED, 36, 5, 100), 0.15),
-    Phase(2200, Level(SHORT, 10, 3, 50), 0.0),
+    Phase(2000, Level(SHORT, 10, 3, 50), 0.0),
     Phase(None, FULL, 0.0),
 )
 PROMPT_WEIGHT = 0.1  # beside an answer of one token
@@ -214,7 +214,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path(__file__).parent / "runs" / "main")
-    parser.add_argument("--steps", type=int, default=3800)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=512)

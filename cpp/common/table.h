@@ -41,6 +41,7 @@ constexpr int kSpan = 512;  // key positions per attention span
 constexpr int kPage = 64;   // key positions per page
 constexpr int kKeys = 16;   // key positions in vector lanes
 constexpr int kChunk = 32;  // tokens the delta kernel keeps in its buffers
+constexpr int kPeakRows = 16, kPeakChains = 16;  // inputs of the loops that measure a peak
 
 // One run of 32 activations, quantised: value ~ scale * q.
 struct alignas(64) ActivationRun {
@@ -104,6 +105,10 @@ struct KernelTable {
   void (*finish)(const Partial& partial, const float* sums, const float* gate, float* out, int head_dim);
   float (*log_sum_exp)(const float* x, int64_t n);
   void (*read_row)(Layout layout, const uint8_t* panel, int64_t inputs, int row, float* out);
+  // Yardsticks, see common/measure.h. Inputs are [kPeakRows kPeakChains]; a chain takes 16 lanes a round.
+  uint8_t (*read_bytes)(const uint8_t* p, int64_t bytes);
+  int32_t (*dot_peak)(int chains, const uint8_t* codes, const int32_t* inputs, int64_t rounds);
+  float (*fma_peak)(int chains, const float* weights, const float* inputs, int64_t rounds);
 };
 
 const LayoutInfo& layout_info(Layout layout);

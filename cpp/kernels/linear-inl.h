@@ -138,10 +138,16 @@ void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t str
 
 template <class W>
 void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, int columns, float* out) {
+  const auto run = [&]<int C>(std::integral_constant<int, C>, int c) {
+    float_columns<W, C>(w, inputs, x + c * stride, stride, out + c * kRows);
+    return c + C;
+  };
   int c = 0;
-  for (; c + 12 <= columns; c += 12) float_columns<W, 12>(w, inputs, x + c * stride, stride, out + c * kRows);
-  for (; c + 4 <= columns; c += 4) float_columns<W, 4>(w, inputs, x + c * stride, stride, out + c * kRows);
-  for (; c < columns; ++c) float_columns<W, 1>(w, inputs, x + c * stride, stride, out + c * kRows);
+  while (columns - c >= 12) c = run(std::integral_constant<int, 12>{}, c);
+  if (columns - c >= 8) c = run(std::integral_constant<int, 8>{}, c);
+  if (columns - c >= 4) c = run(std::integral_constant<int, 4>{}, c);
+  if (columns - c >= 2) c = run(std::integral_constant<int, 2>{}, c);
+  if (columns - c >= 1) run(std::integral_constant<int, 1>{}, c);
 }
 
 void panel(Layout layout, const uint8_t* w, int64_t inputs, const ActivationRun* xq, const float* xf, int64_t stride,

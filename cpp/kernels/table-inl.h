@@ -1,4 +1,5 @@
 // The table of one instruction set.
+#include "kernels/measure-inl.h"
 
 inline KernelTable make_table(const char* name) {
   KernelTable t{};
@@ -17,5 +18,8 @@ inline KernelTable make_table(const char* name) {
   t.finish = finish;
   t.log_sum_exp = log_sum_exp;
   t.read_row = read_row;
+  t.read_bytes = read_bytes;
+  t.dot_peak = dot_peak;
+  t.fma_peak = fma_peak;
   return t;
 }

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from golden import reference_model
 from golden.logit_cases import CASES, digest
+from golden.reference_model import Reference
 from loqal.testing import write_safetensors
 
 
@@ -25,7 +25,7 @@ def main(names: list[str]) -> None:
             weights_digest = digest(tensors)
             write_safetensors(Path(folder), case.config, tensors)
             del tensors
-            recording = reference_model.run(case, Path(folder), weights_digest)
+            recording = Reference(case, Path(folder)).record(weights_digest)
         recording.save(name)
         print(f"{name}: std {recording.std:.3f}, smallest margin {recording.margins.min() / recording.std:.2e} std")
 

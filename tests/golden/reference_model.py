@@ -25,35 +25,56 @@ CLOSE = 2e-4
 """A router whose k-th and next probability are closer than this might choose otherwise after float16 keys and values."""
 
 
-@torch.no_grad()
-def run(case: Case, folder: Path, digest: int) -> Recording:
-    """Record the checkpoint in ``folder``, which holds the weights of ``case``."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    model.eval()
-    gaps: list[float] = []
-    for router in _routers(model):
-        router.register_forward_hook(lambda module, inputs, output: gaps.append(_gap(output[0], module.top_k)))
-    ids, logits, hidden = _greedy(model, case)
-    assert min(gaps, default=1.0) > CLOSE, f"{case.name}: a router is {min(gaps):.1e} from a tie, use another seed"
-    rows = rows_to_keep(case, case.num_tokens)
-    generated = logits[case.prompt_len - 1 : -1]
-    best = np.sort(generated, axis=1)
-    draft_rows, draft_logits, chained = np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32)
-    if case.config.num_draft_layers:
-        draft_rows = rows_to_keep(case, case.num_tokens - 1)
-        every, chained = DraftHead(model, folder).guess(case, ids, hidden)
-        draft_logits = every[draft_rows]
-    return Recording(
-        digest=digest,
-        ids=ids,
-        rows=rows,
-        logits=logits[rows],
-        std=float(logits.std()),
-        margins=best[:, -1] - best[:, -2],
-        draft_rows=draft_rows,
-        draft_logits=draft_logits,
-        chained=chained,
-    )
+class Reference:
+    """The checkpoint in ``folder``, which holds the weights of ``case``, as transformers loads it."""
+
+    def __init__(self, case: Case, folder: Path) -> None:
+        self._case, self._folder = case, folder
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+
+    @torch.no_grad()
+    def record(self, digest: int) -> Recording:
+        """Continue the prompt greedily."""
+        case, gaps = self._case, list[float]()
+        for router in _routers(self._model):
+            router.register_forward_hook(lambda module, inputs, output: gaps.append(_gap(output[0], module.top_k)))
+        ids, logits, hidden = _greedy(self._model, case)
+        assert min(gaps, default=1.0) > CLOSE, f"{case.name}: a router is {min(gaps):.1e} from a tie, use another seed"
+        rows = rows_to_keep(case, case.num_tokens)
+        best = np.sort(logits[case.prompt_len - 1 : -1], axis=1)
+        draft_rows, draft_logits, chained = np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32)
+        if case.config.num_draft_layers:
+            draft_rows = rows_to_keep(case, case.num_tokens - 1)
+            every, chained = DraftHead(self._model, self._folder).guess(case, ids, hidden)
+            draft_logits = every[draft_rows]
+        return Recording(
+            digest=digest,
+            ids=ids,
+            rows=rows,
+            logits=logits[rows],
+            std=float(logits.std()),
+            margins=best[:, -1] - best[:, -2],
+            draft_rows=draft_rows,
+            draft_logits=draft_logits,
+            chained=chained,
+        )
+
+    @torch.no_grad()
+    def half_page_logits(self, recording: Recording) -> np.ndarray:
+        """The logits of a recording, computed with keys and values that were rounded to float16 as loqal's are."""
+        ids = torch.from_numpy(recording.ids.astype(np.int64))[None]
+        cache = HalfCache(config=self._model.config)
+        output = self._model.model(ids, position_ids=_position_ids(self._case), past_key_values=cache, use_cache=True)
+        return self._model.lm_head(output.last_hidden_state[0, recording.rows]).numpy()
+
+
+class HalfCache(DynamicCache):
+    """Keys and values rounded to float16 on their way in."""
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return super().update(keys.half().float(), values.half().float(), *args, **kwargs)
 
 
 def _routers(model: Any) -> Iterator[Any]:
