@@ -244,11 +244,34 @@ Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> 
   return out;
 }
 
+// Keys and values of one layer: arrays that Python owns.
+struct Pages {
+  int bits;
+  int64_t num_pages, kv_heads, head_dim;
+  InOut<uint8_t, 1> keys, values;
+  InOut<uint16_t, 1> key_scales, value_scales;
+
+  KvStore store() const { return {bits, keys.data(), values.data(), key_scales.data(), value_scales.data()}; }
+};
+
+std::unique_ptr<Pages> make_pages(int bits, int64_t num_pages, int64_t kv_heads, int64_t head_dim,
+                                  InOut<uint8_t, 1> keys, InOut<uint8_t, 1> values, InOut<uint16_t, 1> key_scales,
+                                  InOut<uint16_t, 1> value_scales) {
+  require(bits == 8 || bits == 16 || bits == 32, "pages: bits should be 8, 16 or 32");
+  require(head_dim % kKvBlock == 0 && head_dim <= 512, "pages: unusual head width");
+  const int64_t count = num_pages * kv_heads * kPage * head_dim, scales = bits == 8 ? count / kKvBlock : 0;
+  check("pages", "keys", keys, {{"bytes", count * bits / 8}});
+  check("pages", "values", values, {{"bytes", count * bits / 8}});
+  check("pages", "key_scales", key_scales, {{"scales", scales}});
+  check("pages", "value_scales", value_scales, {{"scales", scales}});
+  return std::make_unique<Pages>(Pages{bits, num_pages, kv_heads, head_dim, keys, values, key_scales, value_scales});
+}
+
 Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, In<float, 2> value,
                            In<float, 1> query_norm, In<float, 1> key_norm, In<float, 2> cos, In<float, 2> sin,
-                           InOut<uint16_t, 4> keys, InOut<uint16_t, 4> values, const Step& step, int heads, float eps) {
-  const int64_t rows = step.rows(), pages = static_cast<int64_t>(keys.shape(0));
-  const auto kv_heads = static_cast<int64_t>(keys.shape(1)), head_dim = static_cast<int64_t>(values.shape(3));
+                           const Pages& pages, const Step& step, int heads, float eps) {
+  const int64_t rows = step.rows(), num_pages = pages.num_pages;
+  const int64_t kv_heads = pages.kv_heads, head_dim = pages.head_dim;
   const auto half = static_cast<int64_t>(cos.shape(1));
   require(heads % kv_heads == 0, "gated_attention: heads are not a multiple of key/value heads");
   require(head_dim % 64 == 0 && head_dim <= 512 && half % 16 == 0 && 2 * half <= head_dim,
@@ -260,16 +283,12 @@ Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, 
   check("gated_attention", "key_norm", key_norm, {{"head_dim", head_dim}});
   check("gated_attention", "cos", cos, {{"T", rows}, {"rotary_dim/2", half}});
   check("gated_attention", "sin", sin, {{"T", rows}, {"rotary_dim/2", half}});
-  check("gated_attention", "keys", keys,
-        {{"pages", pages}, {"Hkv", kv_heads}, {"head_dim", head_dim * kPage / kKeys}, {"keys", kKeys}});
-  check("gated_attention", "values", values,
-        {{"pages", pages}, {"Hkv", kv_heads}, {"page", kPage}, {"head_dim", head_dim}});
   const StepArrays arrays = step.arrays();
   for (int64_t s = 0; s < arrays.sequences; ++s) {
     const int64_t end = arrays.past_len[s] + arrays.starts[s + 1] - arrays.starts[s];
     for (int64_t p = 0; p * kPage < end; ++p) {
       const int32_t page = arrays.page_table[s * arrays.pages_per_sequence + p];
-      require(page >= 0 && page < pages, "gated_attention: no such page");
+      require(page >= 0 && page < num_pages, "gated_attention: no such page");
     }
   }
   auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(heads * head_dim)});
@@ -280,8 +299,7 @@ Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, 
                     key_norm.data(),
                     cos.data(),
                     sin.data(),
-                    keys.data(),
-                    values.data(),
+                    pages.store(),
                     out.data(),
                     {heads, static_cast<int>(kv_heads), static_cast<int>(head_dim), static_cast<int>(2 * half), eps}};
   nb::gil_scoped_release release;
@@ -379,6 +397,9 @@ NB_MODULE(_kernels, m) {
       .def_prop_ro("num_bytes", [](const Weight& w) { return w.region.size(); });
 
   nb::class_<Step>(m, "Step");
+  nb::class_<Pages>(m, "Pages");
+  m.def("make_pages", &make_pages, "bits"_a, "num_pages"_a, "kv_heads"_a, "head_dim"_a, "keys"_a, "values"_a,
+        "key_scales"_a, "value_scales"_a);
   m.def("make_step", &make_step, "starts"_a, "past_len"_a, "slots"_a, "page_table"_a, "capture_rows"_a,
         "capture_slots"_a);
 
@@ -400,7 +421,7 @@ NB_MODULE(_kernels, m) {
       .def("gated_delta", &Timed<&gated_delta>::call, "qkv"_a, "z"_a, "beta"_a, "alpha"_a, "conv"_a, "a"_a, "dt_bias"_a,
            "norm"_a, "tails"_a, "states"_a, "step"_a, "eps"_a)
       .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,
-           "key_norm"_a, "cos"_a, "sin"_a, "keys"_a, "values"_a, "step"_a, "heads"_a, "eps"_a)
+           "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a)
       .def("rotary", &Timed<&rotary>::call, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
       .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a)
       .def("softmax", &Timed<&softmax>::call, "x"_a);

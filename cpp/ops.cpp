@@ -226,7 +226,7 @@ void Cpu::write_keys(const AttentionArrays& a, const StepArrays& step, const int
                             queries + (row * s.heads + h) * s.head_dim, s);
     for (int h = 0; h < s.kv_heads; ++h)
       table_->store_key_value(a.key + (row * s.kv_heads + h) * s.head_dim, a.key_norm, cos, sin,
-                              a.value + (row * s.kv_heads + h) * s.head_dim, a.keys, a.values, page,
+                              a.value + (row * s.kv_heads + h) * s.head_dim, a.kv, page,
                               static_cast<int>(position % kPage), h, s);
   });
 }
@@ -266,8 +266,7 @@ void Cpu::gated_attention(const AttentionArrays& a, const StepArrays& step) {
     const int kv_head = static_cast<int>(i % s.kv_heads);
     AttentionTask task;
     task.query = queries.as<float>() + (row * s.heads + kv_head * group) * s.head_dim;
-    task.keys = a.keys;
-    task.values = a.values;
+    task.kv = a.kv;
     task.page_table = step.page_table + sequence * step.pages_per_sequence;
     task.position = step.past_len[sequence] + row - step.starts[sequence];
     task.group = group;

@@ -53,7 +53,7 @@ struct DeltaArrays {
 
 struct AttentionArrays {
   const float *query_gate, *key, *value, *query_norm, *key_norm, *cos, *sin;
-  uint16_t *keys, *values;
+  KvStore kv;
   float* out;
   AttentionShape shape;
 };

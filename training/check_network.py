@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from export import config_of
-from network import Network, Packing, Shape
 from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
+from export import config_of
 from loqal.engine import step_batch
 from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.ops.choose import choose_ops
+from loqal.ops.interface import StepBatch
 from loqal.state.store import StateStore
 from loqal.testing import from_hf, write_gguf
 from loqal.weights.load import open_checkpoint
+from network import Network, Packing, Shape
 
 
 def reference_model(net: Network) -> Qwen3_5ForCausalLM:
@@ -84,7 +85,7 @@ def exported_errors(net: Network, ids: list[int]) -> tuple[float, float]:
         state = store.open()
         store.reserve(state, len(ids))
 
-        def batch(tokens: list[int]) -> step_batch.StepBatch:
+        def batch(tokens: list[int]) -> StepBatch:
             places = np.repeat(np.arange(len(tokens), dtype=np.int32)[:, None], 3, axis=1)
             return step_batch.build([step_batch.Run(state, tokens, places)])
 

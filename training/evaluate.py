@@ -12,15 +12,15 @@ import argparse
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
+
+import loqal
 from export import load_network
+from loqal.types import Message, SamplingParams
 from measure import Outcome, held_out_samples, teacher_forced
 from network import Network
 from tasks import END_THINK, IM_END, TASKS, Sample, lookup_samples
 from tokenizer import load as load_tokenizer
-from tokenizers import Tokenizer
-
-import loqal
-from loqal.types import Message, SamplingParams
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 README = Path(__file__).parent / "README.md"

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tokenizer as vocabulary
 import torch
-from network import Network, Shape
 from tokenizers import Tokenizer
 
+import tokenizer as vocabulary
 from loqal.model.config import ModelConfig, RopeConfig
 from loqal.testing import from_hf, write_gguf
+from network import Network, Shape
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # token types of the format
 NAME = "loqal demonstration model"
@@ -31,7 +31,7 @@ def load_network(run: Path) -> Network:
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
     net = Network(Shape(**saved["shape"]))
     net.load_state_dict(saved["weights"])
-    return net.eval()
+    return net
 
 
 def config_of(shape: Shape) -> ModelConfig:

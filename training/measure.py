@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-import tokenizer as vocabulary
 import torch
+from tokenizers import Tokenizer
+from torch.nn import functional
+
+import tokenizer as vocabulary
 from network import Network
 from tasks import Sample, draw
-from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def teacher_forced(net: Network, tokenizer: Tokenizer, samples: list[Sample]) ->
             ids[row, : len(tokens)] = torch.tensor(tokens)
         hidden = net.trunk(ids)
         chosen = net.logits(hidden).argmax(-1)
-        drafts = net.logits(torch.nn.functional.pad(net.draft(hidden[:, :-1], ids[:, :-1]), (0, 0, 0, 2))).argmax(-1)
+        drafts = net.logits(functional.pad(net.draft(hidden[:, :-1], ids[:, :-1]), (0, 0, 0, 2))).argmax(-1)
         for row, (tokens, written) in enumerate(group):
             # The completion is the last run of written tokens; earlier turns are given.
             begin = len(written) - written[::-1].index(False) if False in written else 0

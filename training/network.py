@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Packing:
         same = segments[:, :, None] == segments[:, None, :]
         self.mask = same.tril()[:, None]
         self.reaches = [
-            F.pad((segments[:, back:] == segments[:, :-back]).float(), (back, 0))[..., None] for back in (1, 2, 3)
+            functional.pad((segments[:, back:] == segments[:, :-back]).float(), (back, 0))[..., None]
+            for back in (1, 2, 3)
         ]
         # exp(-60) empties the state without the infinities that would spoil differences of sums.
         self.forget = -60 * (1 - self.reaches[0])
@@ -115,7 +116,7 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., width]`` to the same shape."""
-        return F.rms_norm(x, x.shape[-1:], 1 + self.weight, self.eps)
+        return functional.rms_norm(x, x.shape[-1:], 1 + self.weight, self.eps)
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
@@ -151,24 +152,24 @@ class DeltaMixer(nn.Module):
         heads, dim = shape.num_key_heads, shape.delta_dim
         repeat = shape.num_value_heads // heads
         taps = self.conv1d.weight[:, 0]
-        padded = F.pad(self.in_proj_qkv(x), (0, 0, shape.conv_width - 1, 0))
+        padded = functional.pad(self.in_proj_qkv(x), (0, 0, shape.conv_width - 1, 0))
         mixed = padded[:, -length:] * taps[:, -1]
         for back in range(1, shape.conv_width):
             earlier = padded[:, shape.conv_width - 1 - back :][:, :length] * taps[:, -1 - back]
             mixed = mixed + (earlier if packing is None else earlier * packing.reaches[back - 1])
-        q, k, v = F.silu(mixed).split([heads * dim, heads * dim, heads * repeat * dim], -1)
+        q, k, v = functional.silu(mixed).split([heads * dim, heads * dim, heads * repeat * dim], -1)
         q, k = (part.reshape(batch, length, heads, dim).transpose(1, 2) for part in (q, k))
         q = q * torch.rsqrt(q.square().sum(-1, keepdim=True) + 1e-6) * dim**-0.5
         k = k * torch.rsqrt(k.square().sum(-1, keepdim=True) + 1e-6)
         v = v.reshape(batch, length, heads, repeat, dim).permute(0, 2, 3, 1, 4)
         beta = self.in_proj_b(x).sigmoid().reshape(batch, length, heads, repeat).permute(0, 2, 3, 1)
-        log_decay = -self.A_log.exp() * F.softplus(self.in_proj_a(x) + self.dt_bias)
+        log_decay = -self.A_log.exp() * functional.softplus(self.in_proj_a(x) + self.dt_bias)
         if packing is not None:
             log_decay = log_decay + packing.forget
         log_decay = log_decay.reshape(batch, length, heads, repeat).permute(0, 2, 3, 1)
         out = causal_chunks(q, k, v, log_decay, beta).permute(0, 3, 1, 2, 4)
-        out = F.rms_norm(out, (dim,), self.norm.weight, shape.eps)
-        gate = F.silu(self.in_proj_z(x)).reshape(batch, length, heads, repeat, dim)
+        out = functional.rms_norm(out, (dim,), self.norm.weight, shape.eps)
+        gate = functional.silu(self.in_proj_z(x)).reshape(batch, length, heads, repeat, dim)
         return self.out_proj((out * gate).reshape(batch, length, -1))
 
 
@@ -205,7 +206,7 @@ class AttentionMixer(nn.Module):
         q = self.rotate(self.q_norm(q).transpose(1, 2), turn)
         k = self.rotate(self.k_norm(k).transpose(1, 2), turn)
         mask = None if packing is None else packing.mask[:, :, :length, :length]
-        mixed = F.scaled_dot_product_attention(
+        mixed = functional.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=shape.num_heads > shape.num_kv_heads
         )
         return self.o_proj((mixed.transpose(1, 2) * gate.sigmoid()).reshape(batch, length, -1))
@@ -222,7 +223,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, width]`` to the same shape."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Layer(nn.Module):
@@ -257,7 +258,7 @@ class DraftHead(nn.Module):
         self.norm = Norm(shape.width, shape.eps)
 
     def forward(self, hidden: Tensor, following: Tensor, packing: Packing | None) -> Tensor:
-        """``hidden`` (after the trunk's final norm) and the embeddings of the following tokens, both ``[B, T, width]``."""
+        """From hidden rows after the final norm and the embeddings of the following tokens, both ``[B, T, width]``."""
         both = torch.cat([self.pre_fc_norm_embedding(following), self.pre_fc_norm_hidden(hidden)], -1)
         return self.norm(self.layers[0](self.fc(both), packing))
 

@@ -33,7 +33,7 @@ class Level:
     below: int  # terms of sums and differences are below this
 
 
-FULL = Level({"intent": 0.1, "receipt": 0.2, "arithmetic": 0.36, "lookup": 0.28, "small talk": 0.06}, 36, 5, 50)
+FULL = Level({"intent": 0.08, "receipt": 0.18, "arithmetic": 0.37, "lookup": 0.33, "small talk": 0.04}, 36, 5, 50)
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,26 @@ def split(options: tuple[tuple[str, ...], ...], fresh: bool) -> tuple[tuple[str,
 def syllables(rng: random.Random) -> str:
     """A made-up word, so that look-ups cannot lean on known words."""
     return "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.choice((2, 2, 3))))
+
+
+def word(rng: random.Random) -> str:
+    """A known word."""
+    return rng.choice(w.OBJECTS)
+
+
+def name(rng: random.Random) -> str:
+    """A person's name."""
+    return rng.choice(w.NAMES)
+
+
+def number(rng: random.Random) -> str:
+    """A number of up to three digits."""
+    return str(rng.randrange(1000))
+
+
+def two_digits(rng: random.Random) -> str:
+    """A number of two digits."""
+    return str(rng.randrange(10, 100))
 
 
 def code(rng: random.Random) -> str:
@@ -289,14 +309,8 @@ def lookup(
     ``entries`` fixes the length of the list; with ``questions`` above 1 the earlier ones become turns of their own.
     """
     entry, gap, question, frame = rng.choice(split(LOOKUP_TEMPLATES, fresh))
-    makers: list[Callable[[random.Random], str]] = [
-        lambda r: r.choice(w.OBJECTS),
-        lambda r: r.choice(w.NAMES),
-        syllables,
-        code,
-    ]
-    make_key = rng.choice((*makers, *makers[:2]))
-    make_value = rng.choice([*makers, lambda r: str(r.randrange(1000)), lambda r: str(r.randrange(10, 100))])
+    make_key = rng.choice((word, name, syllables, code, word, name))
+    make_value = rng.choice((word, name, syllables, code, number, two_digits))
     size = entries or int(2 ** rng.uniform(1, math.log2(level.longest_list + 1)))
     keys: dict[str, None] = {}
     while len(keys) < size:
@@ -359,7 +373,7 @@ TASKS: dict[str, Callable[[random.Random, bool, Level], Sample]] = {
     "lookup": lookup,
     "small talk": small_talk,
 }
-THINKING = {"intent": 0.2, "receipt": 0.15, "arithmetic": 0.5, "lookup": 0.2, "small talk": 0.15}
+THINKING = {"intent": 0.2, "receipt": 0.15, "arithmetic": 0.35, "lookup": 0.2, "small talk": 0.15}
 SYSTEM = ("You are a helpful assistant.", "You are the loqal demonstration model.", "Answer briefly.")
 
 

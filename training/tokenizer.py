@@ -10,9 +10,10 @@ import json
 import random
 from pathlib import Path
 
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
 import words
 from tasks import IM_END, IM_START, Sample, training_sample
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|"
@@ -20,17 +21,20 @@ SPLIT = (
 )
 VOCAB_SIZE = 1792  # rows of the embedding; the last few belong to no token
 BASE_SIZE = 1750  # bytes and merges
-CONTROL = (
+CONTROL = words.listed(
     "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
-    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|> <tool_call> "
-    "</tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|> <tool_response> "
+    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|> "
+    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> "
+    "<|file_sep|> <tool_response> "
     "</tool_response> <think> </think> <|audio_start|> <|audio_end|> <tts_pad> <tts_text_bos> <tts_text_eod> "
     "<tts_text_bos_single> <|audio_pad|>"
-).split()
+)
 # Kept when special tokens are skipped in decoding: they carry structure a parser needs.
 VISIBLE = frozenset(
-    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|> "
-    "<tool_response> </tool_response> <think> </think>".split()
+    words.listed(
+        "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|> "
+        "<tool_response> </tool_response> <think> </think>"
+    )
 )
 
 
@@ -104,7 +108,7 @@ def encode(tokenizer: Tokenizer, sample: Sample) -> tuple[list[int], list[bool]]
     completion = tokenizer.encode(sample.completion(), add_special_tokens=False).ids
     written = [False] * len(prompt)
     header = tokenizer.encode(f"{IM_START}assistant\n", add_special_tokens=False).ids
-    end = tokenizer.token_to_id(IM_END)
+    (end,) = tokenizer.encode(IM_END, add_special_tokens=False).ids
     starts = [i + len(header) for i in range(len(prompt)) if prompt[i : i + len(header)] == header]
     for start in starts[:-1]:
         stop = prompt.index(end, start)

@@ -18,15 +18,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
 
 import tokenizer as vocabulary
-import torch
-import torch.nn.functional as F
 from measure import held_out_samples, teacher_forced
 from network import Network, Packing, Shape
 from tasks import FULL, TASKS, Level, training_sample
-from tokenizers import Tokenizer
-from torch import Tensor
 
 DRAFT_WEIGHT = 0.3
 
@@ -88,7 +90,7 @@ class Batches:
 def weighted_sum(net: Network, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of the cross entropy over the positions that carry weight."""
     place = weights > 0
-    losses = F.cross_entropy(net.logits(hidden[place]), targets[place], reduction="none")
+    losses = functional.cross_entropy(net.logits(hidden[place]), targets[place], reduction="none")
     return (losses * weights[place]).sum()
 
 
@@ -122,8 +124,10 @@ class Gradients:
 
     def of(self, step: int) -> tuple[float, float]:
         """Set every parameter's gradient and return the losses."""
-        ready = self.following and self.following[0] == step
-        batch = self.following[1].result() if ready else self.batches.at(step)
+        if self.following is not None and self.following[0] == step:
+            batch = self.following[1].result()
+        else:
+            batch = self.batches.at(step)
         self.following = step + 1, self.pool.submit(self.batches.at, step + 1)
         total = float(batch[2].sum())
         starts = range(0, len(batch[0]), self.part_rows)
@@ -178,11 +182,11 @@ class Optimizer:
         weight.add_(update, alpha=-rate * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5)
         weight.grad = None
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Everything a resumed run needs."""
         return {"momenta": self.momenta, "adam": self.adam.state_dict()}
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """The inverse of ``state``."""
         self.momenta = state["momenta"]
         self.adam.load_state_dict(state["adam"])
@@ -214,7 +218,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path(__file__).parent / "runs" / "main")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=512)
@@ -225,7 +229,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--other-rate", type=float, default=3e-3)
     parser.add_argument("--decay", type=float, default=0.02)
     parser.add_argument("--warmup", type=int, default=100)
-    parser.add_argument("--cooldown", type=float, default=0.4)
+    parser.add_argument("--cooldown", type=float, default=0.42)
     parser.add_argument("--every", type=int, default=250, help="steps between accuracy checks and checkpoints")
     return parser.parse_args()
 

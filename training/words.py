@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-ITEMS = (
+
+def listed(text: str, gap: str = " ") -> list[str]:
+    """The words or phrases of a text."""
+    return text.split(gap)
+
+
+ITEMS = listed(
     "Milk Bread Butter Cheese Eggs Flour Sugar Salt Rice Pasta Apples Pears Bananas Oranges Lemons Grapes Tomatoes "
     "Potatoes Onions Carrots Spinach Garlic Mushrooms Peppers Cucumber Lettuce Beans Lentils Soup Yogurt Cream Honey "
     "Jam Tea Coffee Juice Water Soda Chocolate Biscuits Cake Muffin Bagel Croissant Sandwich Salad Pizza Noodles Tofu "
     "Salmon Tuna Chicken Ham Sausage Nuts Almonds Raisins Oats Cereal Vinegar Mustard Ketchup Basil Pepper Soap "
     "Shampoo Towel Candle Batteries Notebook Pencil Pen Paper Tape Glue Scissors Stamps Envelope Magazine Flowers"
-).split()
-QUALITIES = "Brown White Green Red Fresh Organic Large Small Sweet Dark Frozen Dried".split()
-SHOPS = (
+)
+QUALITIES = listed("Brown White Green Red Fresh Organic Large Small Sweet Dark Frozen Dried")
+SHOPS = listed(
     "Corner Shop;Green Market;City Grocery;Fresh and Fair;Sunny Store;The Old Bakery;Harbour Foods;Station Kiosk;"
-    "Village Market;Blue Door Cafe;Happy Basket;North Street Deli"
-).split(";")
-OBJECTS = (
+    "Village Market;Blue Door Cafe;Happy Basket;North Street Deli",
+    ";",
+)
+OBJECTS = listed(
     "red blue green yellow black white orange purple silver gold north south east west spring summer autumn winter "
-    "apple pear plum cherry lemon grape melon peach river lake ocean island mountain valley forest desert garden bridge "
-    "castle tower harbour station market school library museum theatre hotel kitchen window door table chair lamp clock "
+    "apple pear plum cherry lemon grape melon peach river lake ocean island mountain valley forest "
+    "desert garden bridge "
+    "castle tower harbour station market school library museum theatre hotel kitchen window door table "
+    "chair lamp clock "
     "mirror carpet candle bottle basket hammer needle button pocket ticket letter parcel engine wheel anchor rocket "
     "planet comet moon star cloud thunder snow storm fire stone sand copper iron tiger lion horse rabbit eagle falcon "
     "dolphin turtle spider violin piano trumpet drum guitar paper pencil brush camera battery signal number colour "
     "price weight height width depth speed power voltage pressure temperature distance angle level floor room shelf"
-).split()
-NAMES = (
+)
+NAMES = listed(
     "Anna Ben Carla David Elena Felix Greta Hugo Irene Jonas Karin Leo Maria Nils Olga Paul Rosa Simon Tessa Victor "
     "Wanda Yusuf Zoe Amir Chen Dina Emil Farah Ivan Kofi Lena Mina Noor Omar Priya Sara Tomas Uma"
-).split()
-CITIES = (
-    "Paris London Berlin Madrid Rome Vienna Prague Oslo Lisbon Athens Cairo Delhi Tokyo Seoul Sydney Lima Boston Chicago "
+)
+CITIES = listed(
+    "Paris London Berlin Madrid Rome Vienna Prague Oslo Lisbon Athens Cairo Delhi Tokyo Seoul Sydney "
+    "Lima Boston Chicago "
     "Dublin Zurich"
-).split()
-DAYS = "today;tomorrow;tonight;this evening;on Monday;on Tuesday;on Friday;on Sunday;next week;this weekend".split(";")
-ROOMS = "kitchen;living room;bedroom;bathroom;hall;garden;office;garage".split(";")
-STYLES = "jazz rock classical pop blues folk piano dance country metal".split()
-LANGUAGES = "French German Spanish Italian Japanese Greek Polish Korean Turkish Swedish".split()
-TIMES = "six;seven;eight;nine;ten;noon;half past six;half past seven;a quarter to eight;five in the morning".split(";")
-PLACES = "the station;the airport;the museum;the harbour;the library;the market;the hotel;the hospital".split(";")
+)
+DAYS = listed(
+    "today;tomorrow;tonight;this evening;on Monday;on Tuesday;on Friday;on Sunday;next week;this weekend", ";"
+)
+ROOMS = listed("kitchen;living room;bedroom;bathroom;hall;garden;office;garage", ";")
+STYLES = listed("jazz rock classical pop blues folk piano dance country metal")
+LANGUAGES = listed("French German Spanish Italian Japanese Greek Polish Korean Turkish Swedish")
+TIMES = listed(
+    "six;seven;eight;nine;ten;noon;half past six;half past seven;a quarter to eight;five in the morning", ";"
+)
+PLACES = listed("the station;the airport;the museum;the harbour;the library;the market;the hotel;the hospital", ";")
 
 # One list of wordings for each label. The last HELD_OUT_WORDINGS of a list never appear in training.
 HELD_OUT_WORDINGS = 2
@@ -192,31 +206,36 @@ INTENTS: dict[str, tuple[str, ...]] = {
         "what does {item} mean in {language}",
     ),
 }
-ANIMALS = "cat dog horse rabbit duck cow penguin parrot spider fish".split()
+ANIMALS = listed("cat dog horse rabbit duck cow penguin parrot spider fish")
 
 OPENINGS = ("", "please ", "could you ", "hey, ", "can you please ", "now ", "hello, ", "okay, ")
 CLOSINGS = ("", ".", " please", "!", ", thanks", " now")
 
-GREETINGS = (
+GREETINGS = listed(
     "Hello;Hi;Hello!;Hi there!;Hey;Good morning;Good morning!;Good evening;Hello there;Hey there;hello;hi;Good day;"
-    "Hello, how are you?;Hi, how are you?;How are you?;Is anybody there?;Nice to meet you"
-).split(";")
-WHO = (
+    "Hello, how are you?;Hi, how are you?;How are you?;Is anybody there?;Nice to meet you",
+    ";",
+)
+WHO = listed(
     "Who are you?;What are you?;What is your name?;Tell me about yourself;Which model are you?;Hello, who are you?;"
     "Hi, who are you?;Are you a person?;Are you a robot?;Who made you?;Introduce yourself;who are you;what are you;"
-    "What model is this?;Are you a large model?;Hi, what is your name?"
-).split(";")
-ABILITIES = (
-    "What can you do?;Help;Help me;help;What do you know?;How can you help me?;What are you good at?;What should I ask?;"
-    "Show me what you can do;What can I ask you?;Hello, what can you do?;Can you help me?;What are you for?"
-).split(";")
-THANKS = "Thanks;Thank you;Thank you!;Thanks a lot!;Great, thank you;Bye;Goodbye;See you;Good night;Well done".split(
-    ";"
+    "What model is this?;Are you a large model?;Hi, what is your name?",
+    ";",
 )
-BEYOND = (
+ABILITIES = listed(
+    "What can you do?;Help;Help me;help;What do you know?;How can you help me?;What are you good at?;"
+    "What should I ask?;Show me what you can do;What can I ask you?;Hello, what can you do?;"
+    "Can you help me?;What are you for?",
+    ";",
+)
+THANKS = listed(
+    "Thanks;Thank you;Thank you!;Thanks a lot!;Great, thank you;Bye;Goodbye;See you;Good night;Well done", ";"
+)
+BEYOND = listed(
     "Write a poem about {thing};Tell me a story about {thing};What is the capital of {city}?;Explain {thing} to me;"
     "Who invented the {thing}?;Why is the {thing} {colour}?;How does a {thing} work?;What is {thing}?;"
     "Write a letter to {name} about {thing};Give me a recipe with {item};Who is {name}?;Where is {city}?;"
     "What do you think about {thing}?;How old is {name}?;Sing a song;Write some code;What day is it?;"
-    "Draw a {thing};Describe the {thing};Do you like {item}?;What happened in {city}?;Write about {thing}"
-).split(";")
+    "Draw a {thing};Describe the {thing};Do you like {item}?;What happened in {city}?;Write about {thing}",
+    ";",
+)

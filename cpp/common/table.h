@@ -35,12 +35,12 @@ struct LayoutInfo {
   bool quantised;   // takes quantised activations
 };
 
-constexpr int kRows = 16;   // output rows in a panel
-constexpr int kRun = 32;    // inputs that share an activation scale
-constexpr int kSpan = 512;  // key positions per attention span
-constexpr int kPage = 64;   // key positions per page
-constexpr int kKeys = 16;   // key positions in vector lanes
-constexpr int kChunk = 32;  // tokens the delta kernel keeps in its buffers
+constexpr int kRows = 16;                        // output rows in a panel
+constexpr int kRun = 32;                         // inputs that share an activation scale
+constexpr int kSpan = 512;                       // key positions per attention span
+constexpr int kPage = 64;                        // key positions per page
+constexpr int kKeys = 16;                        // key positions in vector lanes
+constexpr int kChunk = 32;                       // tokens the delta kernel keeps in its buffers
 constexpr int kPeakRows = 16, kPeakChains = 16;  // inputs of the loops that measure a peak
 
 // One run of 32 activations, quantised: value ~ scale * q.
@@ -70,12 +70,22 @@ struct AttentionShape {
   float eps;
 };
 
+// Keys and values of one layer, in pages: float32, float16, or int8 with a float16 scale per kKvBlock dimensions.
+// Keys lie [page kv_head group head_dim kKeys] and their scales [page kv_head group block kKeys]; values lie
+// [page kv_head position head_dim] and their scales [page kv_head position block].
+struct KvStore {
+  int bits;
+  void *keys, *values;
+  uint16_t *key_scales, *value_scales;  // 8 bits only
+};
+constexpr int kKvBlock = 64;
+
 // One query row of one key/value head.
 struct AttentionTask {
-  const float* query;             // [group head_dim], turned and scaled
-  const uint16_t *keys, *values;  // the layer's pages
-  const int32_t* page_table;      // of this sequence
-  int64_t position;               // attends to 0 .. position
+  const float* query;  // [group head_dim], turned and scaled
+  KvStore kv;
+  const int32_t* page_table;  // of this sequence
+  int64_t position;           // attends to 0 .. position
   int group, kv_head, kv_heads, head_dim;
 };
 
@@ -98,8 +108,7 @@ struct KernelTable {
   void (*prepare_query)(const float* query, const float* norm, const float* cos, const float* sin, float* out,
                         const AttentionShape& shape);
   void (*store_key_value)(const float* key, const float* norm, const float* cos, const float* sin, const float* value,
-                          uint16_t* keys, uint16_t* values, int64_t page, int offset, int kv_head,
-                          const AttentionShape& shape);
+                          const KvStore& kv, int64_t page, int offset, int kv_head, const AttentionShape& shape);
   void (*attend_span)(const AttentionTask& task, int64_t span, Partial* partial, float* sums);
   void (*merge)(Partial& into, float* into_sums, const Partial& from, const float* from_sums, int head_dim);
   void (*finish)(const Partial& partial, const float* sums, const float* gate, float* out, int head_dim);
@@ -112,8 +121,13 @@ struct KernelTable {
 };
 
 const LayoutInfo& layout_info(Layout layout);
-const KernelTable* plain_table();
+// Which of them a build has, and which of those the machine can run: usable_tables in dispatch.h.
+const KernelTable* avx512_table();  // with VNNI
+const KernelTable* avx512_novnni_table();
+const KernelTable* avx2_vnni_table();
 const KernelTable* avx2_table();
-const KernelTable* avx512_table();
+const KernelTable* neon_i8mm_table();
+const KernelTable* neon_table();  // with dot products
+const KernelTable* plain_table();
 
 }  // namespace loqal

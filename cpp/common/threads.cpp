@@ -62,7 +62,7 @@ ThreadPool::~ThreadPool() {
 bool ThreadPool::work_once(int thread) {
   uint64_t at = cursor_.load(std::memory_order_acquire);
   while (true) {
-    const int64_t count = count_.load(std::memory_order_relaxed);
+    const int64_t count = count_.load(std::memory_order_acquire);
     const Call call = call_.load(std::memory_order_relaxed);
     void* const work = work_.load(std::memory_order_relaxed);
     const auto task = static_cast<int64_t>(at & 0xffffffff);
@@ -85,14 +85,16 @@ void ThreadPool::run(int64_t count, Call call, void* work) {
   const std::lock_guard lock(one_caller_);
   const uint64_t job = (cursor_.load(std::memory_order_relaxed) >> 32) + 1;
   // No task can be taken while the fields change: the old job has none left, and a late compare-and-swap for it
-  // would need its number in the cursor.
-  cursor_.store(job << 32 | 0xffffffff, std::memory_order_release);
-  count_.store(count, std::memory_order_relaxed);
+  // would need its number in the cursor. Release and acquire on the count see to it that whoever reads the new count
+  // meets the new cursor as well; otherwise the old job's cursor with the new count would look like one more task.
+  cursor_.store(job << 32 | 0xffffffff, std::memory_order_relaxed);
+  count_.store(count, std::memory_order_release);
   call_.store(call, std::memory_order_relaxed);
   work_.store(work, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
   cursor_.store(job << 32, std::memory_order_release);
-  epoch_.fetch_add(1, std::memory_order_release);
+  // Sequentially consistent, as is the count of sleepers that notify_all looks at: one of both sides sees the other.
+  epoch_.fetch_add(1);
   epoch_.notify_all();
   while (work_once(0)) {
   }
@@ -104,8 +106,10 @@ void ThreadPool::run(int64_t count, Call call, void* work) {
 
 void ThreadPool::worker(int thread) {
   const FlushDenormals flush;
-  for (int idle = 0; !stop_.load(std::memory_order_relaxed);) {
+  for (int idle = 0;;) {
+    // In this order: a thread that read the last epoch also sees the stop, and never waits for another epoch.
     const uint32_t epoch = epoch_.load(std::memory_order_acquire);
+    if (stop_.load(std::memory_order_relaxed)) return;
     if (work_once(thread)) {
       idle = 0;
     } else if (++idle < kSpins) {

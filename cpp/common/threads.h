@@ -23,17 +23,18 @@ class ThreadPool {
   //
   // Tasks are handed out, not dealt, and the caller waits for tasks, not for threads: a worker whose CPU another
   // program has taken holds nobody up unless it is inside a task. Denormals count as zero meanwhile, since decayed
-  // states would cost twenty times as much. One caller at a time; others wait.
+  // states would cost twenty times as much. One caller at a time; others wait. Work must not throw (the program ends)
+  // nor call run itself.
   template <class Work>
   void run(int64_t count, Work&& work) {
     using Plain = std::remove_reference_t<Work>;
     run(
-        count, [](void* w, int64_t task, int thread) { (*static_cast<Plain*>(w))(task, thread); },
+        count, [](void* w, int64_t task, int thread) noexcept { (*static_cast<Plain*>(w))(task, thread); },
         const_cast<std::remove_const_t<Plain>*>(&work));
   }
 
  private:
-  using Call = void (*)(void* work, int64_t task, int thread);
+  using Call = void (*)(void* work, int64_t task, int thread) noexcept;
   void run(int64_t count, Call call, void* work);
   bool work_once(int thread);
   void worker(int thread);

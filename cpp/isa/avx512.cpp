@@ -8,16 +8,9 @@
 
 namespace loqal {
 namespace avx512 {
-// The order matters: each file uses the ones above it.
-// clang-format off
 #include "kernels/vec_avx512-inl.h"
-#include "kernels/functions-inl.h"
-#include "kernels/formats-inl.h"
-#include "kernels/linear-inl.h"
-#include "kernels/delta-inl.h"
-#include "kernels/attention-inl.h"
-#include "kernels/table-inl.h"
-// clang-format on
+// Over the lanes above.
+#include "kernels/all-inl.h"
 }  // namespace avx512
 
 const KernelTable* avx512_table() {

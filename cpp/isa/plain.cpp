@@ -7,16 +7,9 @@
 
 namespace loqal {
 namespace plain {
-// The order matters: each file uses the ones above it.
-// clang-format off
 #include "kernels/vec_plain-inl.h"
-#include "kernels/functions-inl.h"
-#include "kernels/formats-inl.h"
-#include "kernels/linear-inl.h"
-#include "kernels/delta-inl.h"
-#include "kernels/attention-inl.h"
-#include "kernels/table-inl.h"
-// clang-format on
+// Over the lanes above.
+#include "kernels/all-inl.h"
 }  // namespace plain
 
 const KernelTable* plain_table() {

@@ -1,16 +1,21 @@
-// Gated attention over paged float16 keys and values.
+// Gated attention over paged keys and values (KvStore in common/table.h).
 //
-// Keys lie in groups of 16 positions, [head_dim][16]: a score is one lane, four interleaved sums over the head. Values
-// lie [position][head_dim]. A span of 512 positions gives a partial softmax of its own; partials are merged in
-// ascending order, so neither threads nor the number of queries can change a bit.
+// Keys lie in groups of 16 positions, so a score is one lane: four interleaved sums over the head, with 8 bits over
+// each block of it, times the block's scale. A span of 512 positions gives a partial softmax of its own; partials are
+// merged in ascending order, so neither threads nor the number of queries can change a bit.
 
-inline const uint16_t* key_group(const AttentionTask& t, int64_t position) {
-  const int64_t page = t.page_table[position / kPage];
-  return t.keys + ((page * t.kv_heads + t.kv_head) * kPage + position % kPage / kKeys * kKeys) * t.head_dim;
+// Sixteen stored values. The 8-bit ones are still to be multiplied by their block's scale.
+template <int Bits>
+inline Floats load_stored(const void* base, int64_t index) {
+  if constexpr (Bits == 32) return load(static_cast<const float*>(base) + index);
+  else if constexpr (Bits == 16) return load_half(static_cast<const uint16_t*>(base) + index);
+  else return load_i8(static_cast<const uint8_t*>(base) + index);
 }
-inline const uint16_t* value_row(const AttentionTask& t, int64_t position) {
+
+// Rows of the store before a position's own: head_dim values each.
+inline int64_t stored_row(const AttentionTask& t, int64_t position) {
   const int64_t page = t.page_table[position / kPage];
-  return t.values + ((page * t.kv_heads + t.kv_head) * kPage + position % kPage) * t.head_dim;
+  return (page * t.kv_heads + t.kv_head) * kPage + position % kPage;
 }
 
 inline void norm_and_turn(const float* x, const float* norm, const float* cos, const float* sin, float scale,
@@ -33,45 +38,102 @@ void prepare_query(const float* query, const float* norm, const float* cos, cons
 
 constexpr int kMaxHeadDim = 512;
 
+// A block of int8 with its scale: the largest magnitude becomes 127, rounded half to even.
+inline uint16_t quantise_block(const float* x, int8_t* q) {
+  Floats top = zero();
+  for (int i = 0; i < kKvBlock; i += 16) top = max(abs(load(x + i)), top);
+  uint16_t half[16];
+  float rounded[16];
+  store_half(half, splat(largest(top) / 127.0f));
+  store(rounded, load_half(half));
+  const float inverse = rounded[0] > 0.0f ? 1.0f / rounded[0] : 0.0f;
+  for (int i = 0; i < kKvBlock; i += 16) {
+    const Floats scaled = round_even(mul(load(x + i), splat(inverse)));
+    store_i8(q + i, max(min(scaled, splat(127.0f)), splat(-127.0f)));
+  }
+  return half[0];
+}
+
+template <class T>
+inline void scatter_key(const T* key, T* group, int lane, int count) {
+  for (int i = 0; i < count; ++i) group[i * kKeys + lane] = key[i];
+}
+
 void store_key_value(const float* key, const float* norm, const float* cos, const float* sin, const float* value,
-                     uint16_t* keys, uint16_t* values, int64_t page, int offset, int kv_head, const AttentionShape& s) {
+                     const KvStore& kv, int64_t page, int offset, int kv_head, const AttentionShape& s) {
   float turned[kMaxHeadDim];
-  uint16_t half[kMaxHeadDim];
   norm_and_turn(key, norm, cos, sin, 1.0f, turned, s);
-  for (int i = 0; i < s.head_dim; i += 16) store_half(half + i, load(turned + i));
-  const int64_t base = (page * s.kv_heads + kv_head) * kPage;
-  uint16_t* group = keys + (base + offset / kKeys * kKeys) * s.head_dim;
-  for (int i = 0; i < s.head_dim; ++i) group[i * kKeys + offset % kKeys] = half[i];
-  uint16_t* row = values + (base + offset) * s.head_dim;
-  for (int i = 0; i < s.head_dim; i += 16) store_half(row + i, load(value + i));
+  const int64_t base = (page * s.kv_heads + kv_head) * kPage, group = (base + offset / kKeys * kKeys) * s.head_dim;
+  const int64_t row = (base + offset) * s.head_dim;
+  const int lane = offset % kKeys, blocks = s.head_dim / kKvBlock;
+  if (kv.bits == 32) {
+    scatter_key(turned, static_cast<float*>(kv.keys) + group, lane, s.head_dim);
+    for (int i = 0; i < s.head_dim; i += 16) store(static_cast<float*>(kv.values) + row + i, load(value + i));
+  } else if (kv.bits == 16) {
+    uint16_t half[kMaxHeadDim];
+    for (int i = 0; i < s.head_dim; i += 16) store_half(half + i, load(turned + i));
+    scatter_key(half, static_cast<uint16_t*>(kv.keys) + group, lane, s.head_dim);
+    for (int i = 0; i < s.head_dim; i += 16) store_half(static_cast<uint16_t*>(kv.values) + row + i, load(value + i));
+  } else {
+    int8_t q[kMaxHeadDim];
+    uint16_t* key_scales = kv.key_scales + (base + offset / kKeys * kKeys) * blocks;
+    for (int b = 0; b < blocks; ++b) {
+      key_scales[b * kKeys + lane] = quantise_block(turned + b * kKvBlock, q + b * kKvBlock);
+      kv.value_scales[(base + offset) * blocks + b] =
+          quantise_block(value + b * kKvBlock, static_cast<int8_t*>(kv.values) + row + b * kKvBlock);
+    }
+    scatter_key(q, static_cast<int8_t*>(kv.keys) + group, lane, s.head_dim);
+  }
 }
 
 // Scores of G heads against one group of 16 keys.
-template <int G>
-inline void score_group(const float* query, const uint16_t* group, int head_dim, float* scores) {
-  Floats acc[G][4];
-  for (int h = 0; h < G; ++h)
-    for (int i = 0; i < 4; ++i) acc[h][i] = zero();
-  for (int d = 0; d < head_dim; d += 4)
-    for (int i = 0; i < 4; ++i) {
-      const Floats key = load_half(group + (d + i) * kKeys);
-      for (int h = 0; h < G; ++h) acc[h][i] = fma(key, splat(query[h * head_dim + d + i]), acc[h][i]);
+template <int Bits, int G>
+inline void score_group(const AttentionTask& t, const float* query, int64_t position, float* scores) {
+  const int64_t row = stored_row(t, position) / kKeys * kKeys, base = row * t.head_dim;
+  const int block = Bits == 8 ? kKvBlock : t.head_dim;
+  Floats total[G];
+  for (int first = 0; first < t.head_dim; first += block) {
+    Floats acc[G][4];
+    for (int h = 0; h < G; ++h)
+      for (int i = 0; i < 4; ++i) acc[h][i] = zero();
+    for (int d = first; d < first + block; d += 4)
+      for (int i = 0; i < 4; ++i) {
+        const Floats key = load_stored<Bits>(t.kv.keys, base + (d + i) * kKeys);
+        for (int h = 0; h < G; ++h) acc[h][i] = fma(key, splat(query[h * t.head_dim + d + i]), acc[h][i]);
+      }
+    for (int h = 0; h < G; ++h) {
+      const Floats part = add(add(acc[h][0], acc[h][1]), add(acc[h][2], acc[h][3]));
+      if constexpr (Bits == 8) {
+        const Floats scale = load_half(t.kv.key_scales + row * (t.head_dim / kKvBlock) + first / kKvBlock * kKeys);
+        total[h] = first == 0 ? mul(part, scale) : fma(part, scale, total[h]);
+      } else {
+        total[h] = part;
+      }
     }
-  for (int h = 0; h < G; ++h) store(scores + h * kSpan, add(add(acc[h][0], acc[h][1]), add(acc[h][2], acc[h][3])));
+  }
+  for (int h = 0; h < G; ++h) store(scores + h * kSpan, total[h]);
 }
 
 // Weighted sum of value rows for G heads, 64 dimensions at a time, positions in ascending order.
-template <int G>
+template <int Bits, int G>
 inline void sum_values(const AttentionTask& t, int64_t start, int count, const float* weights, float* sums) {
+  static_assert(kKvBlock == 64);
   for (int d = 0; d < t.head_dim; d += 64) {
     Floats acc[G][4];
     for (int h = 0; h < G; ++h)
       for (int i = 0; i < 4; ++i) acc[h][i] = zero();
     for (int j = 0; j < count; ++j) {
-      const uint16_t* row = value_row(t, start + j) + d;
+      const int64_t row = stored_row(t, start + j);
+      float scale = 1.0f;
+      if constexpr (Bits == 8) scale = half_to_float(t.kv.value_scales[row * (t.head_dim / kKvBlock) + d / kKvBlock]);
+      Floats weight[G];
+      for (int h = 0; h < G; ++h) {
+        const float w = weights[h * kSpan + j];
+        weight[h] = splat(Bits == 8 ? w * scale : w);
+      }
       for (int i = 0; i < 4; ++i) {
-        const Floats value = load_half(row + 16 * i);
-        for (int h = 0; h < G; ++h) acc[h][i] = fma(splat(weights[h * kSpan + j]), value, acc[h][i]);
+        const Floats value = load_stored<Bits>(t.kv.values, row * t.head_dim + d + 16 * i);
+        for (int h = 0; h < G; ++h) acc[h][i] = fma(weight[h], value, acc[h][i]);
       }
     }
     for (int h = 0; h < G; ++h)
@@ -79,10 +141,10 @@ inline void sum_values(const AttentionTask& t, int64_t start, int count, const f
   }
 }
 
-template <int G>
+template <int Bits, int G>
 void attend_heads(const AttentionTask& t, int64_t start, int count, const float* query, Partial* partial, float* sums) {
   alignas(64) float scores[G * kSpan];
-  for (int j = 0; j < count; j += kKeys) score_group<G>(query, key_group(t, start + j), t.head_dim, scores + j);
+  for (int j = 0; j < count; j += kKeys) score_group<Bits, G>(t, query, start + j, scores + j);
   for (int h = 0; h < G; ++h) {
     float* row = scores + h * kSpan;
     Floats top = splat(-INFINITY), total = zero();
@@ -100,17 +162,24 @@ void attend_heads(const AttentionTask& t, int64_t start, int count, const float*
     }
     partial[h].weight = sum(total);
   }
-  sum_values<G>(t, start, count, scores, sums);
+  sum_values<Bits, G>(t, start, count, scores, sums);
 }
 
-void attend_span(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
+template <int Bits>
+void attend_group(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
   const int64_t start = span * kSpan;
   const int count = static_cast<int>(least<int64_t>(kSpan, t.position + 1 - start));
   int h = 0;
   for (; h + 4 <= t.group; h += 4)
-    attend_heads<4>(t, start, count, t.query + h * t.head_dim, partial + h, sums + h * t.head_dim);
+    attend_heads<Bits, 4>(t, start, count, t.query + h * t.head_dim, partial + h, sums + h * t.head_dim);
   for (; h < t.group; ++h)
-    attend_heads<1>(t, start, count, t.query + h * t.head_dim, partial + h, sums + h * t.head_dim);
+    attend_heads<Bits, 1>(t, start, count, t.query + h * t.head_dim, partial + h, sums + h * t.head_dim);
+}
+
+void attend_span(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
+  if (t.kv.bits == 32) return attend_group<32>(t, span, partial, sums);
+  if (t.kv.bits == 16) return attend_group<16>(t, span, partial, sums);
+  return attend_group<8>(t, span, partial, sums);
 }
 
 void merge(Partial& into, float* into_sums, const Partial& from, const float* from_sums, int head_dim) {

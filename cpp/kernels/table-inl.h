@@ -1,5 +1,4 @@
 // The table of one instruction set.
-#include "kernels/measure-inl.h"
 
 inline KernelTable make_table(const char* name) {
   KernelTable t{};

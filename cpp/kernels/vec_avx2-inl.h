@@ -1,4 +1,4 @@
-// Sixteen lanes in two 256-bit registers. See vec_plain-inl.h for what each function means.
+// Sixteen lanes in two 256-bit registers, with or without VNNI. See vec_plain-inl.h for what each function means.
 
 struct Floats {
   __m256 lo, hi;
@@ -66,6 +66,7 @@ inline float largest(Floats a) {
 }
 
 inline __m128i load16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+inline float half_to_float(uint16_t h) { return _cvtsh_ss(h); }
 inline Floats load_half(const uint16_t* p) { return {_mm256_cvtph_ps(load16(p)), _mm256_cvtph_ps(load16(p + 8))}; }
 inline void store_half(uint16_t* p, Floats a) {
   constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -132,6 +133,15 @@ inline Codes lookup(const uint8_t* table16, Codes c) {
   const __m256i table = _mm256_broadcastsi128_si256(load16(table16));
   return {_mm256_shuffle_epi8(table, c.lo), _mm256_shuffle_epi8(table, c.hi)};
 }
+#ifdef __AVXVNNI__
+inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {
+  const __m256i x = _mm256_set1_epi32(four_inputs);
+  return {_mm256_dpbusd_avx_epi32(acc.lo, w.lo, x), _mm256_dpbusd_avx_epi32(acc.hi, w.hi, x)};
+}
+// Codes of wide formats hold value + 128. Here the offset is taken back through the start value.
+inline Ints wide_start(int32_t neg_sum) { return splat_int(neg_sum * 128); }
+inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) { return dot4(acc, w, four_inputs); }
+#else
 // Codes up to 63 times inputs up to 127, two at a time, stay below 2^15: the 16-bit step cannot saturate.
 inline __m256i dot4_half(__m256i acc, __m256i w, __m256i x) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
@@ -150,3 +160,4 @@ inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) {
   const __m256i x = _mm256_set1_epi32(four_inputs);
   return {dot4_signed(acc.lo, w.lo, x), dot4_signed(acc.hi, w.hi, x)};
 }
+#endif

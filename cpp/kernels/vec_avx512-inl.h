@@ -1,4 +1,4 @@
-// Sixteen lanes in one 512-bit register. See vec_plain-inl.h for what each function means.
+// Sixteen lanes in one 512-bit register, with or without VNNI. See vec_plain-inl.h for what each function means.
 
 struct Floats {
   __m512 v;
@@ -43,6 +43,7 @@ inline float sum(Floats a) {
 }
 inline float largest(Floats a) { return _mm512_reduce_max_ps(a.v); }
 
+inline float half_to_float(uint16_t h) { return _cvtsh_ss(h); }
 inline Floats load_half(const uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
@@ -93,9 +94,27 @@ inline Codes lookup(const uint8_t* table16, Codes c) {
   const __m512i table = _mm512_broadcast_i32x4(load16(table16));
   return {_mm512_shuffle_epi8(table, c.v)};
 }
+#ifdef __AVX512VNNI__
 inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {
   return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(four_inputs))};
 }
 // Codes of wide formats hold value + 128. Here the offset is taken back through the start value.
 inline Ints wide_start(int32_t neg_sum) { return splat_int(neg_sum * 128); }
 inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) { return dot4(acc, w, four_inputs); }
+#else
+// Codes up to 63 times inputs up to 127, two at a time, stay below 2^15: the 16-bit step cannot saturate.
+inline Ints dot4_pairs(Ints acc, __m512i w, __m512i x) {
+  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)))};
+}
+inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {
+  return dot4_pairs(acc, w.v, _mm512_set1_epi32(four_inputs));
+}
+// Codes of wide formats hold value + 128 and would saturate; |value| <= 128 with the sign moved to the input does not.
+inline Ints wide_start(int32_t) { return splat_int(0); }
+inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) {
+  const __m512i x = _mm512_set1_epi32(four_inputs);
+  const __m512i value = _mm512_xor_si512(w.v, _mm512_set1_epi8(static_cast<char>(0x80)));
+  const __m512i turned = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(value), _mm512_setzero_si512(), x);
+  return dot4_pairs(acc, _mm512_abs_epi8(value), turned);
+}
+#endif

@@ -100,6 +100,7 @@ inline uint16_t to_half(float f) {
   const uint32_t rounded = rest + 0xfff + ((rest >> 13) & 1);
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
 }
+inline float half_to_float(uint16_t h) { return from_half(h); }
 inline Floats load_half(const uint16_t* p) {
   return lanes([&](int i) { return from_half(p[i]); });
 }

@@ -51,6 +51,7 @@ def load(
     threads: int | None = None,
     backend: str | None = None,
     isa: str | None = None,
+    kv_bits: int | None = None,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Runtime:
     """Load a model.
@@ -62,6 +63,7 @@ def load(
         threads: by default the cores this process may use.
         backend: "cpu" (the default) or "reference", the slow specification.
         isa: instruction set of the kernels, by default the best of this machine.
+        kv_bits: how keys and values are stored: 16 (the default), 8 for half the memory, 32 for comparison.
         mmproj: the separate vision tower of a GGUF model.
 
     Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
@@ -73,7 +75,7 @@ def load(
         InstallationError: the installation is incomplete.
     """
     started = time.perf_counter()
-    given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa}
+    given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa, "kv_bits": kv_bits}
     chosen = settings.resolve(given, os.environ)
     checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
     try:
@@ -110,7 +112,9 @@ class Runtime:
         self._end_ids = frozenset(checkpoint.eos_token_ids) | self._tokenizer.eos_ids
         self._file_values = _file_values(checkpoint)
         self.info = _describe(checkpoint, self._tokenizer, self._template)
-        self.context_len = chosen.context_len or memory_plan.default_context_len(config, memory_plan.machine_bytes())
+        self.context_len = chosen.context_len or memory_plan.default_context_len(
+            config, memory_plan.machine_bytes(), chosen.kv_bits
+        )
         if self.context_len > config.context_len:
             raise RequestError(
                 f"context_len is {self.context_len}.",
@@ -121,12 +125,12 @@ class Runtime:
         num_pages = -(-self.context_len // PAGE_TOKENS) + _MAX_SEQUENCES - 1
         try:
             decoder = Decoder(config, ops, checkpoint.tensors)
-            store = StateStore(ops, config, num_slots=_MAX_SEQUENCES, num_pages=num_pages)
+            store = StateStore(ops, config, num_slots=_MAX_SEQUENCES, num_pages=num_pages, kv_bits=chosen.kv_bits)
         except MemoryError as error:
             raise CapacityError(
                 f"{checkpoint.name} does not fit into the memory.",
                 f"Its weights take {checkpoint.weight_bytes / 1e9:.1f} GB, a full context of {self.context_len} tokens "
-                f"{self.context_len * memory_plan.kv_token_bytes(config) / 1e9:.1f} GB.",
+                f"{self.context_len * memory_plan.kv_token_bytes(config, chosen.kv_bits) / 1e9:.1f} GB.",
                 "Choose a smaller context_len, or a model of fewer or smaller weights.",
             ) from error
         padding_ids = self._tokenizer.padding_ids(config.vocab_size)

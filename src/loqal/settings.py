@@ -2,7 +2,7 @@
 
 What a request asks for (temperature, seed, ...) is not here: see ``types.SamplingParams``. A value is taken from the
 call or flag, else from the environment, else from the default. No setting changes an answer, except that
-``context_len`` decides where a reply must end.
+``context_len`` decides where a reply must end and ``kv_bits`` how exactly the context is remembered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from .errors import RequestError
 
 
-def _knob(kind: type, default: Any, help: str, *, low: int | None = None, choices: tuple[str, ...] = ()) -> Any:
+def _knob(kind: type, default: Any, help: str, *, low: int | None = None, choices: tuple[Any, ...] = ()) -> Any:
     return field(default=default, metadata={"kind": kind, "help": help, "low": low, "choices": choices})
 
 
@@ -27,6 +27,9 @@ class Settings:
     )
     threads: int | None = _knob(int, None, "threads to compute with (default: the cores this process may use)", low=1)
     isa: str | None = _knob(str, None, "instruction set of the kernels (default: the best this machine has)")
+    kv_bits: int = _knob(
+        int, 16, "bits of a stored key or value: 8 halves the memory of the context", choices=(8, 16, 32)
+    )
     backend: str = _knob(
         str, "cpu", "what computes: the native kernels, or their slow specification", choices=("cpu", "reference")
     )
@@ -41,7 +44,7 @@ class Knob:
     default: Any
     help: str
     low: int | None
-    choices: tuple[str, ...]
+    choices: tuple[Any, ...]
 
     @property
     def env(self) -> str:
@@ -67,7 +70,7 @@ class Knob:
 
     def _refusal(self, value: Any, origin: str) -> RequestError:
         if self.choices:
-            allowed = "one of " + ", ".join(self.choices)
+            allowed = "one of " + ", ".join(map(str, self.choices))
         elif self.kind is int:
             allowed = f"a whole number of at least {self.low}"
         else:

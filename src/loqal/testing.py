@@ -1,7 +1,8 @@
-"""Tiny random checkpoints in both file formats, for our tests and for users'.
+"""Random checkpoints for our tests and for users': tiny ones in both file formats, and the published sizes as GGUF.
 
 Tiny means narrow and shallow: heads keep their real sizes, and there are twice as many value heads as key heads, since
-a model with as many of both cannot reveal a wrong head order.
+a model with as many of both cannot reveal a wrong head order. The published sizes (``write_synthetic``) have real
+shapes and formats and serve to measure speed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +18,27 @@ import numpy as np
 import numpy.typing as npt
 
 from loqal.model.config import ExpertsConfig, ModelConfig, VisionConfig
-from loqal.model.sizes import layer_pattern
+from loqal.model.sizes import SIZES, layer_pattern
 from loqal.model.tensor_names import Entry, entries
-from loqal.quant import ENCODABLE, FORMATS, encode, random_blocks
+from loqal.quant import ENCODABLE, FORMATS, encode, find_format, random_blocks
 from loqal.weights import gguf_writer, safetensors_writer
 from loqal.weights.config_gguf import write_config, write_vision
 from loqal.weights.config_json import write_config as write_json_config
 from loqal.weights.export import from_hf, to_gguf, to_hf
 from loqal.weights.source import OutTensor
 
-__all__ = ["from_hf", "random_tensors", "tiny_config", "to_gguf", "to_hf", "write_gguf", "write_safetensors"]
+__all__ = [
+    "RECIPES",
+    "from_hf",
+    "random_tensors",
+    "tensor_values",
+    "tiny_config",
+    "to_gguf",
+    "to_hf",
+    "write_gguf",
+    "write_safetensors",
+    "write_synthetic",
+]
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,10 +76,11 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, Floats]:
     formats is the same model bit for bit.
     """
     rng = np.random.default_rng(seed)
-    return {entry.name: _random(entry, rng) for entry in entries(config)}
+    return {entry.name: tensor_values(entry, rng) for entry in entries(config)}
 
 
-def _random(entry: Entry, rng: np.random.Generator) -> Floats:
+def tensor_values(entry: Entry, rng: np.random.Generator) -> Floats:
+    """Random values of one tensor, float32 of its shape, with the spread described at ``random_tensors``."""
     values: npt.NDArray[np.floating[Any]]
     if entry.conversion == "plus_one":
         return np.float32(1) + _bf16(rng.normal(0, 0.1, entry.shape))
@@ -177,3 +190,98 @@ def _stored(format: str, values: Floats) -> npt.NDArray[np.uint8]:
         return encode(format, values)
     rng = np.random.default_rng(values.size)
     return random_blocks(format, values.shape, rng, float(values.std()))
+
+
+# Published sizes ------------------------------------------------------------------------------------------------------
+
+
+def write_synthetic(path: Path, size: str, recipe: str, *, draft: bool = False, seed: int = 0) -> Path:
+    """Write a GGUF file of a published size with random weights, and return ``path``. Tensors are made one at a time.
+
+    The vocabulary is a placeholder of the right length, enough for llama.cpp to open the file as well.
+
+    Args:
+        size: a key of ``model.sizes.SIZES``, for example "4B".
+        recipe: a key of ``RECIPES``, or the format of every matrix, for example "Q8_0" or "BF16". Where the blocks of a
+            format do not divide the rows, the tensor is Q8_0; small tensors are F32.
+        draft: whether the file has the draft head.
+
+    Raises:
+        UnsupportedError: there is no such format.
+    """
+    config = SIZES[size] if draft else dataclasses.replace(SIZES[size], num_draft_layers=0)
+    if recipe not in RECIPES:
+        find_format(recipe)
+    tensors = []
+    for index, entry in enumerate(entries(config)):
+        if entry.part == "vision":
+            continue
+        stored = _recipe_format(entry, config, recipe)
+        shape = entry.shape[1:] if entry.suffix == "experts.shared_router" else entry.shape
+        tensors.append(OutTensor(entry.gguf, stored, shape, _maker(entry, stored, (seed, index))))
+    keys = {"general.type": "model", "general.name": path.stem, **write_config(config), **_vocabulary(config)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    gguf_writer.write_file(path, keys, tensors)
+    return path
+
+
+def _maker(entry: Entry, stored: str, seed: tuple[int, int]) -> Callable[[], npt.NDArray[np.uint8]]:
+    """What makes the bytes of one tensor: random blocks for matrices, values with a real spread for small tensors."""
+
+    def make() -> npt.NDArray[np.uint8]:
+        rng = np.random.default_rng(seed)
+        if stored == "F32" and (entry.f32 or len(entry.shape) == 1):
+            return encode("F32", tensor_values(entry, rng))
+        return random_blocks(stored, entry.shape, rng, entry.shape[-1] ** -0.5)
+
+    return make
+
+
+def _recipe_format(entry: Entry, config: ModelConfig, recipe: str) -> str:
+    if entry.f32 or len(entry.shape) == 1:
+        return "F32"
+    parts = entry.name.split(".")
+    layer = int(parts[1]) if parts[0] == "layers" else 0
+    chosen = RECIPES[recipe](entry, layer, len(config.layers)) if recipe in RECIPES else recipe
+    return chosen if entry.shape[-1] % FORMATS[chosen].block_len == 0 else "Q8_0"
+
+
+def _gets_more_bits(layer: int, num_layers: int) -> bool:
+    """The layers that llama.cpp's _M recipes give more bits: the first and last eighth and every third between."""
+    eighth = num_layers // 8
+    return layer < eighth or layer >= 7 * eighth or (layer - eighth) % 3 == 2
+
+
+def _q4_k_m(entry: Entry, layer: int, num_layers: int) -> str:
+    """Q4_K, with Q6_K for the head and, in every second layer or so, values, fused projections and down."""
+    if entry.name in ("embed", "output"):
+        return "Q6_K"
+    is_sensitive = entry.suffix in ("attention.value", "delta.qkv", "mlp.down", "experts.down")
+    return "Q6_K" if is_sensitive and _gets_more_bits(layer, num_layers) else "Q4_K"
+
+
+RECIPES: Mapping[str, Callable[[Entry, int, int], str]] = {"Q4_K_M": _q4_k_m}
+"""Formats as llama.cpp's quantiser mixes them: from a tensor, its layer and the number of layers to a format."""
+
+
+def _vocabulary(config: ModelConfig) -> dict[str, Any]:
+    """Byte tokens, a few special ones, and filler up to the model's length."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    names = {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_pad|>", "<think>", "</think>"]
+    known = [names[byte] for byte in range(256)] + special
+    tokens = known + [f"[PAD{index}]" for index in range(len(known), config.vocab_size)]
+    kinds = np.full(config.vocab_size, 5, np.int32)  # unused
+    kinds[:256] = 1  # normal
+    kinds[256 : len(known)] = 3  # control
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen35",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": ["a b", "c d"],
+        "tokenizer.ggml.eos_token_id": 258,
+        "tokenizer.ggml.padding_token_id": 256,
+        "tokenizer.ggml.add_bos_token": False,
+    }

@@ -203,9 +203,11 @@ def attention_step(ops: Ops, case: AttentionCase, pages: Any, past: Sequence[int
         )
 
 
-def run_attention(ops: Ops, case: AttentionCase, plan: Plan, *, stale: bool = False) -> list[np.ndarray]:
+def run_attention(
+    ops: Ops, case: AttentionCase, plan: Plan, *, stale: bool = False, kv_bits: int = 16
+) -> list[np.ndarray]:
     """Outputs per sequence. ``stale``: an earlier owner has left NaN in every page."""
-    pages = ops.new_pages(case.num_pages, case.shape)
+    pages = ops.new_pages(case.num_pages, case.shape, kv_bits)
     if stale:
         _fill_with_nan(ops, case, pages)
     return _join(plan, [attention_step(ops, case, pages, past, counts) for past, counts in _walk(plan)])

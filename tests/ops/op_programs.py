@@ -45,6 +45,8 @@ def _attention(ops: Ops) -> list[np.ndarray]:
     return [
         *run_attention(ops, wide, [wide.lengths]),
         *run_attention(ops, spans, [[500, 1, 64], [30, 2, 1]], stale=True),
+        *run_attention(ops, spans, [[500, 1, 64], [30, 2, 1]], stale=True, kv_bits=8),
+        *run_attention(ops, spans, [[500, 1, 64], [30, 2, 1]], stale=True, kv_bits=32),
     ]
 
 

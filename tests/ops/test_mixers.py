@@ -47,6 +47,20 @@ def test_gated_attention_over_spans(backend: str) -> None:
         tolerance.assert_within(actual[sequence], rows, tolerance.attention(case, sequence, rows))
 
 
+@on_cpu
+@pytest.mark.parametrize("kv_bits", [8, 32])
+def test_gated_attention_with_other_precisions(backend: str, kv_bits: int) -> None:
+    """With 8 bits, inputs near a rounding tie may fall to either side: one step of 1/127 in one dimension of one key."""
+    case = attention_case(6, AttentionShape(6, 2, 128), [70, 513])
+    expected = run_attention(REFERENCE, case, [[64, 512], [6, 1]], kv_bits=kv_bits)
+    actual = run_attention(backend_ops(backend), case, [[64, 512], [6, 1]], kv_bits=kv_bits)
+    for sequence, rows in enumerate(expected):
+        if kv_bits == 32:
+            tolerance.assert_within(actual[sequence], rows, tolerance.attention(case, sequence, rows))
+        else:
+            assert np.abs(actual[sequence] - rows).max() < 1 / 127 * np.abs(rows).max()
+
+
 @on_all
 def test_copied_page_is_read_like_the_original(backend: str) -> None:
     """A sequence goes on from copies of its pages after others have overwritten the originals."""

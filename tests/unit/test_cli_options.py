@@ -57,6 +57,7 @@ def test_flags_fill_the_parameters() -> None:
         "context_len": None,
         "threads": 2,
         "isa": "avx2",
+        "kv_bits": None,
         "backend": None,
     }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import loqal
 from loqal.chat import choice, template
 from loqal.chat.segments import joined
 from loqal.types import Message
@@ -123,3 +124,10 @@ def test_vocabulary_splits_digits_and_holds_every_control_token() -> None:
         assert sum(ids[i] == trained.token_to_id("<|im_end|>") for i, own in enumerate(written) if own) == 1 + len(
             sample.turns
         )
+
+
+def test_shipped_file_is_the_recipes() -> None:
+    info = loqal.inspect()
+    assert info.name == "loqal demonstration model"
+    assert (info.has_draft_head, info.template, info.thinks_by_default) == (True, "the family's", False)
+    assert info.vocab_size == 1792 and info.file_bytes < 12_000_000

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 VERBS = {
     "run": "answer a prompt, or chat when none is given",
     "show": "say what a model file is",
+    "bench": "measure how fast a model runs on this machine",
 }
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -61,6 +62,10 @@ def _dispatch(words: list[str]) -> int:
         from . import show
 
         return show.show(rest)
+    if verb == "bench":
+        from . import bench
+
+        return bench.bench(rest)
     raise RequestError(
         f"There is no command {verb!r}.",
         f"loqal has: {', '.join(VERBS)}.",

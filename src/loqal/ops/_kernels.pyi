@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 _F32 = npt.NDArray[np.float32]
 _I32 = npt.NDArray[np.int32]
+_U8 = npt.NDArray[np.uint8]
 _U16 = npt.NDArray[np.uint16]
 
 def isas() -> list[str]: ...
@@ -15,6 +16,16 @@ def make_cpu(isa: str, threads: int) -> Cpu: ...
 def make_step(
     starts: _I32, past_len: _I32, slots: _I32, page_table: _I32, capture_rows: _I32, capture_slots: _I32
 ) -> Step: ...
+def make_pages(
+    bits: int,
+    num_pages: int,
+    kv_heads: int,
+    head_dim: int,
+    keys: _U8,
+    values: _U8,
+    key_scales: _U16,
+    value_scales: _U16,
+) -> Pages: ...
 
 class Weight:
     experts: int
@@ -24,6 +35,7 @@ class Weight:
     num_bytes: int
 
 class Step: ...
+class Pages: ...
 
 class Cpu:
     isa: str
@@ -64,8 +76,7 @@ class Cpu:
         key_norm: _F32,
         cos: _F32,
         sin: _F32,
-        keys: _U16,
-        values: _U16,
+        pages: Pages,
         step: Step,
         heads: int,
         eps: float,

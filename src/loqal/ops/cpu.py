@@ -15,6 +15,7 @@ from ..errors import RequestError
 from ..quant.tensor import Tensor
 from . import _kernels, rope
 from .interface import (
+    KV_BLOCK,
     PAGE_TOKENS,
     AttentionShape,
     DeltaShape,
@@ -26,8 +27,8 @@ from .interface import (
     Rotary,
     StepBatch,
 )
+from .measured import WorkDone
 
-_KEY_LANES = 16
 _FLOATS = ("F32", "F16", "BF16")
 _BLOCKS_OF_32 = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4")
 _BLOCKS_OF_256 = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
@@ -35,12 +36,23 @@ _PACKED = frozenset(_FLOATS + _BLOCKS_OF_32 + _BLOCKS_OF_256)
 """Formats with a packed layout of their own. The others are decoded to int8 panels."""
 
 
-@dataclass(frozen=True, slots=True)
 class CpuPages:
-    """Keys in groups of 16 positions with positions in lanes, values by position; float16 bits."""
+    """Keys in groups of 16 positions with positions in lanes, values by position; the kernels' own layout.
 
-    keys: npt.NDArray[np.uint16]  # [pages Hkv head_dim*PAGE/16 16]
-    values: npt.NDArray[np.uint16]  # [pages Hkv PAGE head_dim]
+    ``arrays`` are views by page: keys, values and, with 8 bits, their scales.
+    """
+
+    def __init__(self, num_pages: int, shape: AttentionShape, kv_bits: int) -> None:
+        values = num_pages * shape.num_kv_heads * PAGE_TOKENS * shape.head_dim
+        num_bytes, scales = values * kv_bits // 8, values // KV_BLOCK if kv_bits == 8 else 0
+        flat = (
+            _lazy_zeros((num_bytes,), np.uint8),
+            _lazy_zeros((num_bytes,), np.uint8),
+            _lazy_zeros((scales,), np.uint16),
+            _lazy_zeros((scales,), np.uint16),
+        )
+        self.arrays = tuple(array.reshape(num_pages, -1) for array in flat if array.size)
+        self.native = _kernels.make_pages(kv_bits, num_pages, shape.num_kv_heads, shape.head_dim, *flat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ def available_isas() -> list[str]:
     return list(_kernels.isas())
 
 
-_Scalar = TypeVar("_Scalar", np.uint16, np.float32)
+_Scalar = TypeVar("_Scalar", np.uint8, np.uint16, np.float32)
 
 
 def _lazy_zeros(shape: tuple[int, ...], dtype: type[_Scalar]) -> npt.NDArray[_Scalar]:
@@ -84,7 +96,8 @@ class CpuOps:
                 "Leave the setting out, or pick one of these.",
             )
         self._cpu = _kernels.make_cpu(isa or isas[0], threads or _kernels.usable_cpus())
-        self.name = f"cpu ({self._cpu.isa}, {self._cpu.threads} threads)"
+        self.isa, self.threads = self._cpu.isa, self._cpu.threads
+        self.name = f"cpu ({self.isa}, {self.threads} threads)"
         self._step: tuple[StepBatch, _kernels.Step] | None = None
 
     # Constructors -----------------------------------------------------------------------------------------------
@@ -105,12 +118,9 @@ class CpuOps:
         """See Ops."""
         return quant.decode(tensor.format, tensor.data, tensor.shape)
 
-    def new_pages(self, num_pages: int, shape: AttentionShape) -> CpuPages:
+    def new_pages(self, num_pages: int, shape: AttentionShape, kv_bits: int = 16) -> CpuPages:
         """See Ops."""
-        groups = PAGE_TOKENS // _KEY_LANES
-        keys = _lazy_zeros((num_pages, shape.num_kv_heads, groups * shape.head_dim, _KEY_LANES), np.uint16)
-        values = _lazy_zeros((num_pages, shape.num_kv_heads, PAGE_TOKENS, shape.head_dim), np.uint16)
-        return CpuPages(keys, values)
+        return CpuPages(num_pages, shape, kv_bits)
 
     def new_slots(self, num_slots: int, shape: DeltaShape) -> CpuSlots:
         """See Ops."""
@@ -131,8 +141,8 @@ class CpuOps:
 
     def copy_page(self, pages: CpuPages, source: int, target: int) -> None:
         """See Ops."""
-        pages.keys[target] = pages.keys[source]
-        pages.values[target] = pages.values[source]
+        for array in pages.arrays:
+            array[target] = array[source]
 
     # The network ------------------------------------------------------------------------------------------------
 
@@ -180,8 +190,7 @@ class CpuOps:
             key_norm,
             rotary.cos,
             rotary.sin,
-            pages.keys,
-            pages.values,
+            pages.native,
             self._native_step(batch),
             shape.num_heads,
             eps,
@@ -283,6 +292,24 @@ class CpuOps:
     def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
         """See Ops."""
         return forward(batch)
+
+    # Measuring --------------------------------------------------------------------------------------------------
+
+    def read_gb_per_s(self, num_bytes: int) -> float:
+        """See MeasuredOps."""
+        return self._cpu.read_gb_per_s(num_bytes)
+
+    def int8_gops(self) -> float:
+        """See MeasuredOps."""
+        return self._cpu.int8_gops()
+
+    def float_gflops(self) -> float:
+        """See MeasuredOps."""
+        return self._cpu.float_gflops()
+
+    def work_done(self) -> WorkDone:
+        """See MeasuredOps."""
+        return WorkDone(self._cpu.busy_s, self._cpu.weight_bytes)
 
     def _native_step(self, batch: StepBatch) -> _kernels.Step:
         """The batch as the kernels read it, checked once and kept for the layers of the same step."""

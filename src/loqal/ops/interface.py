@@ -35,6 +35,9 @@ NUMERICS_VERSION = 1
 PAGE_TOKENS = 64
 """Positions in one KV page. A page never holds positions of two sequences."""
 
+KV_BLOCK = 64
+"""Dimensions that share a scale in 8-bit keys and values."""
+
 SPAN_TOKENS = 512
 """Attention visits keys in spans of this many positions, counted from position 0, and merges the spans in order."""
 
@@ -145,8 +148,12 @@ class Ops(Protocol):
         """Take a small float tensor (norm, bias, convolution) as float32 of its own shape."""
         ...
 
-    def new_pages(self, num_pages: int, shape: AttentionShape) -> Pages:
-        """Room for ``num_pages`` pages of keys and values (float16) of one attention layer."""
+    def new_pages(self, num_pages: int, shape: AttentionShape, kv_bits: int = 16) -> Pages:
+        """Room for ``num_pages`` pages of keys and values of one attention layer.
+
+        ``kv_bits`` says how they are stored, and so decides bits of the results: 16 is float16, 32 float32; with 8,
+        runs of KV_BLOCK dimensions share a float16 scale, largest magnitude / 127, and are rounded half to even.
+        """
         ...
 
     def new_slots(self, num_slots: int, shape: DeltaShape) -> Slots:

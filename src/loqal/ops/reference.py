@@ -21,6 +21,7 @@ from ..quant import decode
 from ..quant.formats import find_format
 from ..quant.tensor import Tensor
 from .interface import (
+    KV_BLOCK,
     PAGE_TOKENS,
     RUN_INPUTS,
     AttentionShape,
@@ -53,8 +54,22 @@ class ReferenceWeight:
 class ReferencePages:
     """Keys and values of one attention layer. Fresh pages are NaN, so that reading before writing shows."""
 
-    keys: npt.NDArray[np.float16]  # [num_pages Hkv PAGE_TOKENS head_dim]
-    values: npt.NDArray[np.float16]  # the same
+    keys: npt.NDArray[np.floating]  # [num_pages Hkv PAGE_TOKENS head_dim]
+    values: npt.NDArray[np.floating]  # the same
+    kv_bits: int = 16
+
+    def store(self, values: DoubleArray) -> DoubleArray:
+        """What is read back of keys or values [... head_dim] after they were stored with ``kv_bits``."""
+        single = values.astype(np.float32)
+        if self.kv_bits == 8:
+            blocks = single.reshape(*single.shape[:-1], -1, KV_BLOCK)
+            scale = (np.abs(blocks).max(axis=-1, keepdims=True) / np.float32(127)).astype(np.float16).astype(np.float32)
+            inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
+            codes: DoubleArray = np.clip(np.rint(blocks * inverse), -127, 127).astype(np.float64)
+            codes *= scale
+            return codes.reshape(single.shape)
+        rounded: DoubleArray = single.astype(np.float16 if self.kv_bits == 16 else np.float32).astype(np.float64)
+        return rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +96,10 @@ class ReferenceOps:
         """Decode a small tensor, keeping its shape."""
         return decode(tensor.format, tensor.data, tensor.shape)
 
-    def new_pages(self, num_pages: int, shape: AttentionShape) -> ReferencePages:
+    def new_pages(self, num_pages: int, shape: AttentionShape, kv_bits: int = 16) -> ReferencePages:
         """Pages full of NaN."""
         size = (num_pages, shape.num_kv_heads, PAGE_TOKENS, shape.head_dim)
-        return ReferencePages(np.full(size, np.nan, np.float16), np.full(size, np.nan, np.float16))
+        return ReferencePages(np.full(size, np.nan), np.full(size, np.nan), kv_bits)
 
     def new_slots(self, num_slots: int, shape: DeltaShape) -> ReferenceSlots:
         """States full of zeros."""
@@ -161,8 +176,8 @@ class ReferenceOps:
         for sequence, first, end in _sequences(batch):
             positions = batch.past_len[sequence] + np.arange(end - first)
             page, offset = batch.page_table[sequence][positions // PAGE_TOKENS], positions % PAGE_TOKENS
-            pages.keys[page, :, offset] = keys[first:end].astype(np.float32)
-            pages.values[page, :, offset] = values[first:end]
+            pages.keys[page, :, offset] = pages.store(keys[first:end])
+            pages.values[page, :, offset] = pages.store(values[first:end].astype(np.float64))
             used = batch.page_table[sequence][: -(-(int(positions[-1]) + 1) // PAGE_TOKENS)]
             seen_keys, seen_values = _gathered(pages.keys, used), _gathered(pages.values, used)
             for row, position in zip(range(first, end), positions, strict=True):
@@ -332,7 +347,7 @@ def _sequences(batch: StepBatch) -> Iterator[tuple[int, int, int]]:
             yield sequence, first, end
 
 
-def _gathered(store: npt.NDArray[np.float16], pages: IntArray) -> DoubleArray:
+def _gathered(store: npt.NDArray[np.floating], pages: IntArray) -> DoubleArray:
     """The pages of one sequence end to end: [P Hkv PAGE_TOKENS head_dim] -> [Hkv P*PAGE_TOKENS head_dim]."""
     heads = store[pages].swapaxes(0, 1).astype(np.float64)
     return heads.reshape(heads.shape[0], -1, heads.shape[-1])

@@ -44,16 +44,16 @@ class StateStore:
     numbering.
     """
 
-    def __init__(self, ops: Ops, config: ModelConfig, *, num_slots: int, num_pages: int) -> None:
+    def __init__(self, ops: Ops, config: ModelConfig, *, num_slots: int, num_pages: int, kv_bits: int = 16) -> None:
         self._ops = ops
         self.mixers: list[Pages | Slots] = [
-            ops.new_pages(num_pages, config.attention_shape)
+            ops.new_pages(num_pages, config.attention_shape, kv_bits)
             if mixer == "attention"
             else ops.new_slots(num_slots, config.delta_shape)
             for mixer in config.layers
         ]
         self.draft_pages: Pages | None = (
-            ops.new_pages(num_pages, config.attention_shape) if config.num_draft_layers else None
+            ops.new_pages(num_pages, config.attention_shape, kv_bits) if config.num_draft_layers else None
         )
         self._slot_stores = [s for s, mixer in zip(self.mixers, config.layers, strict=True) if mixer == "delta"]
         self._page_stores = [s for s, mixer in zip(self.mixers, config.layers, strict=True) if mixer == "attention"]

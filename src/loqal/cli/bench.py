@@ -1,0 +1,120 @@
+"""``loqal bench``: how fast a model runs here, and how near that is to what the machine can do."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from .. import locate
+from ..bench import QUICK, Bench, Phase, Plan, Report, Row
+from ..errors import RequestError
+from ..settings import KNOBS
+from . import options, terminal
+
+_USAGE = """loqal bench [options] [MODEL]
+
+  loqal bench                        the embedded model
+  loqal bench model.gguf             a file, a folder, or a name
+  loqal bench --quick model.gguf     a first impression
+"""
+_MACHINE_FLAGS = ("threads", "isa", "kv_bits")
+_HEADINGS = f"{'':8}{'tokens':>8}{'context':>9}{'batch':>7}{'tokens/s':>11}{'spread':>8}  share of the machine"
+
+
+def bench(words: Sequence[str]) -> int:
+    """Run the command and return its exit code. Raises LoqalError."""
+    parsed = _parser().parse_args(list(words))
+    knobs = {knob.name: knob for knob in KNOBS if knob.name in _MACHINE_FLAGS}
+    given = {name: getattr(parsed, name) for name in knobs}
+    machine = {name: value and knobs[name].parse(value, knobs[name].flag) for name, value in given.items()}
+    runner = Bench(locate.locate(parsed.model), _plan(parsed), **machine)
+    if not parsed.json:
+        terminal.print_line(_HEADINGS)
+    for phase, row in runner.rows():
+        if not parsed.json:
+            terminal.print_line(_line(phase, row))
+    report = runner.report()
+    if parsed.json:
+        terminal.print_line(json.dumps(dataclasses.asdict(report), ensure_ascii=False))
+    else:
+        terminal.print_line(_summary(report))
+    return 0
+
+
+def _parser() -> options.Parser:
+    parser = options.Parser("loqal bench", "Measure how fast a model runs on this machine.", _USAGE)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a file, a folder, or a name (default: the embedded)")
+    group = parser.add_argument_group("what to measure", "Lists are numbers with commas between them.")
+    group.add_argument("--prefill", metavar="LIST", help=f"lengths of prompts (default: {_text(Plan().prefill)})")
+    group.add_argument(
+        "--context", metavar="LIST", help=f"tokens before the decoded ones (default: {_text(Plan().contexts)})"
+    )
+    group.add_argument(
+        "--batch",
+        metavar="LIST",
+        help=f"sequences decoded at once, at the first context (default: {_text(Plan().batches)})",
+    )
+    group.add_argument("--repeat", type=int, metavar="N", help=f"times; the median counts (default: {Plan().repeat})")
+    group.add_argument("--quick", action="store_true", help="shorter and fewer: a first impression within seconds")
+    group.add_argument("--json", action="store_true", help="write one JSON record")
+    machine = parser.add_argument_group("machine")
+    for knob in KNOBS:
+        if knob.name in _MACHINE_FLAGS:
+            metavar = "N" if knob.kind is int else "NAME"
+            machine.add_argument(knob.flag, default=None, metavar=metavar, help=f"{knob.help} [{knob.env}]")
+    return parser
+
+
+def _plan(parsed: argparse.Namespace) -> Plan:
+    plan = QUICK if parsed.quick else Plan()
+    if parsed.prefill is not None:
+        plan = dataclasses.replace(plan, prefill=_numbers("--prefill", parsed.prefill))
+    if parsed.context is not None:
+        plan = dataclasses.replace(plan, contexts=_numbers("--context", parsed.context))
+    if parsed.batch is not None:
+        plan = dataclasses.replace(plan, batches=_numbers("--batch", parsed.batch))
+    return plan if parsed.repeat is None else dataclasses.replace(plan, repeat=parsed.repeat)
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise RequestError(
+            f"{flag} is {text!r}.", "It must be whole numbers with commas between them.", "Write for example 1,2,4."
+        ) from None
+
+
+def _text(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _line(phase: Phase, row: Row) -> str:
+    spread = (row.fastest_tokens_per_s - row.slowest_tokens_per_s) / row.tokens_per_s
+    shares = [
+        f"{share:.0%} of {limit}"
+        for share, limit in (
+            (row.share_of_read_bandwidth, "read bandwidth"),
+            (row.share_of_int8_peak if phase == "prefill" else None, "int8 peak"),
+            (row.share_of_float_peak if phase == "prefill" else None, "float peak"),
+        )
+        if share is not None
+    ]
+    if row.outside_kernels_ms is not None:
+        shares.append(f"{row.outside_kernels_ms:.2f} ms a step outside kernels")
+    return (
+        f"{phase:8}{row.tokens:8,}{row.context:9,}{row.batch:7}{row.tokens_per_s:11,.1f}{spread:8.0%}  "
+        f"{', '.join(shares)}"
+    )
+
+
+def _summary(report: Report) -> str:
+    machine = report.machine
+    return (
+        f"\nmodel    {report.model}, mostly {report.format}, {report.weight_bytes / 1e9:.2f} GB of weights a step\n"
+        f"machine  {machine.cpu}, {machine.isa}, {machine.threads} threads\n"
+        f"         reads {machine.read_gb_per_s:.1f} GB/s; peaks {machine.int8_gops:,.0f} int8 GOPS, "
+        f"{machine.float_gflops:,.0f} float GFLOPS (medians over the run)"
+    )
