@@ -328,26 +328,27 @@ nb::tuple candidates(Cpu& cpu, In<float, 1> logits, int64_t k) {
   {
     nb::gil_scoped_release release;
     log_sum = cpu.table().log_sum_exp(x, n);
-    const auto before = [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); };
-    std::vector<int32_t> heap;  // its front is the worst of the best
-    heap.reserve(static_cast<size_t>(k));
-    for (int32_t i = 0; i < n && k > 0; ++i) {
-      if (static_cast<int64_t>(heap.size()) < k) {
-        heap.push_back(i);
-        std::push_heap(heap.begin(), heap.end(), before);
-      } else if (x[i] > x[heap.front()]) {
-        std::pop_heap(heap.begin(), heap.end(), before);
-        heap.back() = i;
-        std::push_heap(heap.begin(), heap.end(), before);
-      }
-    }
-    std::sort_heap(heap.begin(), heap.end(), before);
-    for (int64_t i = 0; i < k; ++i) {
-      ids.data()[i] = heap[static_cast<size_t>(i)];
-      values.data()[i] = x[heap[static_cast<size_t>(i)]];
-    }
+    Best best(k);
+    for (int32_t i = 0; i < n && k > 0; ++i)
+      if (x[i] >= best.bar()) best.offer(i, x[i]);
+    best.take(ids.data(), values.data());
   }
   return nb::make_tuple(ids, values, log_sum);
+}
+
+// The k largest logits of every row, without the excluded ids: ids [R n], logits [R n].
+nb::tuple largest(Cpu& cpu, In<float, 2> x, const Weight& head, int64_t k, In<int32_t, 1> excluded) {
+  const auto rows = static_cast<int64_t>(x.shape(0)), num_excluded = static_cast<int64_t>(excluded.shape(0));
+  check("largest", "x", x, {{"R", rows}, {"D", head.inputs}});
+  require(std::is_sorted(excluded.data(), excluded.data() + num_excluded), "largest: excluded ids must ascend");
+  k = std::clamp<int64_t>(k, 0, head.rows - num_excluded);
+  auto ids = make<int32_t>({x.shape(0), static_cast<size_t>(k)});
+  auto values = make<float>({x.shape(0), static_cast<size_t>(k)});
+  {
+    nb::gil_scoped_release release;
+    cpu.largest(x.data(), rows, head, k, excluded.data(), num_excluded, ids.data(), values.data());
+  }
+  return nb::make_tuple(ids, values);
 }
 
 void softmax(Cpu& cpu, InOut<float, 2> x) {
@@ -424,6 +425,7 @@ NB_MODULE(_kernels, m) {
            "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a)
       .def("rotary", &Timed<&rotary>::call, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
       .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a)
+      .def("largest", &largest, "x"_a, "head"_a, "k"_a, "excluded"_a)
       .def("softmax", &Timed<&softmax>::call, "x"_a);
   m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);
 }

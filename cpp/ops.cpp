@@ -121,6 +121,61 @@ void Cpu::run_products(const float* x, const ActivationRun* xq, int64_t rows, co
   });
 }
 
+void Best::insert(int32_t id, float value) {
+  if (heap_.size() == size_) {
+    std::pop_heap(heap_.begin(), heap_.end(), before);
+    heap_.back() = {id, value};
+  } else {
+    heap_.push_back({id, value});
+  }
+  std::push_heap(heap_.begin(), heap_.end(), before);
+}
+
+void Best::take(int32_t* ids, float* values) {
+  std::sort_heap(heap_.begin(), heap_.end(), before);
+  for (size_t i = 0; i < size_; ++i) {
+    ids[i] = i < heap_.size() ? heap_[i].id : 0;
+    values[i] = i < heap_.size() ? heap_[i].value : -INFINITY;
+  }
+  heap_.clear();
+}
+
+void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, const int32_t* excluded,
+                  int64_t num_excluded, int32_t* ids, float* values) {
+  if (k <= 0) return;
+  const Scratch runs(head.quantised() ? static_cast<size_t>(rows * head.inputs / kRun) * sizeof(ActivationRun) : 0);
+  auto* xq = runs.as<ActivationRun>();
+  if (head.quantised()) quantise(x, rows, head.inputs, xq);
+  const int64_t stride = head.quantised() ? head.inputs / kRun : head.inputs;
+  const std::vector<Product> products = {{&head, 0, nullptr, false}};
+  const std::vector<Portion> work = portions(products);
+  for (int64_t tile = 0; tile < rows; tile += kTileRows) {
+    const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
+    std::vector<Best> best(static_cast<size_t>(threads() * columns), Best(k));
+    pool_.run(static_cast<int64_t>(work.size()), [&](int64_t task, int thread) {
+      alignas(64) float out[kTileRows * kRows];
+      for (int64_t i = work[static_cast<size_t>(task)].first; i < work[static_cast<size_t>(task)].last; ++i) {
+        table_->panel(head.layout, head.panel(0, i), head.inputs, xq ? xq + tile * stride : nullptr,
+                      x + tile * head.inputs, stride, columns, out);
+        const int width = static_cast<int>(std::min<int64_t>(kRows, head.rows - i * kRows));
+        for (int c = 0; c < columns; ++c) {
+          Best& mine = best[static_cast<size_t>(thread * columns + c)];
+          for (int r = 0; r < width; ++r) {
+            const auto id = static_cast<int32_t>(i * kRows + r);
+            if (out[c * kRows + r] >= mine.bar() && !std::binary_search(excluded, excluded + num_excluded, id))
+              mine.offer(id, out[c * kRows + r]);
+          }
+        }
+      }
+    });
+    for (int c = 0; c < columns; ++c) {
+      for (int t = 1; t < threads(); ++t)
+        best[static_cast<size_t>(c)].merge(best[static_cast<size_t>(t * columns + c)]);
+      best[static_cast<size_t>(c)].take(ids + (tile + c) * k, values + (tile + c) * k);
+    }
+  }
+}
+
 void Cpu::linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
   const bool quantised = std::any_of(products.begin(), products.end(), [](auto& p) { return p.weight->quantised(); });
   const Scratch runs(quantised ? static_cast<size_t>(rows * inputs / kRun) * sizeof(ActivationRun) : 0);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -64,6 +65,35 @@ struct Meter {
   std::atomic<int64_t> weight_bytes{0};  // of the weights the operations multiplied with
 };
 
+// The best `size` of what is offered, by value and then by lower id. The order of offers does not matter.
+class Best {
+ public:
+  explicit Best(int64_t size) : size_(static_cast<size_t>(size)) {}
+  void offer(int32_t id, float value) {
+    if (heap_.size() == size_ && !before({id, value}, heap_.front())) return;
+    insert(id, value);
+  }
+  // The smallest value that is worth offering.
+  float bar() const { return heap_.size() < size_ ? -INFINITY : heap_.front().value; }
+  void merge(const Best& other) {
+    for (const Entry& e : other.heap_) offer(e.id, e.value);
+  }
+  // Best first; leaves the heap empty. Where too few were offered (NaN never is), the rest is 0 and minus infinity.
+  void take(int32_t* ids, float* values);
+
+ private:
+  struct Entry {
+    int32_t id;
+    float value;
+  };
+  static bool before(const Entry& a, const Entry& b) {
+    return a.value > b.value || (a.value == b.value && a.id < b.id);
+  }
+  void insert(int32_t id, float value);
+  size_t size_;
+  std::vector<Entry> heap_;  // its front is the worst
+};
+
 class Cpu {
  public:
   Cpu(const KernelTable* table, int threads) : table_(table), pool_(threads) {}
@@ -81,6 +111,10 @@ class Cpu {
                  int64_t expert);
   void gated_delta(const DeltaArrays& d, const StepArrays& step);
   void gated_attention(const AttentionArrays& a, const StepArrays& step);
+  // The k largest of every row of x W^T without the excluded rows (ascending), into ids and values [rows k]. A row of
+  // results is never stored whole.
+  void largest(const float* x, int64_t rows, const Weight& head, int64_t k, const int32_t* excluded,
+               int64_t num_excluded, int32_t* ids, float* values);
   void rotary(const int32_t* positions, int64_t tokens, const double* frequencies, const int32_t* axes, int64_t pairs,
               double magnitude, float* cos, float* sin);
 

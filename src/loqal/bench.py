@@ -17,7 +17,6 @@ from typing import Literal
 
 from . import machine
 from .errors import RequestError
-from .model.config import ModelConfig
 from .model.sizes import parameter_count
 from .ops.interface import PAGE_TOKENS
 from .quant import FORMATS
@@ -50,8 +49,13 @@ class Plan:
         decode = [batch * _whole_pages(context + self.decode_tokens) for context, batch in self.cells]
         return max(*decode, *(_whole_pages(tokens) for tokens in self.prefill), 1)
 
-    def check(self, config: ModelConfig) -> None:
-        """Raise RequestError if the plan makes no sense or is longer than the model's context."""
+    @property
+    def context_len(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(*self.prefill, max(self.contexts) + self.decode_tokens)
+
+    def check(self) -> None:
+        """Raise RequestError if the plan makes no sense."""
         for name, values, low in (
             ("prefill", self.prefill, 1),
             ("context", self.contexts, 0),
@@ -60,13 +64,6 @@ class Plan:
         ):
             if not values or min(values) < low:
                 raise RequestError(f"{name} is {list(values)}.", f"It must be whole numbers of at least {low}.")
-        longest = max(*self.prefill, max(self.contexts) + self.decode_tokens)
-        if longest > config.context_len:
-            raise RequestError(
-                f"The longest row has {longest} tokens.",
-                f"The model was made for at most {config.context_len}.",
-                "Choose shorter prompts and contexts.",
-            )
 
 
 QUICK = Plan(prefill=(128,), contexts=(0, 1024), batches=(1, 4), repeat=3, decode_tokens=8)
@@ -110,7 +107,7 @@ class Report:
 
     model: str
     size_label: str | None
-    format: str  # of most bytes of its matrices
+    format: str  # of most bytes of its layers
     weight_bytes: int  # that a decode step of one sequence multiplies with
     machine: Machine
     prefill: tuple[Row, ...]
@@ -123,7 +120,7 @@ class Bench:
     Args:
         model, threads, isa, kv_bits: as in ``runtime.load``.
 
-    Raises: as ``TimedModel``, and RequestError for a plan that the model or reason refuses.
+    Raises: as ``TimedModel``, and RequestError for a plan that makes no sense.
     """
 
     def __init__(
@@ -136,8 +133,10 @@ class Bench:
         kv_bits: int | None = None,
     ) -> None:
         self._plan = plan or Plan()
+        self._plan.check()
         self._model = TimedModel(
             model,
+            context_len=self._plan.context_len,
             num_sequences=max(self._plan.batches),
             num_tokens=self._plan.num_tokens,
             threads=threads,

@@ -55,12 +55,13 @@ class TimedModel:
 
     Args:
         model, threads, isa, kv_bits: as in ``runtime.load``.
+        context_len: most tokens of one sequence.
         num_sequences: most sequences in a step.
         num_tokens: most tokens all sequences hold together, each counted in whole pages.
 
     Attributes:
         config: without draft head and vision tower, which take no part in a plain step.
-        main_format: of most bytes of the weights.
+        main_format: of most bytes of its layers.
         weight_bytes: of the weights that a decode step multiplies with, one sequence.
 
     Raises:
@@ -74,6 +75,7 @@ class TimedModel:
         self,
         model: str | os.PathLike[str] | None,
         *,
+        context_len: int,
         num_sequences: int,
         num_tokens: int,
         threads: int | None = None,
@@ -95,6 +97,12 @@ class TimedModel:
             self.config = dataclasses.replace(checkpoint.config, num_draft_layers=0, vision=None)
             self.name, self.size_label = checkpoint.name, checkpoint.size_label
             self.main_format = _main_format(checkpoint)
+            if context_len > self.config.context_len:
+                raise RequestError(
+                    f"The longest sequence to measure has {context_len} tokens.",
+                    f"{self.name} was made for at most {self.config.context_len}.",
+                    "Choose shorter prompts and contexts.",
+                )
             self._load(checkpoint, num_sequences, -(-num_tokens // PAGE_TOKENS))
         finally:
             checkpoint.close()
@@ -202,7 +210,8 @@ def _main_format(checkpoint: Checkpoint) -> str:
     sizes: dict[str, int] = {}
     tensors = checkpoint.tensors
     for name in tensors:
-        sizes[tensors.format(name)] = sizes.get(tensors.format(name), 0) + tensors.size_bytes(name)
+        if name.startswith("layers."):
+            sizes[tensors.format(name)] = sizes.get(tensors.format(name), 0) + tensors.size_bytes(name)
     return max(sizes, key=lambda format: sizes[format])
 
 

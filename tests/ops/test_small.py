@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tolerance
 from op_backends import REFERENCE, backend_ops, on_all, on_cpu
-from op_cases import EPS, make_batch, normal, random_weight
+from op_cases import EPS, make_batch, normal, random_weight, same_bits
 
 from loqal.ops.interface import RopeConfig, YarnConfig
+from loqal.quant import encode
+from loqal.quant.tensor import Tensor
 
 
 @on_cpu
@@ -89,3 +91,22 @@ def test_inputs_are_left_alone(backend: str, rng: np.random.Generator) -> None:
     ops.linear(x, (ops.put_weight(random_weight(rng, "Q8_0", 5, 64).tensor),))
     ops.candidates(x[0], 3)
     assert np.array_equal(x, before)
+
+
+@on_all
+@pytest.mark.parametrize("k", [1, 7, 300])
+def test_largest_is_the_head_of_the_row(backend: str, k: int, rng: np.random.Generator) -> None:
+    """The same ids and bits as sorting the whole row; excluded ids never appear, ties go to the lower id."""
+    ops = backend_ops(backend)
+    values = rng.standard_normal((263, 64)).astype(np.float32)
+    values[200] = values[3]
+    head = ops.put_weight(Tensor("head", "F32", values.shape, encode("F32", values).reshape(-1), "test"))
+    x = rng.standard_normal((5, 64)).astype(np.float32)
+    excluded = np.array([0, 5, 262], np.int32)
+    ids, logits = ops.largest(x, head, k, excluded)
+    rows = ops.unembed(x, head)
+    for row in range(len(x)):
+        allowed = np.setdiff1d(np.arange(263), excluded)
+        order = allowed[np.lexsort((allowed, -rows[row][allowed]))][:k]
+        assert ids[row].tolist() == order.tolist()
+        assert same_bits(logits[row], rows[row][order])

@@ -39,8 +39,24 @@ def candidates(row: Row, k: int) -> tuple[npt.NDArray[np.int32], Row, float]:
     return order, row[order], peak + float(np.log(np.exp(row.astype(np.float64) - peak).sum()))
 
 
+class FullRow:
+    """Logits that were all computed before."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    def largest(self, k: int) -> tuple[npt.NDArray[np.int32], Row]:
+        ids, logits, _ = candidates(self._row, k)
+        return ids, logits
+
+    def row(self) -> Row:
+        return self._row
+
+
 def choose(row: Row, params: SamplingParams, seed: int = 0, position: int = 0, counted: list[int] | None = None) -> int:
-    return sampling.choose(row, params, candidates, seed=seed, position=position, counted=TokenCounts(counted or []))
+    return sampling.choose(
+        FullRow(row), params, candidates, seed=seed, position=position, counted=TokenCounts(counted or [])
+    )
 
 
 def winners(row: Row, params: SamplingParams, num_draws: int = 300) -> set[int]:

@@ -19,6 +19,7 @@ from ..ops.interface import FloatArray, Ops
 from ..state.store import SequenceState, StateStore
 from ..types import TokenEvent
 from . import sampling, step_batch
+from .head_logits import HeadLogits
 from .sequence import Sequence
 
 
@@ -73,7 +74,7 @@ class Engine:
             rows = []
             while state.length < len(token_ids):
                 chunk = token_ids[state.length : state.length + self._chunk_tokens]
-                rows.append(self._step(state, chunk, range(len(chunk))))
+                rows.append(self._decoder.unembed(self._step(state, chunk, range(len(chunk)))))
             return np.concatenate(rows)
         finally:
             self._release(state)
@@ -86,15 +87,15 @@ class Engine:
             while event is None or event.finish_reason is None:
                 chunk = sequence.token_ids[state.length : state.length + self._chunk_tokens]
                 is_last = state.length + len(chunk) == len(sequence.token_ids)
-                logits = self._step(state, chunk, [len(chunk) - 1] if is_last else [])
+                hidden = self._step(state, chunk, [len(chunk) - 1] if is_last else [])
                 if is_last:
-                    event = self._choose(sequence, logits[0])
+                    event = self._choose(sequence, hidden)
                     yield event
         finally:
             self._release(state)
 
     def _step(self, state: SequenceState, token_ids: Ids[int], logit_rows: Ids[int]) -> FloatArray:
-        """Feed tokens to a state; logits of the wanted rows: -> [R V]."""
+        """Feed tokens to a state; hidden rows of those whose logits are wanted: -> [R D]."""
         positions = np.arange(state.length, state.length + len(token_ids), dtype=np.int32)
         with self._lock:
             self._store.reserve(state, len(token_ids))
@@ -102,15 +103,14 @@ class Engine:
             batch = step_batch.build([run])
             hidden = self._ops.run_step(lambda step: self._decoder.forward(step, self._store), batch)
             self._store.advance(state, len(token_ids))
-            if not logit_rows:
-                return np.empty((0, self._vocab_size), np.float32)
-            return self._decoder.unembed(self._ops.select(hidden, batch.logit_rows))
+            return self._ops.select(hidden, batch.logit_rows)
 
-    def _choose(self, sequence: Sequence, logits: FloatArray) -> TokenEvent:
-        row, params = logits, sequence.params
-        row[self._padding_ids] = -np.inf
+    def _choose(self, sequence: Sequence, hidden: FloatArray) -> TokenEvent:
+        """Draw the token after a hidden row [1 D]."""
+        params = sequence.params
+        logits = HeadLogits(self._decoder, hidden, self._padding_ids)
         token_id = sampling.choose(
-            row,
+            logits,
             params,
             self._ops.candidates,
             seed=sequence.seed,
@@ -119,7 +119,7 @@ class Engine:
         )
         logprobs = None
         if params.logprobs is not None:
-            logprobs = sampling.logprobs(row, token_id, params.logprobs, self._ops.candidates)
+            logprobs = sampling.logprobs(logits.row(), token_id, params.logprobs, self._ops.candidates)
         return TokenEvent(token_id, logprobs, sequence.append(token_id, self.context_len))
 
     def _release(self, state: SequenceState) -> None:

@@ -16,6 +16,7 @@ else is being sampled. A logit of minus infinity is never chosen; the padding of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import numpy as np
 
@@ -85,8 +86,20 @@ def gumbel_noise(seed: int, position: int, token_ids: IntArray) -> DoubleArray:
     return -portable_math.log(-portable_math.log(uniform))
 
 
+class Logits(Protocol):
+    """The logits of one row [V], as much of them as is asked for."""
+
+    def largest(self, k: int) -> tuple[IntArray, FloatArray]:
+        """The k largest, largest first (ties: the lower id): ids [k], logits [k]."""
+        ...
+
+    def row(self) -> FloatArray:
+        """All of them [V]."""
+        ...
+
+
 def choose(
-    row: FloatArray,
+    logits: Logits,
     params: SamplingParams,
     candidates: Candidates,
     *,
@@ -94,25 +107,45 @@ def choose(
     position: int,
     counted: TokenCounts,
 ) -> int:
-    """The token that follows, from its logits [V].
+    """The token that follows.
 
     Args:
-        row: changed while this runs (penalties are applied in place), restored before it returns.
+        logits: its row is changed while this runs (penalties are applied in place), and restored before it returns.
         params: with every default filled in.
         position: index in the sequence at which the new token will stand.
         counted: the tokens that penalties apply to.
     """
-    plain = row[counted.ids]
-    penalised = _penalise(plain, counted.counts, params)
-    row[counted.ids] = penalised
-    try:
-        ids, scaled = _filter(row, params, candidates)
-    finally:
-        row[counted.ids] = plain
+    enough = num_enough(params, counted)
+    if enough is not None:
+        ids, scaled = _filter_largest(*logits.largest(enough), params, counted)
+    else:
+        row = logits.row()
+        plain = row[counted.ids]
+        row[counted.ids] = _penalise(plain, counted.counts, params)
+        try:
+            ids, scaled = _filter(row, params, candidates)
+        finally:
+            row[counted.ids] = plain
     if len(ids) == 1:
         return int(ids[0])
     score = scaled + gumbel_noise(seed, position, ids)
     return int(ids[score == score.max()].min())
+
+
+def num_enough(params: SamplingParams, counted: TokenCounts) -> int | None:
+    """How many of the largest logits hold everything the choice depends on; None when it may take the whole row.
+
+    Penalties that only lower logits can bring up at most one other candidate for each counted token.
+    """
+    lowering = (
+        _value(params.presence_penalty),
+        _value(params.frequency_penalty),
+        _value(params.repetition_penalty) - 1,
+    )
+    num_kept = 1 if _value(params.temperature) == 0 else int(_value(params.top_k))
+    if num_kept == 0 or min(lowering) < 0:
+        return None
+    return num_kept + (len(counted.ids) if max(lowering) > 0 else 0)
 
 
 def logprobs(row: FloatArray, token_id: int, num_top: int, candidates: Candidates) -> TokenLogprobs:
@@ -138,28 +171,52 @@ def _penalise(logits: FloatArray, counts: IntArray, params: SamplingParams) -> F
     return wide.astype(np.float32)
 
 
+def _filter_largest(
+    ids: IntArray, logits: FloatArray, params: SamplingParams, counted: TokenCounts
+) -> tuple[IntArray, DoubleArray]:
+    """Steps 1 to 5 over the ``num_enough`` largest logits."""
+    _, ours, theirs = np.intersect1d(ids, counted.ids, assume_unique=True, return_indices=True)
+    if len(ours):
+        logits = logits.copy()
+        logits[ours] = _penalise(logits[ours], counted.counts[theirs], params)
+        order = np.lexsort((ids, -logits))
+        ids, logits = ids[order], logits[order]
+    if _value(params.temperature) == 0:
+        return ids[:1], logits[:1].astype(np.float64)
+    top_k = int(_value(params.top_k))
+    return _keep_likeliest(ids[:top_k], logits[:top_k], params)
+
+
+def _keep_likeliest(ids: IntArray, logits: FloatArray, params: SamplingParams) -> tuple[IntArray, DoubleArray]:
+    """Steps 2, 4 and 5 over what top_k left, largest first."""
+    scaled, top_p = logits.astype(np.float64) / _value(params.temperature), _value(params.top_p)
+    mass = np.cumsum(portable_math.exp(scaled - scaled[0]))
+    num_kept = _nucleus(mass, top_p * mass[-1]) if top_p < 1 else len(ids)
+    return _keep_near(ids[:num_kept], scaled[:num_kept], params)
+
+
+def _keep_near(ids: IntArray, scaled: DoubleArray, params: SamplingParams) -> tuple[IntArray, DoubleArray]:
+    """Step 5."""
+    min_p = _value(params.min_p)
+    if min_p == 0:
+        return ids, scaled
+    kept = scaled - scaled.max() >= portable_math.log(np.array([min_p]))
+    return ids[kept], scaled[kept]
+
+
 def _filter(row: FloatArray, params: SamplingParams, candidates: Candidates) -> tuple[IntArray, DoubleArray]:
-    """Steps 2 to 5: the ids that stay, and their logits divided by the temperature."""
+    """Steps 2 to 5 over a whole row: the ids that stay, and their logits divided by the temperature."""
     temperature, top_k, top_p = _value(params.temperature), int(_value(params.top_k)), _value(params.top_p)
     if temperature == 0:
         ids, logits, _ = candidates(row, 1)
         return ids, logits.astype(np.float64)
     if top_k:
         ids, logits, _ = candidates(row, min(top_k, len(row)))
-        scaled = logits.astype(np.float64) / temperature
-        mass = np.cumsum(portable_math.exp(scaled - scaled[0]))
-        num_kept = _nucleus(mass, top_p * mass[-1]) if top_p < 1 else len(ids)
-    elif top_p < 1:
+        return _keep_likeliest(ids, logits, params)
+    if top_p < 1:
         ids, scaled, num_kept = _unbounded_nucleus(row, temperature, top_p, candidates)
-    else:
-        ids, scaled = np.arange(len(row), dtype=np.int32), row.astype(np.float64) / temperature
-        num_kept = len(row)
-    ids, scaled = ids[:num_kept], scaled[:num_kept]
-    min_p = _value(params.min_p)
-    if min_p > 0:
-        kept = scaled - scaled.max() >= portable_math.log(np.array([min_p]))
-        ids, scaled = ids[kept], scaled[kept]
-    return ids, scaled
+        return _keep_near(ids[:num_kept], scaled[:num_kept], params)
+    return _keep_near(np.arange(len(row), dtype=np.int32), row.astype(np.float64) / temperature, params)
 
 
 def _unbounded_nucleus(

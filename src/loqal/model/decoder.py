@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ..ops.interface import DeltaWeights, FloatArray, Ops, Pages, Rotary, Slots, StepBatch
+from ..ops.interface import DeltaWeights, FloatArray, IntArray, Ops, Pages, Rotary, Slots, StepBatch
 from ..quant.tensor import Tensor
 from .config import ModelConfig
 
@@ -148,3 +148,7 @@ class Decoder:
     def unembed(self, hidden: FloatArray) -> FloatArray:
         """Logits of hidden rows, the trunk's or the draft head's: [R D] -> [R V]."""
         return self.ops.unembed(hidden, self._head)
+
+    def largest(self, hidden: FloatArray, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+        """The k largest logits of hidden rows without the excluded ids: [R D] -> ids [R k], logits [R k]."""
+        return self.ops.largest(hidden, self._head, k, excluded)

@@ -275,6 +275,10 @@ class CpuOps:
         (logits,) = self._cpu.linear(x, (head,))
         return logits
 
+    def largest(self, x: FloatArray, head: _kernels.Weight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+        """See Ops."""
+        return self._cpu.largest(x, head, k, excluded)
+
     def concat(self, left: FloatArray, right: FloatArray) -> FloatArray:
         """See Ops."""
         return np.concatenate((left, right), axis=1)

@@ -267,6 +267,13 @@ class Ops(Protocol):
         """Logits: [R D] -> [R V]."""
         ...
 
+    def largest(self, x: FloatArray, head: Weight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+        """What ``candidates`` finds in each row of ``unembed`` once the excluded ids (ascending) are taken out.
+
+        [R D] -> ids [R n], logits [R n], where n = min(k, V - excluded). The rows themselves are not stored.
+        """
+        ...
+
     def concat(self, left: FloatArray, right: FloatArray) -> FloatArray:
         """Side by side: [T A], [T B] -> [T A+B]."""
         ...

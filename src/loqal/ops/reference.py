@@ -256,6 +256,13 @@ class ReferenceOps:
         """Logits."""
         return _product(x, head.matrix, head.quantised_inputs)
 
+    def largest(self, x: FloatArray, head: ReferenceWeight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+        """Sort each row."""
+        allowed = np.setdiff1d(np.arange(head.matrix.shape[0], dtype=np.int32), excluded)
+        rows = self.unembed(x, head)[:, allowed]
+        order = np.argsort(-rows, axis=1, kind="stable")[:, :k]
+        return allowed[order], np.take_along_axis(rows, order, axis=1)
+
     def concat(self, left: FloatArray, right: FloatArray) -> FloatArray:
         """Side by side."""
         return np.concatenate([left, right], axis=1)

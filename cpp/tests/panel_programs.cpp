@@ -1,0 +1,106 @@
+// Packing, products with a panel and reading rows back, for every layout of weights.
+#include <algorithm>
+
+#include "quant/pack.h"
+#include "support.h"
+
+namespace loqal::tests {
+namespace {
+
+constexpr int kColumns = 33;
+constexpr int kMissing = 5;  // rows missing in the second panel
+
+int64_t some_inputs(const LayoutInfo& info) {
+  if (!info.quantised) return 203;
+  return info.inputs == 256 ? 768 : 608;  // 19 runs: no whole number of slabs
+}
+
+// Two panels, the second one short.
+std::vector<uint8_t> pack_some(Layout layout, Random& random) {
+  const LayoutInfo& info = layout_info(layout);
+  const int64_t inputs = some_inputs(info), panel_bytes = inputs / info.inputs * info.group_bytes;
+  std::vector<uint8_t> panels(static_cast<size_t>(2 * panel_bytes));
+  const int rows[2] = {kRows, kRows - kMissing};
+  for (int i = 0; i < 2; ++i) {
+    uint8_t* panel = panels.data() + i * panel_bytes;
+    if (layout == Layout::I8) {
+      const std::vector<uint8_t> codes = random.bytes(rows[i] * inputs);
+      const std::vector<float> scales = random.normals(rows[i] * inputs / 16);
+      pack_panel_i8(reinterpret_cast<const int8_t*>(codes.data()), scales.data(), rows[i], inputs, panel);
+    } else {
+      pack_panel(layout, random_file(layout, rows[i], inputs, random).data(), rows[i], inputs, panel);
+    }
+  }
+  return panels;
+}
+
+// Activations with runs of zeros, of values too small to scale, and of large ones.
+std::vector<float> some_activations(int64_t inputs, Random& random) {
+  std::vector<float> x = random.normals(kColumns * inputs);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const size_t run = i / kRun % 29;
+    if (run == 3) x[i] = 0.0f;
+    if (run == 11) x[i] *= 0x1p-125f;
+    if (run == 17) x[i] *= 0x1p40f;
+  }
+  return x;
+}
+
+void panel_program(const KernelTable& table, int argument, Record& record) {
+  const auto layout = static_cast<Layout>(argument);
+  const LayoutInfo& info = layout_info(layout);
+  Random random(100 + static_cast<uint64_t>(argument));
+  const std::vector<uint8_t> panels = pack_some(layout, random);
+  const int64_t inputs = some_inputs(info), runs = inputs / kRun;
+  const std::vector<float> x = some_activations(inputs, random);
+  const int64_t stride = info.quantised ? runs + 1 : inputs;  // rows need not touch
+  std::vector<ActivationRun> xq(static_cast<size_t>(kColumns * stride));
+  if (info.quantised)
+    for (int c = 0; c < kColumns; ++c) table.quantise(x.data() + c * inputs, inputs, xq.data() + c * stride);
+
+  const auto product = [&](const uint8_t* panel, int first, int columns) {
+    std::vector<float> out(static_cast<size_t>(columns * kRows));
+    table.panel(layout, panel, inputs, xq.data() + first * stride, x.data() + first * inputs, stride, columns,
+                out.data());
+    return out;
+  };
+  for (int i = 0; i < 2; ++i) {
+    const uint8_t* panel = panels.data() + panels.size() / 2 * static_cast<size_t>(i);
+    const std::vector<float> whole = product(panel, 0, kColumns);
+    for (int columns = 1; columns < kColumns; ++columns) {
+      const std::vector<float> part = product(panel, 0, columns), alone = product(panel, columns, 1);
+      const std::string what = std::string(table.name) + " panel " + info.name + ", " + std::to_string(columns);
+      expect_same(part.data(), whole.data(), part.size(), what + " columns are not those of a batch");
+      expect_same(alone.data(), whole.data() + columns * kRows, kRows, what + " is not what it is alone");
+    }
+    record.add(whole);
+  }
+}
+
+void read_row_program(const KernelTable& table, int argument, Record& record) {
+  const auto layout = static_cast<Layout>(argument);
+  Random random(200 + static_cast<uint64_t>(argument));
+  const std::vector<uint8_t> panels = pack_some(layout, random);
+  record.add(panels);  // what packing gives is compared between platforms here
+  const int64_t inputs = some_inputs(layout_info(layout));
+  std::vector<float> out(static_cast<size_t>(inputs));
+  for (int row = 0; row < 2 * kRows - kMissing; ++row) {
+    const uint8_t* panel = panels.data() + panels.size() / 2 * static_cast<size_t>(row / kRows);
+    table.read_row(layout, panel, inputs, row % kRows, out.data());
+    record.add(out);
+  }
+}
+
+}  // namespace
+
+std::vector<Program> panel_programs() {
+  std::vector<Program> out;
+  for (int i = 0; i < static_cast<int>(Layout::Count); ++i) {
+    const std::string name = layout_info(static_cast<Layout>(i)).name;
+    out.push_back({"panel/" + name, panel_program, i});
+    out.push_back({"read_row/" + name, read_row_program, i});
+  }
+  return out;
+}
+
+}  // namespace loqal::tests

@@ -1,0 +1,130 @@
+#include "support.h"
+
+#include <cstdio>
+#include <mutex>
+#include <utility>
+
+#include "quant/pack.h"
+
+namespace loqal::tests {
+namespace {
+
+std::mutex report;
+int failed = 0;
+
+uint16_t random_half(Random& random) {
+  const int sign = random.below(2), exponent = random.below(15), mantissa = random.below(1024);
+  return static_cast<uint16_t>(sign << 15 | exponent << 10 | mantissa);
+}
+uint16_t random_bfloat(Random& random) {
+  const int sign = random.below(2), mantissa = random.below(128);
+  const int exponent = random.below(8) == 0 ? 0 : 110 + random.below(20);
+  return static_cast<uint16_t>(sign << 15 | exponent << 7 | mantissa);
+}
+
+// Where a block keeps its float16 scales.
+std::vector<int> half_offsets(Layout layout) {
+  switch (layout) {
+    case Layout::Q8_0:
+    case Layout::Q4_0:
+    case Layout::Q5_0:
+    case Layout::IQ4_NL:
+    case Layout::IQ4_XS: return {0};
+    case Layout::Q4_1:
+    case Layout::Q5_1:
+    case Layout::Q4_K:
+    case Layout::Q5_K: return {0, 2};
+    case Layout::Q2_K: return {80, 82};
+    case Layout::Q3_K: return {108};
+    case Layout::Q6_K: return {208};
+    default: return {};
+  }
+}
+
+}  // namespace
+
+void Record::add(const void* data, size_t bytes) {
+  const auto* p = static_cast<const uint8_t*>(data);
+  bytes_.insert(bytes_.end(), p, p + bytes);
+}
+
+uint64_t Record::digest() const {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (uint8_t byte : bytes_) hash = (hash ^ byte) * 0x100000001b3;
+  return hash;
+}
+
+void expect(bool ok, const std::string& what) {
+  if (ok) return;
+  const std::lock_guard lock(report);
+  std::printf("FAILED %s\n", what.c_str());
+  ++failed;
+}
+
+int failures() {
+  const std::lock_guard lock(report);
+  return failed;
+}
+
+uint64_t Random::next() {
+  uint64_t z = state_ += 0x9e3779b97f4a7c15;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+float Random::unit() { return static_cast<float>(static_cast<int64_t>(next() >> 40) - (1 << 23)) * 0x1p-23f; }
+
+float Random::normal() {
+  float total = 0;
+  for (int i = 0; i < 3; ++i) total += unit();  // of variance 1/3 each
+  return total;
+}
+
+std::vector<float> Random::normals(int64_t count, float scale) {
+  std::vector<float> out(static_cast<size_t>(count));
+  for (float& x : out) x = normal() * scale;
+  return out;
+}
+
+std::vector<uint8_t> Random::bytes(int64_t count) {
+  std::vector<uint8_t> out(static_cast<size_t>(count));
+  for (uint8_t& b : out) b = static_cast<uint8_t>(next() >> 56);
+  return out;
+}
+
+std::vector<int32_t> Random::permutation(int n) {
+  std::vector<int32_t> out(static_cast<size_t>(n));
+  for (int i = 0; i < n; ++i) out[static_cast<size_t>(i)] = i;
+  for (int i = n - 1; i > 0; --i) std::swap(out[static_cast<size_t>(i)], out[static_cast<size_t>(below(i + 1))]);
+  return out;
+}
+
+std::vector<uint8_t> random_file(Layout layout, int64_t rows, int64_t inputs, Random& random) {
+  if (layout == Layout::F32) {
+    std::vector<float> values = random.normals(rows * inputs);
+    for (size_t i = 0; i < values.size(); i += 37) values[i] *= 0x1p-130f;  // subnormal
+    std::vector<uint8_t> out(values.size() * sizeof(float));
+    std::memcpy(out.data(), values.data(), out.size());
+    return out;
+  }
+  std::vector<uint8_t> out = random.bytes(rows * file_row_bytes(layout, inputs));
+  const auto block = static_cast<size_t>(file_row_bytes(layout, layout_info(layout).inputs));
+  const std::vector<int> offsets = half_offsets(layout);
+  for (size_t at = 0; at < out.size(); at += block) {
+    uint8_t* p = out.data() + at;
+    for (const int offset : offsets) {
+      const uint16_t half = random_half(random);
+      std::memcpy(p + offset, &half, sizeof half);
+    }
+    if (layout == Layout::F16 || layout == Layout::BF16) {
+      const uint16_t value = layout == Layout::F16 ? random_half(random) : random_bfloat(random);
+      std::memcpy(p, &value, sizeof value);
+    }
+    // The exponent of MXFP4, now and then one of the two whose scale is subnormal.
+    if (layout == Layout::MXFP4) p[0] = static_cast<uint8_t>(random.below(16) ? 115 + random.below(12) : random.below(3));
+  }
+  return out;
+}
+
+}  // namespace loqal::tests

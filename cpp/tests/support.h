@@ -1,0 +1,75 @@
+// What the native tests share: programs, expectations, and inputs that are the same on every machine.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "common/table.h"
+
+namespace loqal::tests {
+
+// The results of one program, byte by byte.
+class Record {
+ public:
+  template <class T>
+  void add(const std::vector<T>& values) {
+    add(values.data(), values.size() * sizeof(T));
+  }
+  void add(const void* data, size_t bytes);
+  const std::vector<uint8_t>& bytes() const { return bytes_; }
+  uint64_t digest() const;  // FNV-1a, 64 bits
+
+ private:
+  std::vector<uint8_t> bytes_;
+};
+
+// Runs kernels of one table on seeded inputs and records what they compute. Every table, and every machine, must
+// record the same bytes.
+struct Program {
+  std::string name;
+  void (*run)(const KernelTable& table, int argument, Record& record);
+  int argument = 0;
+};
+
+std::vector<Program> panel_programs();
+std::vector<Program> row_programs();
+std::vector<Program> mixer_programs();
+std::vector<Program> cpu_programs();
+std::vector<Program> pool_programs();
+
+// Reports `what` and counts a failure unless `ok`.
+void expect(bool ok, const std::string& what);
+int failures();
+
+template <class T>
+void expect_same(const T* actual, const T* expected, size_t count, const std::string& what) {
+  expect(std::memcmp(actual, expected, count * sizeof(T)) == 0, what);
+}
+template <class T>
+void expect_same(const std::vector<T>& actual, const std::vector<T>& expected, const std::string& what) {
+  expect(actual.size() == expected.size(), what + ": sizes differ");
+  if (actual.size() == expected.size()) expect_same(actual.data(), expected.data(), actual.size(), what);
+}
+
+// SplitMix64. Floats come from integers by exact steps only.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  uint64_t next();
+  int below(int n) { return static_cast<int>(next() >> 33) % n; }
+  float unit();    // uniform in [-1, 1)
+  float normal();  // about normal, variance 1
+  std::vector<float> normals(int64_t count, float scale = 1.0f);
+  std::vector<uint8_t> bytes(int64_t count);
+  std::vector<int32_t> permutation(int n);
+
+ private:
+  uint64_t state_;
+};
+
+// Rows of a weight as a file holds them: random codes, scales of both signs, some subnormal. Not for Layout::I8.
+std::vector<uint8_t> random_file(Layout layout, int64_t rows, int64_t inputs, Random& random);
+
+}  // namespace loqal::tests
