@@ -2,8 +2,8 @@
 
     python bench/worker_loqal.py MODEL THREADS CONTEXT SEQUENCES
 
-Commands: {"prefill": tokens}, {"decode": steps, "context": tokens, "batch": sequences}, {"yardsticks": true}. The answer
-to a timing is {"seconds": ...}. The other engine (worker_llama.py) takes the same commands.
+Commands: {"prefill": tokens}, {"decode": steps, "context": tokens, "batch": sequences}, {"yardsticks": true}.
+The answer to a timing is {"seconds": ...}. The other engine (worker_llama.py) takes the same timing commands.
 """
 
 from __future__ import annotations

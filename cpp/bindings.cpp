@@ -144,6 +144,17 @@ std::unique_ptr<Weight> pack_i8(Cpu& cpu, In<int8_t, 2> codes, In<float, 2> scal
   return weight;
 }
 
+// A weight over panels that were packed before; the array stays alive with it.
+std::unique_ptr<Weight> adopt(const std::string& layout_name, In<uint8_t, 1> packed, int64_t experts, int64_t rows,
+                              int64_t inputs) {
+  const Layout layout = find_layout(layout_name);
+  require(experts > 0 && rows > 0 && inputs > 0 && inputs % layout_info(layout).inputs == 0, "adopt: impossible shape");
+  auto weight =
+      std::make_unique<Weight>(layout, experts, rows, inputs, packed.data(), std::make_shared<In<uint8_t, 1>>(packed));
+  check("adopt", "packed", packed, {{"bytes", static_cast<int64_t>(weight->num_bytes())}});
+  return weight;
+}
+
 Out<float> embed(Cpu& cpu, const Weight& table, In<int32_t, 1> ids) {
   const auto tokens = static_cast<int64_t>(ids.shape(0));
   for (int64_t t = 0; t < tokens; ++t)
@@ -395,7 +406,11 @@ NB_MODULE(_kernels, m) {
       .def_ro("rows", &Weight::rows)
       .def_ro("inputs", &Weight::inputs)
       .def_prop_ro("layout", [](const Weight& w) { return layout_info(w.layout).name; })
-      .def_prop_ro("num_bytes", [](const Weight& w) { return w.region.size(); });
+      .def_prop_ro("num_bytes", &Weight::num_bytes)
+      .def("packed", [](nb::handle self) {
+        const auto& w = nb::cast<const Weight&>(self);
+        return nb::ndarray<nb::numpy, const uint8_t>(w.packed, {w.num_bytes()}, self);
+      });
 
   nb::class_<Step>(m, "Step");
   nb::class_<Pages>(m, "Pages");
@@ -427,5 +442,7 @@ NB_MODULE(_kernels, m) {
       .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a)
       .def("largest", &largest, "x"_a, "head"_a, "k"_a, "excluded"_a)
       .def("softmax", &Timed<&softmax>::call, "x"_a);
+  m.attr("LAYOUT_VERSION") = kLayoutVersion;
+  m.def("adopt", &adopt, "layout"_a, "packed"_a, "experts"_a, "rows"_a, "inputs"_a);
   m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);
 }

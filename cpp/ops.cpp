@@ -33,31 +33,38 @@ constexpr int64_t kSmallWork = 16384;
 
 }  // namespace
 
-Weight::Weight(Layout l, int64_t e, int64_t r, int64_t k)
+Weight::Weight(Layout l, int64_t e, int64_t r, int64_t k, const uint8_t* data, std::shared_ptr<void> o)
     : layout(l),
       experts(e),
       rows(r),
       inputs(k),
       panels((r + kRows - 1) / kRows),
       panel_bytes(k / layout_info(l).inputs * layout_info(l).group_bytes),
-      region(static_cast<size_t>(e * panels * panel_bytes)) {}
+      packed(data),
+      owner(std::move(o)) {}
+
+Weight::Weight(Layout l, int64_t e, int64_t r, int64_t k) : Weight(l, e, r, k, nullptr, nullptr) {
+  auto region = std::make_shared<Region>(num_bytes());
+  packed = region->data();
+  owner = std::move(region);
+}
 
 void Cpu::pack(Weight& w, const uint8_t* source) {
   const int64_t row_bytes = file_row_bytes(w.layout, w.inputs);
+  auto* room = const_cast<uint8_t*>(w.packed);
   pool_.run(w.experts * w.panels, [&](int64_t i, int) {
     const int64_t expert = i / w.panels, first = i % w.panels * kRows;
     const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - first));
-    pack_panel(w.layout, source + (expert * w.rows + first) * row_bytes, rows, w.inputs,
-               w.region.data() + i * w.panel_bytes);
+    pack_panel(w.layout, source + (expert * w.rows + first) * row_bytes, rows, w.inputs, room + i * w.panel_bytes);
   });
 }
 
 void Cpu::pack_i8(Weight& w, const int8_t* codes, const float* scales) {
+  auto* room = const_cast<uint8_t*>(w.packed);
   pool_.run(w.experts * w.panels, [&](int64_t i, int) {
     const int64_t first = i / w.panels * w.rows + i % w.panels * kRows;
     const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - i % w.panels * kRows));
-    pack_panel_i8(codes + first * w.inputs, scales + first * (w.inputs / 16), rows, w.inputs,
-                  w.region.data() + i * w.panel_bytes);
+    pack_panel_i8(codes + first * w.inputs, scales + first * (w.inputs / 16), rows, w.inputs, room + i * w.panel_bytes);
   });
 }
 

@@ -13,17 +13,24 @@
 
 namespace loqal {
 
+// Raised whenever a packed layout changes, so that packed files of before are not used.
+constexpr int kLayoutVersion = 1;
+
 // One linear weight [rows inputs], or `experts` of them, as panels of 16 rows.
 struct Weight {
+  // Room to pack into.
   Weight(Layout layout, int64_t experts, int64_t rows, int64_t inputs);
-  const uint8_t* panel(int64_t expert, int64_t index) const {
-    return region.data() + (expert * panels + index) * panel_bytes;
-  }
+  // Panels packed before, which `owner` keeps.
+  Weight(Layout layout, int64_t experts, int64_t rows, int64_t inputs, const uint8_t* packed,
+         std::shared_ptr<void> owner);
+  const uint8_t* panel(int64_t expert, int64_t index) const { return packed + (expert * panels + index) * panel_bytes; }
   bool quantised() const { return layout_info(layout).quantised; }
+  size_t num_bytes() const { return static_cast<size_t>(experts * panels * panel_bytes); }
 
   Layout layout;
   int64_t experts, rows, inputs, panels, panel_bytes;
-  Region region;
+  const uint8_t* packed;
+  std::shared_ptr<void> owner;
 };
 
 // One product of a call that shares its activation with others: y (+)= x W^T.
@@ -102,6 +109,7 @@ class Cpu {
   ThreadPool& pool() { return pool_; }
   Meter& meter() { return meter_; }
 
+  // Into the room of a weight made without panels.
   void pack(Weight& w, const uint8_t* source);
   void pack_i8(Weight& w, const int8_t* codes, const float* scales);
   void embed(const Weight& w, const int32_t* ids, int64_t tokens, float* out);

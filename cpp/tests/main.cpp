@@ -69,6 +69,7 @@ int test(const Options& options) {
     if (!options.write)
       expect(at != known.end() && at->second == digest, program.name + ": not the digest of " + options.file);
   }
+  expect(denormals_count(), "pool: the caller's own floating-point settings did not come back");
   if (options.write) {
     std::ofstream out(options.file);
     for (const auto& [name, digest] : found) out << name << ' ' << digest << '\n';

@@ -66,6 +66,12 @@ int failures() {
   return failed;
 }
 
+bool denormals_count() {
+  const volatile float tiny = 1e-40f;
+  const volatile float twice = tiny + tiny;
+  return twice > 0.0f;
+}
+
 uint64_t Random::next() {
   uint64_t z = state_ += 0x9e3779b97f4a7c15;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;

@@ -53,6 +53,9 @@ void expect_same(const std::vector<T>& actual, const std::vector<T>& expected, c
   if (actual.size() == expected.size()) expect_same(actual.data(), expected.data(), actual.size(), what);
 }
 
+// Whether this thread computes with denormals now.
+bool denormals_count();
+
 // SplitMix64. Floats come from integers by exact steps only.
 class Random {
  public:

@@ -52,6 +52,7 @@ def load(
     backend: str | None = None,
     isa: str | None = None,
     kv_bits: int | None = None,
+    packed_file: str | None = None,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Runtime:
     """Load a model.
@@ -63,6 +64,7 @@ def load(
         threads: by default the cores this process may use.
         backend: "cpu" (the default) or "reference", the slow specification.
         isa: instruction set of the kernels, by default the best of this machine.
+        packed_file: where to keep the packed weights for the next start ("auto": beside the model); by default nowhere.
         kv_bits: how keys and values are stored: 16 (the default), 8 for half the memory, 32 for comparison.
         mmproj: the separate vision tower of a GGUF model.
 
@@ -76,6 +78,7 @@ def load(
     """
     started = time.perf_counter()
     given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa, "kv_bits": kv_bits}
+    given["packed_file"] = packed_file
     chosen = settings.resolve(given, os.environ)
     checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
     try:
@@ -121,11 +124,19 @@ class Runtime:
                 f"The model was made for at most {config.context_len} tokens.",
                 "Choose a context_len up to that.",
             )
-        ops = choose_ops(chosen.backend, isa=chosen.isa, threads=chosen.threads)
+        keep_packed = _packed_path(checkpoint, chosen.packed_file)
+        ops = choose_ops(chosen.backend, isa=chosen.isa, threads=chosen.threads, keep_packed=keep_packed)
         num_pages = -(-self.context_len // PAGE_TOKENS) + _MAX_SEQUENCES - 1
         try:
             decoder = Decoder(config, ops, checkpoint.tensors)
+            ops.finish_loading()
             store = StateStore(ops, config, num_slots=_MAX_SEQUENCES, num_pages=num_pages, kv_bits=chosen.kv_bits)
+        except OSError as error:
+            raise RequestError(
+                f"The packed weights cannot be kept in {chosen.packed_file}.",
+                f"{error.strerror or error}.",
+                "Choose another packed_file, or none.",
+            ) from error
         except MemoryError as error:
             raise CapacityError(
                 f"{checkpoint.name} does not fit into the memory.",
@@ -248,6 +259,13 @@ class Runtime:
         sequence = engine_sequence.Sequence(prompt_ids, params, end_ids)
         events = self._open_engine().submit(sequence)
         return ReplyStream(events, parser, sequence, load_ms=self.load_ms, started=started)
+
+
+def _packed_path(checkpoint: Checkpoint, wanted: str | None) -> tuple[Path, Sequence[Path]] | None:
+    if wanted is None:
+        return None
+    first = checkpoint.files[0]
+    return (first.with_name(first.name + ".packed") if wanted == "auto" else Path(wanted)), checkpoint.files
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:

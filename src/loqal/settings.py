@@ -30,6 +30,9 @@ class Settings:
     kv_bits: int = _knob(
         int, 16, "bits of a stored key or value: 8 halves the memory of the context", choices=(8, 16, 32)
     )
+    packed_file: str | None = _knob(
+        str, None, "keep the packed weights in this file and map it at the next start; auto: beside the model"
+    )
     backend: str = _knob(
         str, "cpu", "what computes: the native kernels, or their slow specification", choices=("cpu", "reference")
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from loqal.model.config import ModelConfig
+from loqal.model.config import ExpertsConfig, ModelConfig
 from loqal.testing import random_tensors, tiny_config
 
 FOLDER = Path(__file__).parent
@@ -35,12 +35,13 @@ class LlamaCase:
 
 
 _WIDE = tiny_config("dense", width=256, ffn_width=512, tied_head=False, num_draft_layers=1)
-_MOE = tiny_config("moe", width=256, num_draft_layers=1)
+_MOE = replace(_WIDE, ffn_width=None, experts=ExpertsConfig(4, 4, 256, 256))
 
 DENSE = LlamaCase(_WIDE, 512)
 """Every matrix has rows of 256 or 512 values, so that K-quants apply to all of them."""
 
-MOE = LlamaCase(replace(_MOE, experts=replace(_MOE.experts, expert_width=256, shared_width=256)), 512)
+MOE = LlamaCase(_MOE, 512)
+"""All experts are active: a choice among them turns around with the smallest rounding, and chance would be compared."""
 
 SMALL = LlamaCase(
     tiny_config(

@@ -20,12 +20,8 @@ from loqal.model.sizes import SIZES, layer_pattern
 from loqal.testing import random_tensors, tiny_config
 
 FOLDER = Path(__file__).parent
-BOUND = 1e-3
-"""Largest error of a logit, in standard deviations of the reference's logits. Nearly all of it comes from keys and
-values, which are kept in float16."""
-
-EXACT_BOUND = 1e-5
-"""The same with keys and values kept in float32."""
+BOUNDS = {32: 1e-5, 16: 1e-3}
+"""Bits of the stored keys and values -> largest error of a logit, in standard deviations of the reference's logits."""
 
 GREEDY_TOKENS = 64
 ROWS_KEPT = 8

@@ -61,21 +61,6 @@ class Reference:
             chained=chained,
         )
 
-    @torch.no_grad()
-    def half_page_logits(self, recording: Recording) -> np.ndarray:
-        """The logits of a recording, computed with keys and values that were rounded to float16 as loqal's are."""
-        ids = torch.from_numpy(recording.ids.astype(np.int64))[None]
-        cache = HalfCache(config=self._model.config)
-        output = self._model.model(ids, position_ids=_position_ids(self._case), past_key_values=cache, use_cache=True)
-        return self._model.lm_head(output.last_hidden_state[0, recording.rows]).numpy()
-
-
-class HalfCache(DynamicCache):
-    """Keys and values rounded to float16 on their way in."""
-
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return super().update(keys.half().float(), values.half().float(), *args, **kwargs)
-
 
 def _routers(model: Any) -> Iterator[Any]:
     return (module for module in model.modules() if isinstance(module, modeling_qwen3_5_moe.Qwen3_5MoeTopKRouter))

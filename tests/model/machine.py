@@ -30,17 +30,24 @@ class Machine:
     """A decoder, its draft head when it has one, and a store of states."""
 
     def __init__(
-        self, config: ModelConfig, tensors: Mapping[str, Tensor], ops: Ops, *, num_slots: int = 4, num_pages: int = 32
+        self,
+        config: ModelConfig,
+        tensors: Mapping[str, Tensor],
+        ops: Ops,
+        *,
+        num_slots: int = 4,
+        num_pages: int = 32,
+        kv_bits: int = 16,
     ) -> None:
         self.config, self.ops = config, ops
         self.decoder = Decoder(config, ops, tensors)
         self.draft_head = DraftHead(self.decoder, tensors) if config.num_draft_layers else None
-        self.store = StateStore(ops, config, num_slots=num_slots, num_pages=num_pages)
+        self.store = StateStore(ops, config, num_slots=num_slots, num_pages=num_pages, kv_bits=kv_bits)
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, ops: Ops, *, num_pages: int = 32) -> Machine:
+    def of(cls, checkpoint: Checkpoint, ops: Ops, **room: int) -> Machine:
         """The machine of an opened checkpoint."""
-        return cls(checkpoint.config, checkpoint.tensors, ops, num_pages=num_pages)
+        return cls(checkpoint.config, checkpoint.tensors, ops, **room)
 
     def step(self, *runs: tuple[SequenceState, Ids], positions: IntArray | None = None) -> list[FloatArray]:
         """One step for several sequences: the hidden rows [n D] of each. ``positions`` [n 3] is for a lone sequence."""

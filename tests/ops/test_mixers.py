@@ -50,7 +50,7 @@ def test_gated_attention_over_spans(backend: str) -> None:
 @on_cpu
 @pytest.mark.parametrize("kv_bits", [8, 32])
 def test_gated_attention_with_other_precisions(backend: str, kv_bits: int) -> None:
-    """With 8 bits, inputs near a rounding tie may fall to either side: one step of 1/127 in one dimension of one key."""
+    """With 8 bits, inputs near a rounding tie may fall to either side: one step of 1/127 in a dimension of a key."""
     case = attention_case(6, AttentionShape(6, 2, 128), [70, 513])
     expected = run_attention(REFERENCE, case, [[64, 512], [6, 1]], kv_bits=kv_bits)
     actual = run_attention(backend_ops(backend), case, [[64, 512], [6, 1]], kv_bits=kv_bits)

@@ -58,6 +58,7 @@ def test_flags_fill_the_parameters() -> None:
         "threads": 2,
         "isa": "avx2",
         "kv_bits": None,
+        "packed_file": None,
         "backend": None,
     }
 

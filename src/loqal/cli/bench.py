@@ -20,7 +20,7 @@ _USAGE = """loqal bench [options] [MODEL]
   loqal bench --quick model.gguf     a first impression
 """
 _MACHINE_FLAGS = ("threads", "isa", "kv_bits")
-_HEADINGS = f"{'':8}{'tokens':>8}{'context':>9}{'batch':>7}{'tokens/s':>11}{'spread':>8}  share of the machine"
+HEADINGS = f"{'':8}{'tokens':>8}{'context':>9}{'batch':>7}{'tokens/s':>11}{'spread':>8}  share of the machine"
 
 
 def bench(words: Sequence[str]) -> int:
@@ -31,15 +31,15 @@ def bench(words: Sequence[str]) -> int:
     machine = {name: value and knobs[name].parse(value, knobs[name].flag) for name, value in given.items()}
     runner = Bench(locate.locate(parsed.model), _plan(parsed), **machine)
     if not parsed.json:
-        terminal.print_line(_HEADINGS)
+        terminal.print_line(HEADINGS)
     for phase, row in runner.rows():
         if not parsed.json:
-            terminal.print_line(_line(phase, row))
+            terminal.print_line(line(phase, row))
     report = runner.report()
     if parsed.json:
         terminal.print_line(json.dumps(dataclasses.asdict(report), ensure_ascii=False))
     else:
-        terminal.print_line(_summary(report))
+        terminal.print_line(summary(report))
     return 0
 
 
@@ -91,7 +91,8 @@ def _text(numbers: Sequence[int]) -> str:
     return ",".join(map(str, numbers))
 
 
-def _line(phase: Phase, row: Row) -> str:
+def line(phase: Phase, row: Row) -> str:
+    """One row of the table."""
     spread = (row.fastest_tokens_per_s - row.slowest_tokens_per_s) / row.tokens_per_s
     shares = [
         f"{share:.0%} of {limit}"
@@ -110,7 +111,8 @@ def _line(phase: Phase, row: Row) -> str:
     )
 
 
-def _summary(report: Report) -> str:
+def summary(report: Report) -> str:
+    """The lines below the table."""
     machine = report.machine
     return (
         f"\nmodel    {report.model}, mostly {report.format}, {report.weight_bytes / 1e9:.2f} GB of weights a step\n"

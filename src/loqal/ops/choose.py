@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from ..errors import InstallationError, RequestError
 from .interface import Ops
 
 
-def choose_ops(backend: str = "cpu", *, isa: str | None = None, threads: int | None = None) -> Ops:
+def choose_ops(
+    backend: str = "cpu",
+    *,
+    isa: str | None = None,
+    threads: int | None = None,
+    keep_packed: tuple[Path, Sequence[Path]] | None = None,
+) -> Ops:
     """The backend called ``backend``: ``cpu`` (native kernels) or ``reference`` (NumPy, slow, for comparison).
+
+    ``keep_packed`` names a file for the packed weights and the files they come from.
 
     Raises:
         InstallationError: the native kernels were not built.
@@ -27,4 +38,4 @@ def choose_ops(backend: str = "cpu", *, isa: str | None = None, threads: int | N
             f"Python could not import them: {error}.",
             "Install loqal again (pip install .), with a C++20 compiler at hand.",
         ) from error
-    return CpuOps(isa, threads)
+    return CpuOps(isa, threads, keep_packed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from .. import quant
 from ..errors import RequestError
 from ..quant.tensor import Tensor
-from . import _kernels, rope
+from . import _kernels, packed_file, rope
 from .interface import (
     KV_BLOCK,
     PAGE_TOKENS,
@@ -85,9 +86,15 @@ class CpuOps:
     Args:
         isa: an instruction set of ``available_isas``; the best one when None.
         threads: size of the thread pool; the CPUs this process may use when None.
+        keep_packed: where packed weights are kept, and the files they come from; None keeps none.
     """
 
-    def __init__(self, isa: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        isa: str | None = None,
+        threads: int | None = None,
+        keep_packed: tuple[Path, Sequence[Path]] | None = None,
+    ) -> None:
         isas = available_isas()
         if isa is not None and isa not in isas:
             raise RequestError(
@@ -99,11 +106,23 @@ class CpuOps:
         self.isa, self.threads = self._cpu.isa, self._cpu.threads
         self.name = f"cpu ({self.isa}, {self.threads} threads)"
         self._step: tuple[StepBatch, _kernels.Step] | None = None
+        self._keep_packed = keep_packed
+        self._kept = packed_file.open_packed(*keep_packed) if keep_packed else None
+        self._fresh: dict[str, _kernels.Weight] = {}  # to be kept once all are packed
 
     # Constructors -----------------------------------------------------------------------------------------------
 
     def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> _kernels.Weight:
         """See Ops. Packing copies; the tensor's own bytes are not needed afterwards."""
+        key = f"{tensor.name} {tensor.format} {tensor.shape} {float_inputs}"
+        weight = self._kept.get(key) if self._kept else None
+        if weight is None:
+            weight = self._pack(tensor, float_inputs)
+            if self._keep_packed:
+                self._fresh[key] = weight
+        return weight
+
+    def _pack(self, tensor: Tensor, float_inputs: bool) -> _kernels.Weight:
         *experts, rows, inputs = tensor.shape
         if float_inputs and not quant.FORMATS[tensor.format].is_float:
             values = quant.decode(tensor.format, tensor.data, tensor.shape)
@@ -113,6 +132,12 @@ class CpuOps:
             return self._cpu.pack(tensor.format, tensor.data, num_experts, rows, inputs)
         codes, scales, _ = quant.to_int8(tensor.format, tensor.data, (num_experts * rows, inputs))
         return self._cpu.pack_i8(codes, scales, num_experts)
+
+    def finish_loading(self) -> None:
+        """See Ops. Writes the packed file when weights had to be packed that it did not hold."""
+        if self._keep_packed and self._fresh and self._kept is None:
+            packed_file.write_packed(*self._keep_packed, self._fresh)
+        self._fresh.clear()
 
     def put_vector(self, tensor: Tensor) -> FloatArray:
         """See Ops."""

@@ -144,6 +144,10 @@ class Ops(Protocol):
         """
         ...
 
+    def finish_loading(self) -> None:
+        """Called once after the last ``put_weight``. Raises OSError when packed weights cannot be kept on disk."""
+        ...
+
     def put_vector(self, tensor: Tensor) -> FloatArray:
         """Take a small float tensor (norm, bias, convolution) as float32 of its own shape."""
         ...

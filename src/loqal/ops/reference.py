@@ -92,6 +92,9 @@ class ReferenceOps:
         quantised_inputs = not (find_format(tensor.format).is_float or float_inputs)
         return ReferenceWeight(decode(tensor.format, tensor.data, tensor.shape), quantised_inputs)
 
+    def finish_loading(self) -> None:
+        """Nothing is kept."""
+
     def put_vector(self, tensor: Tensor) -> FloatArray:
         """Decode a small tensor, keeping its shape."""
         return decode(tensor.format, tensor.data, tensor.shape)
