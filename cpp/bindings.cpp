@@ -352,6 +352,7 @@ nb::tuple largest(Cpu& cpu, In<float, 2> x, const Weight& head, int64_t k, In<in
   const auto rows = static_cast<int64_t>(x.shape(0)), num_excluded = static_cast<int64_t>(excluded.shape(0));
   check("largest", "x", x, {{"R", rows}, {"D", head.inputs}});
   require(std::is_sorted(excluded.data(), excluded.data() + num_excluded), "largest: excluded ids must ascend");
+  count_weight(cpu, head);
   k = std::clamp<int64_t>(k, 0, head.rows - num_excluded);
   auto ids = make<int32_t>({x.shape(0), static_cast<size_t>(k)});
   auto values = make<float>({x.shape(0), static_cast<size_t>(k)});
@@ -440,7 +441,7 @@ NB_MODULE(_kernels, m) {
            "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a)
       .def("rotary", &Timed<&rotary>::call, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
       .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a)
-      .def("largest", &largest, "x"_a, "head"_a, "k"_a, "excluded"_a)
+      .def("largest", &Timed<&largest>::call, "x"_a, "head"_a, "k"_a, "excluded"_a)
       .def("softmax", &Timed<&softmax>::call, "x"_a);
   m.attr("LAYOUT_VERSION") = kLayoutVersion;
   m.def("adopt", &adopt, "layout"_a, "packed"_a, "experts"_a, "rows"_a, "inputs"_a);

@@ -42,10 +42,12 @@ def greedy_answer(net: Network, tokenizer: Tokenizer, sample: Sample) -> str:
 
 
 def with_network(net: Network, tokenizer: Tokenizer, samples: list[Sample]) -> Outcome:
-    """The network's accuracy. Only what teacher forcing calls wrong in thinking mode has to be decoded."""
+    """The network's accuracy. What teacher forcing calls wrong is decoded.
+
+    The reasoning may differ from the expected one, and a text may be written in other tokens.
+    """
     outcome = teacher_forced(net, tokenizer, samples)
-    thoughtful = [sample for sample in outcome.failures if sample.reasoning is not None]
-    saved = sum(greedy_answer(net, tokenizer, sample) == sample.answer for sample in thoughtful)
+    saved = sum(greedy_answer(net, tokenizer, sample) == sample.answer for sample in outcome.failures)
     return Outcome(outcome.accuracy + saved / len(samples), outcome.acceptance, outcome.failures)
 
 

@@ -12,7 +12,8 @@ namespace {
 
 constexpr int kPasses = 5;
 constexpr int64_t kReadBytes = 1 << 20;    // handed out at a time: a long read, and no thread waits for a slow one
-constexpr double kLongEnough = 2e-3;       // seconds; what is shorter is mostly the cost of starting
+constexpr int64_t kTasksPerThread = 8;     // so that a thread that is slow to wake up costs little
+constexpr double kLongEnough = 5e-3;       // seconds; what is shorter is mostly the cost of starting
 constexpr int kChains[] = {4, 6, 12, 16};  // of measure-inl.h
 constexpr int kLanes = 16;
 
@@ -31,14 +32,15 @@ template <class Loop>
 double best_rate(ThreadPool& pool, double ops_per_chain, Loop loop) {
   double best = 0;
   for (const int chains : kChains) {
+    const int64_t tasks = kTasksPerThread * pool.size();
     int64_t rounds = 64;
     const auto once = [&] {
-      return seconds([&] { pool.run(pool.size(), [&](int64_t, int) { sink = loop(chains, rounds); }); });
+      return seconds([&] { pool.run(tasks, [&](int64_t, int) { sink = loop(chains, rounds); }); });
     };
     while (once() < kLongEnough) rounds *= 2;
     double shortest = once();
     for (int pass = 1; pass < kPasses; ++pass) shortest = std::min(shortest, once());
-    best = std::max(best, ops_per_chain * chains * static_cast<double>(rounds * pool.size()) / shortest);
+    best = std::max(best, ops_per_chain * chains * static_cast<double>(rounds * tasks) / shortest);
   }
   return best * 1e-9;
 }

@@ -122,6 +122,26 @@ void softmax(float* x, int64_t count) {
   map(count, [&](int64_t i, int n) { store_some(x + i, mul(load_some(x + i, n), scale), n); });
 }
 
+// Natural logarithm of a normal positive number: x = 2^k m with m in [0.71, 1.42), s = f / (2 + f) for f = m - 1, and
+// fdlibm's polynomial; error below one unit of the last place. The library's differs between platforms.
+inline double natural_log(double x) {
+  uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint64_t shifted = bits + 0x3ff0000000000000 - 0x3fe6a09e667f3bcd;  // less the bits of sqrt(1/2)
+  const double k = static_cast<double>(static_cast<int64_t>(shifted >> 52) - 1023);
+  bits = (shifted & 0x000fffffffffffff) + 0x3fe6a09e667f3bcd;
+  double m;
+  std::memcpy(&m, &bits, sizeof m);
+  const double f = m - 1.0, s = f / (2.0 + f), z = s * s, half = 0.5 * f * f;
+  const double p = z * (6.666666666666735130e-01 +
+                        z * (3.999999999940941908e-01 +
+                             z * (2.857142874366239149e-01 +
+                                  z * (2.222219843214978396e-01 +
+                                       z * (1.818357216161805012e-01 +
+                                            z * (1.531383769920937332e-01 + z * 1.479819860511658591e-01))))));
+  return k * 6.93147180369123816490e-01 - (half - (s * (half + p) + k * 1.90821492927058770002e-10) - f);
+}
+
 // Sums of 1024 in float, then in double: a row of 248,320 keeps its digits.
 float log_sum_exp(const float* x, int64_t count) {
   const float top = row_largest(x, count);
@@ -133,5 +153,5 @@ float log_sum_exp(const float* x, int64_t count) {
     });
     total += static_cast<double>(sum(part));
   }
-  return static_cast<float>(static_cast<double>(top) + __builtin_log(total));
+  return static_cast<float>(static_cast<double>(top) + natural_log(total));
 }

@@ -179,9 +179,9 @@ void gated_delta_program(const KernelTable& table, int, Record& record) {
                                b = gather(beta, step.rows, kValueHeads), al = gather(alpha, step.rows, kValueHeads);
       std::vector<float> part(step.rows.size() * kValueWidth);
       const std::vector<int32_t> capture_rows = captures ? std::vector<int32_t>{6, 24} : std::vector<int32_t>{};
-      const DeltaArrays arrays{q.data(),    gate.data(),  b.data(),    al.data(),   conv.data(),
+      const DeltaArrays arrays{q.data(),    gate.data(),    b.data(),    al.data(),    conv.data(),
                                a.data(),    dt_bias.data(), norm.data(), tails.data(), states.data(),
-                               part.data(), kKeyHeads,    kValueHeads, 1e-6f};
+                               part.data(), kKeyHeads,      kValueHeads, 1e-6f};
       cpu.gated_delta(arrays, steps.arrays(step, capture_rows, {3, 4}));
       scatter(part, step.rows, kValueWidth, out);
     }
@@ -200,7 +200,8 @@ void gated_delta_program(const KernelTable& table, int, Record& record) {
     expect_same(cut.data() + states, whole.data() + states, static_cast<size_t>(3 * kStateFloats), what + ": states");
   };
   for (const int most : {1, 7, 20}) compare(delta(cpu, most, false), name + " gated_delta in steps");
-  // Row 6 is the seventh token of the first sequence: with 7 tokens in all, its last state (slot 2) is the captured one.
+  // Row 6 is the seventh token of the first sequence: with 7 tokens in all, its last state (slot 2) is the captured
+  // one.
   const Steps::Step first = steps.cut(7).front();
   const std::vector<float> q = gather(qkv, first.rows, kChannels), gate = gather(z, first.rows, kValueWidth),
                            b = gather(beta, first.rows, kValueHeads), al = gather(alpha, first.rows, kValueHeads);
@@ -220,10 +221,10 @@ void gated_attention_program(const KernelTable& table, int bits, Record& record)
   Steps steps{{531, 1, 66}, 9, {}};
   steps.page_table = random.permutation(3 * 9);
   constexpr int64_t kTokens = 531 + 1 + 66, kNumbers = 27 * kKvHeads * kPage * kHeadDim;
-  const std::vector<float> query_gate = random.normals(kTokens * kQueryWidth), key = random.normals(kTokens * kKeyWidth),
-                           value = random.normals(kTokens * kKeyWidth), query_norm = random.normals(kHeadDim),
-                           key_norm = random.normals(kHeadDim), cos = random.normals(kTokens * kHalf),
-                           sin = random.normals(kTokens * kHalf);
+  const std::vector<float> query_gate = random.normals(kTokens * kQueryWidth),
+                           key = random.normals(kTokens * kKeyWidth), value = random.normals(kTokens * kKeyWidth),
+                           query_norm = random.normals(kHeadDim), key_norm = random.normals(kHeadDim),
+                           cos = random.normals(kTokens * kHalf), sin = random.normals(kTokens * kHalf);
   const auto attention = [&](Cpu& cpu, int most) {
     std::vector<float> out(kTokens * kOutWidth);
     std::vector<uint64_t> keys(static_cast<size_t>(kNumbers * bits / 64)), values(keys);
@@ -233,26 +234,22 @@ void gated_attention_program(const KernelTable& table, int bits, Record& record)
                                v = gather(value, step.rows, kKeyWidth), c = gather(cos, step.rows, kHalf),
                                s = gather(sin, step.rows, kHalf);
       std::vector<float> part(step.rows.size() * kOutWidth);
-      const AttentionArrays arrays{q.data(),
-                                   k.data(),
-                                   v.data(),
-                                   query_norm.data(),
-                                   key_norm.data(),
-                                   c.data(),
-                                   s.data(),
-                                   {bits, keys.data(), values.data(), key_scales.data(), value_scales.data()},
-                                   part.data(),
-                                   {kHeads, kKvHeads, kHeadDim, 2 * kHalf, 1e-6f}};
+      const AttentionArrays arrays{
+          q.data(),        k.data(),
+          v.data(),        query_norm.data(),
+          key_norm.data(), c.data(),
+          s.data(),        {bits, keys.data(), values.data(), key_scales.data(), value_scales.data()},
+          part.data(),     {kHeads, kKvHeads, kHeadDim, 2 * kHalf, 1e-6f}};
       cpu.gated_attention(arrays, steps.arrays(step, {}, {}));
       scatter(part, step.rows, kOutWidth, out);
     }
     return out;
   };
   const std::string name = "gated_attention with " + std::to_string(bits) + " bits";
-  const std::vector<float> whole =
-      on_all_threads(table, name, record, [&](Cpu& cpu) { return attention(cpu, 1000); });
+  const std::vector<float> whole = on_all_threads(table, name, record, [&](Cpu& cpu) { return attention(cpu, 1000); });
   Cpu cpu(&table, 2);
-  for (const int most : {64, 500}) expect_same(attention(cpu, most), whole, std::string(table.name) + " " + name + " in steps");
+  for (const int most : {64, 500})
+    expect_same(attention(cpu, most), whole, std::string(table.name) + " " + name + " in steps");
 }
 
 void rotary_program(const KernelTable& table, int, Record& record) {

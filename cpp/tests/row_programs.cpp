@@ -12,7 +12,8 @@ constexpr int kWidths[] = {1, 2, 5, 15, 16, 17, 31, 32, 33, 64, 100, 257, 1024};
 // Both signs, from too small to count to where exponentials leave their range.
 std::vector<float> wide_range(int count, Random& random) {
   std::vector<float> out = random.normals(count, 4.0f);
-  const float special[] = {0.0f, -0.0f, 86.9f, 87.0f, 88.0f, 88.5f, -86.9f, -87.0f, -87.5f, -100.0f, 1e30f, -1e30f, 1e-40f};
+  const float special[] = {0.0f,   -0.0f,  86.9f,   87.0f, 88.0f,  88.5f, -86.9f,
+                           -87.0f, -87.5f, -100.0f, 1e30f, -1e30f, 1e-40f};
   for (int i = 0; i < count; ++i) {
     float& x = out[static_cast<size_t>(i)];
     if (i % 7 == 3) x = special[static_cast<size_t>(random.below(13))];
@@ -96,8 +97,10 @@ void log_sum_exp_program(const KernelTable& table, int, Record& record) {
 }  // namespace
 
 std::vector<Program> row_programs() {
-  return {{"quantise", quantise_program}, {"rms_norm", rms_norm_program},
-          {"gates", gate_program},        {"softmax", softmax_program},
+  return {{"quantise", quantise_program},
+          {"rms_norm", rms_norm_program},
+          {"gates", gate_program},
+          {"softmax", softmax_program},
           {"log_sum_exp", log_sum_exp_program}};
 }
 

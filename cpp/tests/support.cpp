@@ -128,7 +128,8 @@ std::vector<uint8_t> random_file(Layout layout, int64_t rows, int64_t inputs, Ra
       std::memcpy(p, &value, sizeof value);
     }
     // The exponent of MXFP4, now and then one of the two whose scale is subnormal.
-    if (layout == Layout::MXFP4) p[0] = static_cast<uint8_t>(random.below(16) ? 115 + random.below(12) : random.below(3));
+    if (layout == Layout::MXFP4)
+      p[0] = static_cast<uint8_t>(random.below(16) ? 115 + random.below(12) : random.below(3));
   }
   return out;
 }

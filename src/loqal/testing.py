@@ -249,7 +249,7 @@ def _recipe_format(entry: Entry, config: ModelConfig, recipe: str) -> str:
 def _gets_more_bits(layer: int, num_layers: int) -> bool:
     """The layers that llama.cpp's _M recipes give more bits: the first and last eighth and every third between."""
     eighth = num_layers // 8
-    return layer < eighth or layer >= 7 * eighth or (layer - eighth) % 3 == 2
+    return layer < eighth or layer >= 7 * num_layers // 8 or (layer - eighth) % 3 == 2
 
 
 def _q4_k_m(entry: Entry, layer: int, num_layers: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,9 +11,9 @@ from loqal.engine.step_batch import Run, build
 from loqal.model.config import ModelConfig
 from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
-from loqal.ops.interface import FloatArray, IntArray, Ops
+from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Ops, StepBatch
 from loqal.quant.tensor import Tensor
-from loqal.state.store import SequenceState, StateStore
+from loqal.state.store import Capture, SequenceState, StateStore
 from loqal.weights.load import Checkpoint
 
 Ids = Sequence[int] | IntArray
@@ -24,6 +25,11 @@ def stored(tensors: Mapping[str, FloatArray]) -> dict[str, Tensor]:
         name: Tensor(name, "F32", values.shape, np.ascontiguousarray(values).reshape(-1).view(np.uint8), "test")
         for name, values in tensors.items()
     }
+
+
+def text_positions(start: int, count: int) -> IntArray:
+    """Rotary positions of plain text, [count 3]."""
+    return np.repeat(np.arange(start, start + count, dtype=np.int32)[:, None], 3, axis=1)
 
 
 class Machine:
@@ -49,41 +55,45 @@ class Machine:
         """The machine of an opened checkpoint."""
         return cls(checkpoint.config, checkpoint.tensors, ops, **room)
 
-    def step(self, *runs: tuple[SequenceState, Ids], positions: IntArray | None = None) -> list[FloatArray]:
-        """One step for several sequences: the hidden rows [n D] of each. ``positions`` [n 3] is for a lone sequence."""
-        for state, ids in runs:
-            self.store.reserve(state, len(ids))
-        batch = build(
-            [
-                Run(state, list(ids), text_positions(state.length, len(ids)) if positions is None else positions)
-                for state, ids in runs
-            ]
-        )
-        hidden = self.ops.run_step(lambda batch: self.decoder.forward(batch, self.store), batch)
-        for state, ids in runs:
-            self.store.advance(state, len(ids))
-        return [hidden[start:end] for start, end in zip(batch.starts[:-1], batch.starts[1:], strict=True)]
-
     def hidden(self, state: SequenceState, ids: Ids, positions: IntArray | None = None) -> FloatArray:
-        """Run one sequence on by ``ids``: the hidden rows [n D]."""
-        return self.step((state, ids), positions=positions)[0]
+        """Run one sequence on by ``ids``: the trunk's rows [n D]."""
+        self.store.reserve(state, len(ids))
+        where = text_positions(state.length, len(ids)) if positions is None else positions
+        batch = build([Run(state, list(ids), where)])
+        rows = self.ops.run_step(lambda batch: self.decoder.forward(batch, self.store), batch)
+        self.store.advance(state, len(ids))
+        return rows
 
     def logits(self, state: SequenceState, ids: Ids, positions: IntArray | None = None) -> FloatArray:
-        """Run one sequence on by ``ids``: the logits of every row [n V]."""
+        """Run one sequence on by ``ids``: the trunk's logits [n V]."""
         return self.decoder.unembed(self.hidden(state, ids, positions))
 
     def draft(self, state: SequenceState, ids: Ids, hidden: FloatArray, positions: IntArray) -> FloatArray:
-        """Rows of the draft head [n D] for ``hidden`` [n D] and the tokens that follow.
-
-        ``state.length`` tokens were seen by the draft head so far; the caller gives it a state of its own.
-        """
+        """Rows of the draft head [n D] for ``hidden`` [n D] and the tokens that follow, in a state of its own."""
         assert self.draft_head is not None and self.store.draft_pages is not None
         self.store.reserve(state, len(ids))
         rows = self.draft_head.forward(build([Run(state, list(ids), positions)]), hidden, self.store.draft_pages)
         self.store.advance(state, len(ids))
         return rows
 
+    def step(self, *runs: tuple[SequenceState, Ids], capture: IntArray | None = None) -> tuple[list[FloatArray], Capture]:
+        """One step of trunk and draft head for several sequences: the logits of both side by side, [n V or 2V] each.
 
-def text_positions(start: int, count: int) -> IntArray:
-    """Rotary positions of plain text, [count 3]."""
-    return np.repeat(np.arange(start, start + count, dtype=np.int32)[:, None], 3, axis=1)
+        The draft head pairs every row with its own token: any token does where only bits are compared. ``capture`` is a row of the
+        first sequence after which its state is copied.
+        """
+        for state, ids in runs:
+            self.store.reserve(state, len(ids))
+        batch = build([Run(state, list(ids), text_positions(state.length, len(ids))) for state, ids in runs])
+        logits = self.ops.run_step(self._both, batch)
+        for state, ids in runs:
+            self.store.advance(state, len(ids))
+        return [logits[start:end] for start, end in zip(batch.starts[:-1], batch.starts[1:], strict=True)]
+
+    def _both(self, batch: StepBatch) -> FloatArray:
+        rows = self.decoder.forward(batch, self.store)
+        logits = self.decoder.unembed(rows)
+        if self.draft_head is None or self.store.draft_pages is None:
+            return logits
+        drafted = self.draft_head.forward(batch, rows, self.store.draft_pages)
+        return np.concatenate([logits, self.decoder.unembed(drafted)], axis=1)

@@ -16,13 +16,12 @@ pytest.importorskip("llama_cpp")
 
 from golden import llama_peer
 from golden.llama_cases import DENSE, MOE, LlamaCase, divergence
-from model.machine import Machine, stored
-
 from loqal.ops.choose import choose_ops
 from loqal.ops.interface import FloatArray
 from loqal.quant import decode
 from loqal.testing import write_gguf
 from loqal.weights.load import Checkpoint, open_checkpoint
+from model.machine import Machine, stored
 
 pytestmark = pytest.mark.parity
 SOURCE = os.environ.get("LLAMA_CPP_SOURCE")
@@ -34,9 +33,12 @@ VOCABULARY = {
     "tokenizer.ggml.token_type": np.ones(DENSE.config.vocab_size, np.int32),
     "tokenizer.ggml.merges": ["< 0"],
 }
-WEIGHT_SHARE = 1.05
-"""How much further than llama.cpp loqal may be from the unquantised model: mostly the loss of the weights, which both
-share; what is left is chance."""
+CHANCE = 1.08
+"""Two ways to round activations that are equally good differ by this much in what 512 tokens show."""
+
+SUPER_BLOCKS = ("_K", "_K_S", "_K_M", "IQ3_S", "IQ3_M", "IQ4_XS")
+"""Ends of the file types whose blocks hold 256 weights. For these llama.cpp rounds activations in runs of 256 too, where
+loqal keeps its runs of 32."""
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -87,9 +89,9 @@ def test_unquantised(case: LlamaCase, exact_file: Path, exact: FloatArray) -> No
 
 @pytest.mark.parametrize("file_type", llama_peer.FILE_TYPES)
 def test_quantised(case: LlamaCase, exact_file: Path, exact: FloatArray, file_type: str, tmp_path: Path) -> None:
-    """loqal is no further than llama.cpp from the unquantised model, and nearer to the file's own weights in float32.
+    """loqal is no further than llama.cpp from the unquantised model, nor from the file's own weights in float32.
 
-    The second comparison shows what each adds by rounding activations to 8 bits.
+    The first distance is mostly the loss of the weights, which both share; the second is what the arithmetic adds.
     """
     file = llama_peer.quantise(exact_file, tmp_path / "model.gguf", file_type)
     checkpoint = open_checkpoint(file)
@@ -98,5 +100,5 @@ def test_quantised(case: LlamaCase, exact_file: Path, exact: FloatArray, file_ty
     loss = divergence(exact, ours), divergence(exact, theirs)
     added = divergence(plain, ours), divergence(plain, theirs)
     print(f"{file_type}: from F32 {loss[0]:.4e} | {loss[1]:.4e}, from its weights {added[0]:.4e} | {added[1]:.4e}")
-    assert loss[0] <= WEIGHT_SHARE * loss[1]
-    assert added[0] <= added[1]
+    assert loss[0] <= CHANCE * loss[1]
+    assert added[0] <= (0.6 if file_type.endswith(SUPER_BLOCKS) else CHANCE) * added[1]

@@ -14,6 +14,7 @@ from chat_vocabulary import SPECIAL
 
 from loqal.chat import choice, template
 from loqal.chat.choice import TemplateTraits, choose_template, measure
+from loqal.chat.file_template import SandboxedTemplate
 from loqal.chat.segments import joined
 from loqal.types import Message
 
@@ -85,3 +86,9 @@ def test_the_official_text_is_recognised_both_ways() -> None:
     changed = choose_template(source + "{# another text #}", size=None, control_tokens=SPECIAL)
     assert changed.template is template
     assert changed.traits == known
+
+
+def test_the_recorded_traits_of_our_own_template_are_measured_ones() -> None:
+    source = (Path(__file__).parents[2] / "training/chat_template.jinja").read_text()
+    recorded = choice._KNOWN[choice.digest(source)]
+    assert recorded == measure(SandboxedTemplate(source, SPECIAL))

@@ -62,6 +62,8 @@ class TemplateChoice:
 _KNOWN = {
     "a4aee8afcf2e0711942cf848899be66016f8d14a889ff9ede07bca099c28f715": TemplateTraits(native=True, thinks=True),
     "273d8e0e683b885071fb17e08d71e5f2a5ddfb5309756181681de4f5a1822d80": TemplateTraits(native=True, thinks=False),
+    # The template of the model in this package, training/chat_template.jinja.
+    "d25e0828baa6fc2404100417f56893b2b7f6297f09a9da3a31620b9aa114f8d2": TemplateTraits(native=True, thinks=False),
 }
 
 
