@@ -172,7 +172,7 @@ def _batch(past_len: int, num_tokens: int) -> StepBatch:
     )
 
 
-def run(formats: Sequence[str] = FORMATS, *, threads: int | None = None, save_anyway: bool = False) -> None:
+def run(formats: Sequence[str] = FORMATS, *, threads: int | None = None, keep: record.Keep = "if quiet") -> None:
     """Measure, print a table as it grows, and save it."""
     ops = CpuOps(threads=threads)
     print(f"\noperations, {ops.name}\n")
@@ -188,7 +188,7 @@ def run(formats: Sequence[str] = FORMATS, *, threads: int | None = None, save_an
             flush=True,
         )
     result = {"isa": ops.isa, "threads": ops.threads, "figures": [asdict(figure) for figure in figures]}
-    record.save("ops", f"{ops.isa}-{ops.threads}", result, others=watch.share(), anyway=save_anyway)
+    record.save("ops", f"{ops.isa}-{ops.threads}", result, others=watch.share(), keep=keep)
 
 
 def main() -> None:
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--save-anyway", action="store_true", help="keep the result even if the machine was busy")
     given = parser.parse_args()
-    run(given.formats, threads=given.threads, save_anyway=given.save_anyway)
+    run(given.formats, threads=given.threads, keep="always" if given.save_anyway else "if quiet")
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def run(
-    path: Path, peer_python: str, chosen: Sequence[Case], *, threads: int, rounds: int, save_anyway: bool = False
+    path: Path, peer_python: str, chosen: Sequence[Case], *, threads: int, rounds: int, keep: record.Keep = "if quiet"
 ) -> None:
     """Compare on one file, print the table as it grows, and save it."""
     context_len = max(case.command.get("prefill", 0) for case in chosen)
@@ -154,7 +154,7 @@ def run(
     for worker in (loqal, peer):
         worker.close()
     result = {"threads": threads, "rounds": rounds, "loqal": loqal.facts, "peer": peer.facts, "rows": rows}
-    record.save("peers", path.stem, result, others=others, anyway=save_anyway)
+    record.save("peers", path.stem, result, others=others, keep=keep)
 
 
 def numbers(text: str) -> list[int]:
@@ -185,7 +185,7 @@ def main() -> None:
             chosen,
             threads=given.threads,
             rounds=given.rounds,
-            save_anyway=given.save_anyway,
+            keep="always" if given.save_anyway else "if quiet",
         )
 
 

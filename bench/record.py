@@ -10,12 +10,13 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from loqal import machine
 from loqal.engine.memory_plan import machine_bytes
 
 RESULTS = Path(__file__).parent / "results"
+Keep = Literal["if quiet", "always", "never"]
 QUIET = 0.03
 """Share of all CPUs that other programs may take before a measurement does not count."""
 
@@ -62,9 +63,11 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def save(suite: str, name: str, result: Mapping[str, Any], *, others: float, anyway: bool = False) -> None:
-    """Keep one result under its name in this machine's file of a suite, if the machine was quiet."""
-    if others > QUIET and not anyway:
+def save(suite: str, name: str, result: Mapping[str, Any], *, others: float, keep: Keep = "if quiet") -> None:
+    """Keep one result under its name in this machine's file of a suite. ``others`` is their share of the CPUs."""
+    if keep == "never":
+        return
+    if others > QUIET and keep != "always":
         print(f"\nNot saved: other programs took {others:.0%} of the CPUs. Stop them and measure again.")
         return
     path = RESULTS / _folder_name() / f"{suite}.json"

@@ -21,7 +21,7 @@ import operations
 import peers
 import record
 
-from loqal.bench import QUICK, Bench, Plan
+from loqal.bench import QUICK, Bench, Plan, context_len_of
 from loqal.cli import bench as table
 from loqal.testing import write_synthetic
 
@@ -50,7 +50,7 @@ def find_model(name: str, folder: Path) -> Path:
     return path
 
 
-def measure_model(path: Path, plan: Plan, *, threads: int, save_anyway: bool) -> None:
+def measure_model(path: Path, plan: Plan, *, threads: int, keep: record.Keep) -> None:
     """The suite "model" for one file: what `loqal bench` measures."""
     print(f"\n{path.name}, {threads} threads\n\n{table.HEADINGS}", flush=True)
     bench = Bench(path, plan, threads=threads)
@@ -59,7 +59,7 @@ def measure_model(path: Path, plan: Plan, *, threads: int, save_anyway: bool) ->
         print(table.line(phase, row), flush=True)
     others, report = watch.share(), bench.report()
     print(table.summary(report))
-    record.save("model", path.stem, dataclasses.asdict(report), others=others, anyway=save_anyway)
+    record.save("model", path.stem, dataclasses.asdict(report), others=others, keep=keep)
 
 
 def main() -> int:
@@ -71,26 +71,27 @@ def main() -> int:
     parser.add_argument("--peer-python", help="the interpreter that has llama-cpp-python")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="shorter and fewer: to see that all works")
+    parser.add_argument("--quick", action="store_true", help="shorter, fewer, and not kept: to see that all works")
     parser.add_argument("--no-tests", action="store_true", help="do not run the tests first")
     parser.add_argument("--save-anyway", action="store_true", help="keep results even if the machine was busy")
     given = parser.parse_args()
     if not given.no_tests and not tests_pass():
         print("Nothing is measured: the tests fail.")
         return 1
-    suites, keep = given.suite or _SUITES, given.save_anyway
+    suites = given.suite or _SUITES
+    keep: record.Keep = "never" if given.quick else "always" if given.save_anyway else "if quiet"
     if "ops" in suites:
-        operations.run(("Q4_K",) if given.quick else operations.FORMATS, threads=given.threads, save_anyway=keep)
+        operations.run(("Q4_K",) if given.quick else operations.FORMATS, threads=given.threads, keep=keep)
     paths = [find_model(name, given.folder) for name in given.model or ["0.8B:Q4_K_M"]]
     if "model" in suites:
         for path in paths:
-            plan = QUICK if given.quick else Plan(repeat=given.rounds)
-            measure_model(path, plan, threads=given.threads, save_anyway=keep)
+            plan = (QUICK if given.quick else Plan(repeat=given.rounds)).within(context_len_of(path))
+            measure_model(path, plan, threads=given.threads, keep=keep)
     if "peers" in suites and given.peer_python:
         chosen = peers.cases([64], 8, [0], [4]) if given.quick else peers.cases([512], 128, [0], [4, 8])
         for path in paths:
             rounds = 1 if given.quick else given.rounds
-            peers.run(path, given.peer_python, chosen, threads=given.threads, rounds=rounds, save_anyway=keep)
+            peers.run(path, given.peer_python, chosen, threads=given.threads, rounds=rounds, keep=keep)
     elif "peers" in suites:
         print("\npeers: skipped, --peer-python names no environment with llama-cpp-python.")
     return 0

@@ -23,7 +23,7 @@ def main() -> None:
     model = TimedModel(path, context_len=context_len, num_sequences=num_sequences, num_tokens=room, threads=threads)
     facts = {
         "engine": "loqal",
-        "build": f"{model.ops.isa}, {model.ops.threads} threads, float16 keys and values",
+        "build": f"{model.ops.isa}, {model.ops.threads} threads, {model.kv_bits}-bit keys and values",
         "isa": model.ops.isa,
         "format": model.main_format,
         "weight_bytes": model.weight_bytes,

@@ -17,10 +17,12 @@ from typing import Literal
 
 from . import machine
 from .errors import RequestError
+from .locate import locate
 from .model.sizes import parameter_count
 from .ops.interface import PAGE_TOKENS
 from .quant import FORMATS
 from .timed_model import TimedModel, Timing, Yardsticks
+from .weights.load import open_checkpoint
 
 Phase = Literal["prefill", "decode"]
 
@@ -65,6 +67,14 @@ class Plan:
             if not values or min(values) < low:
                 raise RequestError(f"{name} is {list(values)}.", f"It must be whole numbers of at least {low}.")
 
+    def within(self, context_len: int) -> Plan:
+        """The plan without the prompts and contexts that are too long for a model."""
+        return dataclasses.replace(
+            self,
+            prefill=tuple(tokens for tokens in self.prefill if tokens <= context_len),
+            contexts=tuple(context for context in self.contexts if context + self.decode_tokens <= context_len),
+        )
+
 
 QUICK = Plan(prefill=(128,), contexts=(0, 1024), batches=(1, 4), repeat=3, decode_tokens=8)
 """A first impression within seconds."""
@@ -108,10 +118,18 @@ class Report:
     model: str
     size_label: str | None
     format: str  # of most bytes of its layers
+    kv_bits: int
     weight_bytes: int  # that a decode step of one sequence multiplies with
     machine: Machine
     prefill: tuple[Row, ...]
     decode: tuple[Row, ...]
+
+
+def context_len_of(model: str | os.PathLike[str] | None) -> int:
+    """The longest context a model was made for. Raises CheckpointError."""
+    checkpoint = open_checkpoint(locate(model))
+    checkpoint.close()
+    return checkpoint.config.context_len
 
 
 class Bench:
@@ -165,6 +183,7 @@ class Bench:
             model=model.name,
             size_label=model.size_label,
             format=model.main_format,
+            kv_bits=model.kv_bits,
             weight_bytes=model.weight_bytes,
             machine=Machine(machine.cpu_model(), model.ops.isa, model.ops.threads, *_medians(self._yardsticks)),
             prefill=tuple(self._rows["prefill"]),

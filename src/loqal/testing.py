@@ -270,17 +270,19 @@ def _vocabulary(config: ModelConfig) -> dict[str, Any]:
     hidden = [byte for byte in range(256) if byte not in visible]
     names = {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_pad|>", "<think>", "</think>"]
-    known = [names[byte] for byte in range(256)] + special
+    merged = {"a b": "ab", "c d": "cd"}
+    known = [names[byte] for byte in range(256)] + special + list(merged.values())
     tokens = known + [f"[PAD{index}]" for index in range(len(known), config.vocab_size)]
     kinds = np.full(config.vocab_size, 5, np.int32)  # unused
     kinds[:256] = 1  # normal
     kinds[256 : len(known)] = 3  # control
+    kinds[len(known) - len(merged) : len(known)] = 1
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen35",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.merges": ["a b", "c d"],
+        "tokenizer.ggml.merges": list(merged),
         "tokenizer.ggml.eos_token_id": 258,
         "tokenizer.ggml.padding_token_id": 256,
         "tokenizer.ggml.add_bos_token": False,

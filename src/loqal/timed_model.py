@@ -62,6 +62,7 @@ class TimedModel:
     Attributes:
         config: without draft head and vision tower, which take no part in a plain step.
         main_format: of most bytes of its layers.
+        kv_bits: of its keys and values.
         weight_bytes: of the weights that a decode step multiplies with, one sequence.
 
     Raises:
@@ -91,7 +92,7 @@ class TimedModel:
                 "Unset LOQAL_BACKEND.",
             )
         self.ops: MeasuredOps = ops
-        self._kv_bits = chosen.kv_bits
+        self.kv_bits = chosen.kv_bits
         checkpoint = open_checkpoint(locate(model))
         try:
             self.config = dataclasses.replace(checkpoint.config, num_draft_layers=0, vision=None)
@@ -121,14 +122,14 @@ class TimedModel:
         try:
             self._decoder = Decoder(self.config, self.ops, checkpoint.tensors)
             self._store = StateStore(
-                self.ops, self.config, num_slots=num_sequences, num_pages=num_pages, kv_bits=self._kv_bits
+                self.ops, self.config, num_slots=num_sequences, num_pages=num_pages, kv_bits=self.kv_bits
             )
         except MemoryError as error:
             raise too_large from error
 
     def kv_bytes(self, num_tokens: int) -> int:
         """Bytes of the keys and values of some positions of one sequence."""
-        return num_tokens * memory_plan.kv_token_bytes(self.config, self._kv_bits)
+        return num_tokens * memory_plan.kv_token_bytes(self.config, self.kv_bits)
 
     @property
     def state_bytes(self) -> int:

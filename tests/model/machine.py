@@ -11,9 +11,9 @@ from loqal.engine.step_batch import Run, build
 from loqal.model.config import ModelConfig
 from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
-from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Ops, StepBatch
+from loqal.ops.interface import FloatArray, IntArray, Ops, StepBatch
 from loqal.quant.tensor import Tensor
-from loqal.state.store import Capture, SequenceState, StateStore
+from loqal.state.store import SequenceState, StateStore
 from loqal.weights.load import Checkpoint
 
 Ids = Sequence[int] | IntArray
@@ -76,16 +76,19 @@ class Machine:
         self.store.advance(state, len(ids))
         return rows
 
-    def step(self, *runs: tuple[SequenceState, Ids], capture: IntArray | None = None) -> tuple[list[FloatArray], Capture]:
+    def step(
+        self, *runs: tuple[SequenceState, Ids], captures: Sequence[tuple[int, int]] = ()
+    ) -> list[FloatArray]:
         """One step of trunk and draft head for several sequences: the logits of both side by side, [n V or 2V] each.
 
-        The draft head pairs every row with its own token: any token does where only bits are compared. ``capture`` is a row of the
-        first sequence after which its state is copied.
+        The draft head pairs every row with its own token, since any will do where bits are compared. ``captures`` are
+        pairs of a row of the step and the slot that takes a copy of the state after it.
         """
         for state, ids in runs:
             self.store.reserve(state, len(ids))
         batch = build([Run(state, list(ids), text_positions(state.length, len(ids))) for state, ids in runs])
-        logits = self.ops.run_step(self._both, batch)
+        rows, slots = np.array(captures, np.int32).reshape(-1, 2).T.copy()
+        logits = self.ops.run_step(self._both, replace(batch, capture_rows=rows, capture_slots=slots))
         for state, ids in runs:
             self.store.advance(state, len(ids))
         return [logits[start:end] for start, end in zip(batch.starts[:-1], batch.starts[1:], strict=True)]

@@ -13,7 +13,7 @@ import pytest
 import loqal
 import tiny_checkpoint
 from loqal import machine
-from loqal.bench import Bench, Plan, Row
+from loqal.bench import Bench, Plan, Report, Row
 from loqal.cli import bench as table
 from loqal.cli import main as cli
 from loqal.model.tensor_names import entries
@@ -145,12 +145,23 @@ WORDS = ["bench", "--prefill", "5", "--context", "0,70", "--batch", "1,2", "--re
 def test_the_json_record(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*WORDS, "--json", str(model)]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert list(record) == ["model", "size_label", "format", "weight_bytes", "machine", "prefill", "decode"]
+    assert list(record) == [field.name for field in dataclasses.fields(Report)]
     assert {"cpu", "isa", "threads", "read_gb_per_s", "int8_gops"} <= set(record["machine"])
     fields = [field.name for field in dataclasses.fields(Row)]
     assert len(record["prefill"]) == 1
     assert len(record["decode"]) == 3
     assert all(list(row) == fields for row in record["prefill"] + record["decode"])
+
+
+def test_defaults_too_long_for_the_model_are_left_out_and_named(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", "--prefill", "5", "--batch", "1", "--repeat", "1", "--threads", "2", "--json", str(model)]
+    assert cli.main(words) == 0
+    out, err = capsys.readouterr()
+    assert [row["context"] for row in json.loads(out)["decode"]] == [0]
+    assert "contexts of 4096,16384" in err
+    assert "prompts" not in err
 
 
 def test_the_table(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

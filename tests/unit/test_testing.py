@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from loqal import machine, testing
+from loqal.chat.tokenizer import Tokenizer
 from loqal.errors import UnsupportedError
 from loqal.quant import decode
 from loqal.weights.load import open_checkpoint
@@ -30,6 +31,14 @@ def test_a_recipe_mixes_formats(tiny_size: str, tmp_path: Path) -> None:
     assert formats["layers.0.input_norm"] == "F32"
     assert checkpoint.config.num_draft_layers == 0
     checkpoint.close()
+
+
+def test_the_placeholder_vocabulary_can_be_read(tiny_size: str, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_gguf(
+        open_checkpoint(testing.write_synthetic(tmp_path / "tiny.gguf", tiny_size, "Q8_0")).metadata
+    )
+    assert tokenizer.decode(tokenizer.encode_text("abcd Hello!")) == "abcd Hello!"
+    assert tokenizer.encode_text("ab") == [262]
 
 
 @pytest.mark.parametrize("format", ["Q8_0", "BF16", "F32"])

@@ -6,9 +6,10 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from .. import locate
-from ..bench import QUICK, Bench, Phase, Plan, Report, Row
+from ..bench import QUICK, Bench, Phase, Plan, Report, Row, context_len_of
 from ..errors import RequestError
 from ..settings import KNOBS
 from . import options, terminal
@@ -29,7 +30,8 @@ def bench(words: Sequence[str]) -> int:
     knobs = {knob.name: knob for knob in KNOBS if knob.name in _MACHINE_FLAGS}
     given = {name: getattr(parsed, name) for name in knobs}
     machine = {name: value and knobs[name].parse(value, knobs[name].flag) for name, value in given.items()}
-    runner = Bench(locate.locate(parsed.model), _plan(parsed), **machine)
+    path = locate.locate(parsed.model)
+    runner = Bench(path, _plan(parsed, path), **machine)
     if not parsed.json:
         terminal.print_line(HEADINGS)
     for phase, row in runner.rows():
@@ -67,8 +69,17 @@ def _parser() -> options.Parser:
     return parser
 
 
-def _plan(parsed: argparse.Namespace) -> Plan:
-    plan = QUICK if parsed.quick else Plan()
+def _plan(parsed: argparse.Namespace, path: Path) -> Plan:
+    """What the flags ask for; without a flag, as much of the default as the model's context allows."""
+    default, context_len = QUICK if parsed.quick else Plan(), context_len_of(path)
+    plan = default.within(context_len)
+    for what, flag, kept, all_values in (
+        ("prompts", parsed.prefill, plan.prefill, default.prefill),
+        ("contexts", parsed.context, plan.contexts, default.contexts),
+    ):
+        if flag is None and kept != all_values:
+            left_out = _text([value for value in all_values if value not in kept])
+            terminal.print_note(f"Left out {what} of {left_out}: the model was made for {context_len} tokens.")
     if parsed.prefill is not None:
         plan = dataclasses.replace(plan, prefill=_numbers("--prefill", parsed.prefill))
     if parsed.context is not None:

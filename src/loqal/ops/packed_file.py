@@ -1,8 +1,8 @@
 """Packed weights kept in a file, mapped at the next start instead of packed again.
 
 Layout: the magic, the length of a JSON header and its digest, the header, then each weight at a multiple of 4096. The
-header carries the version of the packed layouts and the identity of the source files; a file in which either differs, or
-whose header or length is not what was written, is ignored and replaced. It appears under its name only when complete.
+header carries the version of the packed layouts and the identity of the source files. A file in which either differs,
+or whose header or length is not what was written, is ignored and replaced. It appears under its name once complete.
 """
 
 from __future__ import annotations
