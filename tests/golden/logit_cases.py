@@ -83,7 +83,7 @@ CASES = {
         Case("dense", replace(_TINY, num_draft_layers=1), prompt_len=600),
         Case("moe", tiny_config("moe", num_heads=4, num_kv_heads=2, num_draft_layers=1), prompt_len=100),
         Case("yarn", replace(_TINY, rope=_YARN, context_len=512), prompt_len=300),
-        Case("image", replace(_TINY, tied_head=True), image_at=17, embed_scale=1 / 8),
+        Case("image", replace(_TINY, tied_head=True), image_at=17, embed_scale=1 / 2),
         Case("0.8B", _cut("0.8B", layer_pattern(4), 3584)),
         Case("4B", _cut("4B", ("delta", "attention"), 1536)),
     )

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from model.machine import Ids, Machine
 
 from loqal.ops.cpu import CpuPages, CpuSlots
 from loqal.ops.interface import PAGE_TOKENS, FloatArray
 from loqal.ops.reference import ReferencePages, ReferenceSlots
 from loqal.state.store import Capture, SequenceState
+from model.machine import Ids, Machine
+
+NUM_ALONE = 24
 
 
 def same_bits(actual: FloatArray, expected: FloatArray, what: str) -> None:
@@ -63,7 +65,8 @@ def batched_is_alone(machine: Machine, prompts: Sequence[Ids], chunk_len: int) -
             # Sequence s joins at turn s; each takes a longer bite than the one before it.
             active = [s for s, ids in enumerate(prompts) if s <= turn and states[s].length < len(ids)]
             runs = [
-                (states[s], prompts[s][states[s].length : states[s].length + 1 + s * chunk_len]) for s in reversed(active)
+                (states[s], prompts[s][states[s].length : states[s].length + 1 + s * chunk_len])
+                for s in reversed(active)
             ]
             for s, result in zip(reversed(active), machine.step(*runs), strict=True):
                 rows[s].append(result)
@@ -160,12 +163,31 @@ def same_everywhere(machines: dict[str, Machine], ids: Ids) -> None:
         same_bits(rows, expected, f"{name} and {first}")
 
 
-def close_to_the_reference(machine: Machine, reference: Machine, ids: Ids, bound: float) -> float:
-    """The largest difference from the reference backend, in standard deviations of its logits, at most ``bound``."""
+def close_to_the_reference(machine: Machine, reference: Machine, unrounded: Machine, ids: Ids, bound: float) -> None:
+    """A backend computes what the reference does, to within ``bound`` standard deviations of the logits.
+
+    Where activations are rounded to 8 bits, a value beside a tie may go either way, and all that follows then differs by
+    about as much as rounding itself does, which ``unrounded`` shows: the same weights in float32. Such values are rare:
+    most tokens that stand alone meet none.
+    """
+    errors, roundings = [], []
+    for token in ids[:NUM_ALONE]:
+        expected = whole(reference, [int(token)])
+        errors.append(_largest_error(whole(machine, [int(token)]), expected))
+        roundings.append(_largest_error(whole(unrounded, [int(token)]), expected))
+    assert np.quantile(errors, 0.75) <= bound, f"off by {np.quantile(errors, 0.75):.1e} standard deviations"
+    assert max(errors) <= bound + 2 * max(roundings), f"off by {max(errors):.1e} standard deviations"
     expected = whole(reference, ids)
-    error = float(np.abs(whole(machine, ids) - expected).max() / expected.std())
-    assert error <= bound, f"{error:.2e} standard deviations from the reference"
-    return error
+    error, rounding = (_mean_error(whole(other, ids), expected) for other in (machine, unrounded))
+    assert error <= bound + rounding, f"off by {error:.1e} standard deviations on average"
+
+
+def _largest_error(actual: FloatArray, expected: FloatArray) -> float:
+    return float(np.abs(actual - expected).max() / expected.std())
+
+
+def _mean_error(actual: FloatArray, expected: FloatArray) -> float:
+    return float(np.sqrt(np.square(actual - expected, dtype=np.float64).mean()) / expected.std())
 
 
 def _prompt_and_decode(machine: Machine, ids: Ids, num_single: int = 6) -> FloatArray:

@@ -76,9 +76,7 @@ class Machine:
         self.store.advance(state, len(ids))
         return rows
 
-    def step(
-        self, *runs: tuple[SequenceState, Ids], captures: Sequence[tuple[int, int]] = ()
-    ) -> list[FloatArray]:
+    def step(self, *runs: tuple[SequenceState, Ids], captures: Sequence[tuple[int, int]] = ()) -> list[FloatArray]:
         """One step of trunk and draft head for several sequences: the logits of both side by side, [n V or 2V] each.
 
         The draft head pairs every row with its own token, since any will do where bits are compared. ``captures`` are

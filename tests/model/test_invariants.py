@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model import invariants
-from model.machine import Machine
 
 from loqal.ops.cpu import CpuOps, available_isas
 from loqal.ops.reference import ReferenceOps
+from loqal.quant import decode
 from loqal.testing import random_tensors, tiny_config, write_gguf, write_safetensors
 from loqal.weights.load import Checkpoint, open_checkpoint
+from model import invariants
+from model.machine import Machine, stored
 
 MIXED = {
     "*": "Q4_K",
@@ -91,7 +92,16 @@ def test_instruction_sets_and_threads_change_nothing(checkpoint: Checkpoint, kv_
     invariants.same_everywhere(machines, IDS)
 
 
-def test_the_reference_keeps_them_too(checkpoint: Checkpoint) -> None:
+def test_close_to_the_reference(checkpoint: Checkpoint) -> None:
+    machine, reference = (Machine.of(checkpoint, ops, kv_bits=32) for ops in (CpuOps(threads=1), ReferenceOps()))
+    tensors = ((name, checkpoint.tensors[name]) for name in checkpoint.tensors)
+    decoded = {name: decode(tensor.format, tensor.data, tensor.shape) for name, tensor in tensors}
+    unrounded = Machine(checkpoint.config, stored(decoded), CpuOps(threads=1), kv_bits=32)
+    invariants.close_to_the_reference(machine, reference, unrounded, IDS[:70], bound=1e-5)
+
+
+@pytest.mark.parametrize("checkpoint", ["dense", "moe", "dense-q8_0"], indirect=True)
+def test_the_reference_keeps_the_invariants(checkpoint: Checkpoint) -> None:
     reference = Machine.of(checkpoint, ReferenceOps())
     invariants.chunked_is_whole(reference, IDS[:70], (30, 1, 39))
     invariants.captured_within_a_step(reference, IDS[:70], 66)

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
-WHOLE = Case("0.8B, whole", replace(SIZES["0.8B"], vision=None, num_draft_layers=0), embed_scale=1 / 8)
+WHOLE = Case("0.8B, whole", replace(SIZES["0.8B"], vision=None, num_draft_layers=0), embed_scale=1 / 2)
 WHOLE_BOUNDS = {32: 1e-4, 16: 2e-3}
 """Errors grow with the depth, and the largest of two million logits lies further out than that of four thousand."""
 
