@@ -1,4 +1,4 @@
-"""The small models that llama.cpp converts, quantises and runs, and the recording of one of them. Needs no llama.cpp."""
+"""The small models that llama.cpp converts, quantises and runs, and a recording of one. Needs no llama.cpp."""
 
 from __future__ import annotations
 

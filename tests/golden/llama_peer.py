@@ -19,26 +19,10 @@ from loqal.testing import write_safetensors
 
 FILE_TYPES = {
     name: getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}")
-    for name in [
-        "F16",
-        "BF16",
-        "Q8_0",
-        "Q4_0",
-        "Q4_1",
-        "Q5_0",
-        "Q5_1",
-        "Q2_K",
-        "Q3_K_S",
-        "Q3_K_M",
-        "Q4_K_S",
-        "Q4_K_M",
-        "Q5_K_M",
-        "Q6_K",
-        "IQ3_S",
-        "IQ3_M",
-        "IQ4_NL",
-        "IQ4_XS",
-    ]
+    for name in (
+        *("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL"),
+        *("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q6_K", "IQ3_S", "IQ3_M", "IQ4_XS"),
+    )
 }
 """The mixtures that need no importance matrix. Each picks its own format for some tensors."""
 

@@ -22,7 +22,7 @@ from transformers.models.qwen3_5_moe import modeling_qwen3_5_moe
 from golden.logit_cases import GREEDY_TOKENS, Case, Recording, rows_to_keep
 
 CLOSE = 2e-4
-"""A router whose k-th and next probability are closer than this might choose otherwise after float16 keys and values."""
+"""A router whose k-th and next probability are closer than this might choose otherwise behind float16 keys."""
 
 
 class Reference:

@@ -1,7 +1,7 @@
 """What holds for every model, format and backend: one answer, whatever happened around it.
 
-Each helper runs one machine in two ways, or several machines in one way, and compares logits of trunk and draft head bit
-for bit. ``close_to_the_reference`` alone has a bound. A helper leaves the machine's store as it found it.
+Each helper runs one machine in two ways, or several machines in one way, and compares the logits of trunk and draft
+head bit for bit; ``close_to_the_reference`` alone has a bound. A helper leaves the machine's store as it found it.
 """
 
 from __future__ import annotations
@@ -63,12 +63,10 @@ def batched_is_alone(machine: Machine, prompts: Sequence[Ids], chunk_len: int) -
         turn = 0
         while any(state.length < len(ids) for state, ids in zip(states, prompts, strict=True)):
             # Sequence s joins at turn s; each takes a longer bite than the one before it.
-            active = [s for s, ids in enumerate(prompts) if s <= turn and states[s].length < len(ids)]
-            runs = [
-                (states[s], prompts[s][states[s].length : states[s].length + 1 + s * chunk_len])
-                for s in reversed(active)
-            ]
-            for s, result in zip(reversed(active), machine.step(*runs), strict=True):
+            active = [s for s, ids in reversed([*enumerate(prompts)]) if s <= turn and states[s].length < len(ids)]
+            bites = [(states[s].length, states[s].length + 1 + s * chunk_len) for s in active]
+            runs = [(states[s], prompts[s][start:end]) for s, (start, end) in zip(active, bites, strict=True)]
+            for s, result in zip(active, machine.step(*runs), strict=True):
                 rows[s].append(result)
             turn += 1
     for s, ids in enumerate(prompts):
@@ -108,6 +106,23 @@ def rewound_is_never_left(machine: Machine, ids: Ids, at: int, detour: Ids) -> N
         capture = machine.store.capture(state)
         machine.step((state, detour))
         _continues(machine, capture, ids[at:], whole(machine, ids)[at:])
+        machine.store.release(capture)
+
+
+def forks_are_independent(machine: Machine, ids: Ids, at: int, other: Ids) -> None:
+    """Two sequences that start from one capture and take turns do not see each other, though they share its pages."""
+    paths = ids, np.concatenate([ids[:at], other])
+    with opened(machine) as (first,):
+        machine.step((first, ids[:at]))
+        capture = machine.store.capture(first)
+        forks, rows = [machine.store.adopt(capture) for _ in paths], [list[FloatArray]() for _ in paths]
+        for step in range(at, min(len(path) for path in paths)):
+            for fork, path, found in zip(forks, paths, rows, strict=True):
+                found += machine.step((fork, path[step : step + 1]))
+        for fork, path, found in zip(forks, paths, rows, strict=True):
+            expected = whole(machine, path[: fork.length])[at:]
+            same_bits(np.concatenate(found), expected, "beside another fork")
+            machine.store.release(fork)
         machine.store.release(capture)
 
 
@@ -166,9 +181,9 @@ def same_everywhere(machines: dict[str, Machine], ids: Ids) -> None:
 def close_to_the_reference(machine: Machine, reference: Machine, unrounded: Machine, ids: Ids, bound: float) -> None:
     """A backend computes what the reference does, to within ``bound`` standard deviations of the logits.
 
-    Where activations are rounded to 8 bits, a value beside a tie may go either way, and all that follows then differs by
-    about as much as rounding itself does, which ``unrounded`` shows: the same weights in float32. Such values are rare:
-    most tokens that stand alone meet none.
+    Where activations are rounded to 8 bits, a value beside a tie may go either way, and all that follows then differs
+    by about as much as rounding itself does, which ``unrounded`` shows: the same weights in float32. Such values are
+    rare: most tokens that stand alone meet none.
     """
     errors, roundings = [], []
     for token in ids[:NUM_ALONE]:

@@ -1,4 +1,4 @@
-"""A file that llama.cpp's own converter and quantiser wrote loads unchanged and means what llama.cpp takes it to mean."""
+"""A file that llama.cpp's converter and quantiser wrote loads unchanged, and means here what it means there."""
 
 from __future__ import annotations
 

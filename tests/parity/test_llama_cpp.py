@@ -37,8 +37,8 @@ CHANCE = 1.08
 """Two ways to round activations that are equally good differ by this much in what 512 tokens show."""
 
 SUPER_BLOCKS = ("_K", "_K_S", "_K_M", "IQ3_S", "IQ3_M", "IQ4_XS")
-"""Ends of the file types whose blocks hold 256 weights. For these llama.cpp rounds activations in runs of 256 too, where
-loqal keeps its runs of 32."""
+"""Ends of the file types whose blocks hold 256 weights. There llama.cpp rounds activations in runs of 256 too, where
+loqal keeps to its runs of 32."""
 
 
 @pytest.fixture(scope="module", params=CASES)
