@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find cpp src -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.py' \)) CMakeLists.txt pyproject.toml
 
-.PHONY: run test check parity bench fix clean
+.PHONY: run test check parity native bench fix clean
 
 run: $(VENV)/.installed
 	@echo "A demonstration model of 1.7 million parameters reads a receipt. A real one: $(BIN)/loqal run MODEL.gguf"
@@ -21,9 +21,15 @@ check: $(VENV)/.check
 	$(BIN)/clang-format --dry-run --Werror $(shell find cpp -name '*.cpp' -o -name '*.h')
 	$(BIN)/python tools/size_report.py
 
-# Compares live with transformers and llama.cpp, in an environment of its own: torch is no dependency of loqal.
+# Compares live with transformers, in an environment of its own: torch is no dependency of loqal. With PEER=1 also with
+# llama.cpp, which takes ten to twenty minutes to build.
 parity: $(VENV)-parity/.installed
-	$(VENV)-parity/bin/python -m pytest -m parity tests/parity tests/unit
+	$(if $(PEER),CMAKE_ARGS=-DGGML_NATIVE=ON $(VENV)-parity/bin/pip install --quiet llama-cpp-python==0.3.36)
+	$(VENV)-parity/bin/python -m pytest -m parity -s tests/parity tests/unit
+
+# The C++ tests by themselves: every instruction set, the sanitizers, and ARM under emulation where qemu is installed.
+native: $(VENV)/.check
+	tools/native_tests.sh
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/run.py
@@ -58,6 +64,6 @@ $(VENV)-parity/.installed: $(SOURCES)
 	@sh tools/prerequisites.sh $(PYTHON)
 	test -d $(VENV)-parity || $(PYTHON) -m venv $(VENV)-parity
 	$(VENV)-parity/bin/pip install --quiet --upgrade pip
-	$(VENV)-parity/bin/pip install --quiet torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
+	$(VENV)-parity/bin/pip install --quiet torch==2.13.0
 	$(VENV)-parity/bin/pip install --quiet ".[test]" "transformers==5.23.*"
 	touch $@

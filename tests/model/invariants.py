@@ -111,17 +111,17 @@ def rewound_is_never_left(machine: Machine, ids: Ids, at: int, detour: Ids) -> N
 
 def forks_are_independent(machine: Machine, ids: Ids, at: int, other: Ids) -> None:
     """Two sequences that start from one capture and take turns do not see each other, though they share its pages."""
-    paths = ids, np.concatenate([ids[:at], other])
+    paths = ids[: at + len(other)], np.concatenate([ids[:at], other])
+    expected = [whole(machine, path)[at:] for path in paths]
     with opened(machine) as (first,):
         machine.step((first, ids[:at]))
         capture = machine.store.capture(first)
         forks, rows = [machine.store.adopt(capture) for _ in paths], [list[FloatArray]() for _ in paths]
-        for step in range(at, min(len(path) for path in paths)):
+        for step in range(at, len(paths[0])):
             for fork, path, found in zip(forks, paths, rows, strict=True):
                 found += machine.step((fork, path[step : step + 1]))
-        for fork, path, found in zip(forks, paths, rows, strict=True):
-            expected = whole(machine, path[: fork.length])[at:]
-            same_bits(np.concatenate(found), expected, "beside another fork")
+        for fork, found, wanted in zip(forks, rows, expected, strict=True):
+            same_bits(np.concatenate(found), wanted, "beside another fork")
             machine.store.release(fork)
         machine.store.release(capture)
 

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# The C++ tests without Python: as released, under the sanitizers, and for ARM under emulation. Fails when one does.
+#
+#   tools/native_tests.sh [--install]
+#
+# ARM needs a cross compiler and qemu. Where they are missing that part is left out and said so; --install lets root
+# fetch them from Debian or Ubuntu first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=build/native
+digests=cpp/tests/digests.txt
+cross=aarch64-linux-gnu
+export PATH="$PATH:$PWD/.venv/bin"
+export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+
+command -v cmake >/dev/null || { echo "The native tests need cmake (pip install cmake)." >&2; exit 1; }
+
+say() { printf '%4ss  %s\n' "$SECONDS" "$*"; }
+
+# compile NAME CMAKE_OPTION...
+compile() {
+  local name=$1
+  shift
+  say "$name: build"
+  mkdir -p "$build/$name"
+  if ! { cmake -S . -B "$build/$name" -DLOQAL_PYTHON=OFF -DLOQAL_TESTS=ON "$@" &&
+    cmake --build "$build/$name" --parallel "$(nproc)"; } >"$build/$name/log" 2>&1; then
+    tail -n 40 "$build/$name/log"
+    return 1
+  fi
+}
+
+# A library's inline function compiled with the flags of one instruction set might be the copy the linker keeps for
+# everybody: every weak symbol of such an object must carry the name of its own namespace.
+own_symbols() {
+  local object isa foreign
+  for object in "$build/$1"/CMakeFiles/loqal_kernels.dir/cpp/isa/*.o; do
+    isa=$(basename "$object" .cpp.o)
+    [ "$isa" = plain ] && continue
+    foreign=$("${2-}nm" -C --defined-only "$object" | grep -E '^[0-9a-f]* [WVu] ' | grep -vF "loqal::$isa::" || true)
+    if [ -n "$foreign" ]; then
+      printf '%s shares these functions with the rest of the program:\n%s\n' "$object" "$foreign"
+      return 1
+    fi
+  done
+}
+
+run() {
+  local name=$1
+  shift
+  say "$name: run"
+  "$@"
+}
+
+install_cross() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
+  say "arm: install a cross compiler and qemu"
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends g++-$cross qemu-user; } \
+    >/dev/null 2>&1 || true
+}
+
+arm() {
+  if ! command -v $cross-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then
+    [ "${1-}" = --install ] && install_cross
+  fi
+  if ! command -v $cross-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then
+    say "arm: LEFT OUT, there is no $cross-g++ or no qemu-aarch64 (Debian: g++-$cross qemu-user)"
+    return
+  fi
+  compile arm -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$cross-g++
+  own_symbols arm $cross-
+  local emulated=(qemu-aarch64 -L "/usr/$cross")
+  run "arm with i8mm" "${emulated[@]}" -cpu max "$build/arm/cpp/tests/native_tests" $digests
+  # Older cores must be given tables they can run.
+  for core in cortex-a76 cortex-a72; do
+    run "arm, $core" "${emulated[@]}" -cpu $core "$build/arm/cpp/tests/native_tests" $digests panel/Q8_0 panel/Q4_K
+  done
+}
+
+compile release
+own_symbols release
+run release "$build/release/cpp/tests/native_tests" $digests
+
+# Without the checks for null and object sizes, which triple the time and find nothing that the address sanitizer does
+# not. CMAKE_BUILD_TYPE is a name of our own, so that no default flags are added.
+compile memory -DCMAKE_BUILD_TYPE=Sanitized \
+  -DCMAKE_CXX_FLAGS="-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow \
+-fno-sanitize=null,object-size,vptr -fno-sanitize-recover=all"
+run memory "$build/memory/cpp/tests/native_tests" $digests
+
+# Threads meet in the pool and in the operations: the plain kernels do for those.
+compile threads -DCMAKE_BUILD_TYPE=Sanitized -DLOQAL_ISAS=OFF -DCMAKE_CXX_FLAGS="-O1 -g1 -fsanitize=thread"
+run threads "$build/threads/cpp/tests/native_tests" $digests pool cpu
+
+if [ "$(uname -m)" != aarch64 ]; then arm "${1-}"; fi
+say "native tests passed"
