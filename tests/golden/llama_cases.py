@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,9 +77,8 @@ class LlamaRecording:
             return LlamaRecording(int(file["digest"]), file["quantised"], file["exact"])
 
     def save(self) -> None:
-        np.savez_compressed(
-            FOLDER / "llama_cpp.npz", **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        )
+        arrays: dict[str, Any] = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        np.savez_compressed(FOLDER / "llama_cpp.npz", **arrays)
 
 
 def divergence(exact: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ from loqal.testing import random_tensors, tiny_config, write_gguf, write_safeten
 from loqal.weights.load import Checkpoint, open_checkpoint
 from model import invariants
 from model.machine import Machine, stored
+
+Kind = Literal["dense", "moe"]
 
 MIXED = {
     "*": "Q4_K",
@@ -32,7 +34,7 @@ MIXED = {
 }
 """A format for every kind of kernel: blocks of 256 and of 32, with and without offsets, and one kept as int8."""
 
-MODELS = {
+MODELS: dict[str, tuple[Kind, dict[str, Any], str | dict[str, str]]] = {
     "dense": ("dense", {}, "F32"),
     "moe": ("moe", {}, "F32"),
     "dense-bf16": ("dense", {}, "BF16"),
@@ -42,8 +44,6 @@ MODELS = {
 }
 IDS = np.random.default_rng(5).integers(0, 320, 150).astype(np.int32)
 LONG = np.random.default_rng(6).integers(0, 320, 700).astype(np.int32)
-
-Make = Callable[..., Machine]
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -111,7 +111,7 @@ def test_the_reference_keeps_the_invariants(checkpoint: Checkpoint) -> None:
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 @pytest.mark.parametrize("format", ["F32", "BF16", "F16"])
-def test_file_formats_change_nothing(kind: str, format: str, tmp_path: Path) -> None:
+def test_file_formats_change_nothing(kind: Kind, format: Literal["F32", "BF16", "F16"], tmp_path: Path) -> None:
     config = tiny_config(kind, num_draft_layers=1)
     tensors = random_tensors(config)
     paths = {

@@ -7,6 +7,7 @@ of the source package); without it the converter is not run, and the files start
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ pytest.importorskip("llama_cpp")
 
 from golden import llama_peer
 from golden.llama_cases import DENSE, MOE, LlamaCase, divergence
+from loqal.model.config import ExpertsConfig, YarnConfig
 from loqal.ops.choose import choose_ops
 from loqal.ops.interface import FloatArray
 from loqal.quant import decode
@@ -26,6 +28,14 @@ from model.machine import Machine, stored
 pytestmark = pytest.mark.parity
 SOURCE = os.environ.get("LLAMA_CPP_SOURCE")
 CASES = {"dense": DENSE, "moe": MOE}
+VARIANTS = {
+    "some experts": replace(MOE.config, experts=ExpertsConfig(4, 2, 256, 256)),
+    "yarn": replace(
+        DENSE.config,
+        rope=replace(DENSE.config.rope, yarn=YarnConfig(factor=4.0, original_context=128)),
+        context_len=512,
+    ),
+}
 VOCABULARY = {
     "tokenizer.ggml.model": "gpt2",
     "tokenizer.ggml.pre": "qwen35",
@@ -81,8 +91,18 @@ def test_the_converter(case: LlamaCase, exact_file: Path) -> None:
 
 
 def test_unquantised(case: LlamaCase, exact_file: Path, exact: FloatArray) -> None:
-    theirs = llama_peer.logits(exact_file, case.ids())
-    error = float(np.abs(theirs - exact).max() / theirs.std())
+    _close(exact, llama_peer.logits(exact_file, case.ids()))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_unquantised_variants(variant: str, tmp_path: Path) -> None:
+    case = replace(DENSE, config=VARIANTS[variant])
+    file = write_gguf(tmp_path / "model.gguf", case.config, case.tensors(), metadata=VOCABULARY)
+    _close(_logits(case, Machine.of(open_checkpoint(file), choose_ops())), llama_peer.logits(file, case.ids()))
+
+
+def _close(ours: FloatArray, theirs: FloatArray) -> None:
+    error = float(np.abs(ours - theirs).max() / theirs.std())
     print(f"largest difference {error:.2e} standard deviations")
     assert error < 1e-3
 

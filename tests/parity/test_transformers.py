@@ -27,8 +27,9 @@ pytestmark = [
 ]
 
 WHOLE = Case("0.8B, whole", replace(SIZES["0.8B"], vision=None, num_draft_layers=0), embed_scale=1 / 2)
-WHOLE_BOUNDS = {32: 1e-4, 16: 2e-3}
-"""Errors grow with the depth, and the largest of two million logits lies further out than that of four thousand."""
+WHOLE_BOUNDS = {32: 3e-4, 16: 3e-3}
+"""Errors grow with the depth, and the largest of two million logits lies further out than that of four thousand.
+Measured: 7e-5 and 1.7e-3, on average 1.2e-5 and 2.4e-4."""
 
 
 def _compare(case: Case, folder: Path, bounds: dict[int, float]) -> None:
