@@ -65,7 +65,7 @@ def load(
         backend: "cpu" (the default) or "reference", the slow specification.
         isa: instruction set of the kernels, by default the best of this machine.
         packed_file: where to keep the packed weights for the next start ("auto": beside the model); by default nowhere.
-        kv_bits: how keys and values are stored: 16 (the default), 8 for half the memory, 32 for comparison.
+        kv_bits: how keys and values are stored: 8 for half the memory, 16, or 32 (the default with F32 weights).
         mmproj: the separate vision tower of a GGUF model.
 
     Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
@@ -115,8 +115,9 @@ class Runtime:
         self._end_ids = frozenset(checkpoint.eos_token_ids) | self._tokenizer.eos_ids
         self._file_values = _file_values(checkpoint)
         self.info = _describe(checkpoint, self._tokenizer, self._template)
+        kv_bits = chosen.kv_bits or memory_plan.default_kv_bits(checkpoint.tensors.format("embed"))
         self.context_len = chosen.context_len or memory_plan.default_context_len(
-            config, memory_plan.machine_bytes(), chosen.kv_bits
+            config, memory_plan.machine_bytes(), kv_bits
         )
         if self.context_len > config.context_len:
             raise RequestError(
@@ -130,7 +131,7 @@ class Runtime:
         try:
             decoder = Decoder(config, ops, checkpoint.tensors)
             ops.finish_loading()
-            store = StateStore(ops, config, num_slots=_MAX_SEQUENCES, num_pages=num_pages, kv_bits=chosen.kv_bits)
+            store = StateStore(ops, config, num_slots=_MAX_SEQUENCES, num_pages=num_pages, kv_bits=kv_bits)
         except OSError as error:
             raise RequestError(
                 f"The packed weights cannot be kept in {chosen.packed_file}.",
@@ -141,7 +142,7 @@ class Runtime:
             raise CapacityError(
                 f"{checkpoint.name} does not fit into the memory.",
                 f"Its weights take {checkpoint.weight_bytes / 1e9:.1f} GB, a full context of {self.context_len} tokens "
-                f"{self.context_len * memory_plan.kv_token_bytes(config, chosen.kv_bits) / 1e9:.1f} GB.",
+                f"{self.context_len * memory_plan.kv_token_bytes(config, kv_bits) / 1e9:.1f} GB.",
                 "Choose a smaller context_len, or a model of fewer or smaller weights.",
             ) from error
         padding_ids = self._tokenizer.padding_ids(config.vocab_size)

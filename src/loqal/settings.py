@@ -27,8 +27,11 @@ class Settings:
     )
     threads: int | None = _knob(int, None, "threads to compute with (default: the cores this process may use)", low=1)
     isa: str | None = _knob(str, None, "instruction set of the kernels (default: the best this machine has)")
-    kv_bits: int = _knob(
-        int, 16, "bits of a stored key or value: 8 halves the memory of the context", choices=(8, 16, 32)
+    kv_bits: int | None = _knob(
+        int,
+        None,
+        "bits of a stored key or value: 8 halves the memory of the context (default: 32 with F32 weights, else 16)",
+        choices=(8, 16, 32),
     )
     packed_file: str | None = _knob(
         str, None, "keep the packed weights in this file and map it at the next start; auto: beside the model"

@@ -92,8 +92,8 @@ class TimedModel:
                 "Unset LOQAL_BACKEND.",
             )
         self.ops: MeasuredOps = ops
-        self.kv_bits = chosen.kv_bits
         checkpoint = open_checkpoint(locate(model))
+        self.kv_bits = chosen.kv_bits or memory_plan.default_kv_bits(checkpoint.tensors.format("embed"))
         try:
             self.config = dataclasses.replace(checkpoint.config, num_draft_layers=0, vision=None)
             self.name, self.size_label = checkpoint.name, checkpoint.size_label

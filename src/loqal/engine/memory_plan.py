@@ -12,6 +12,11 @@ _SHARE_FOR_KV = 4  # keys and values may fill a quarter of the memory
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
+def default_kv_bits(weight_format: str) -> int:
+    """How keys and values are kept unless told otherwise: as exactly as float32 weights deserve, else float16."""
+    return 32 if weight_format == "F32" else 16
+
+
 def kv_token_bytes(config: ModelConfig, kv_bits: int = 16) -> int:
     """Bytes of keys and values of one position, over all attention layers and the draft head."""
     num_layers = config.layers.count("attention") + config.num_draft_layers
