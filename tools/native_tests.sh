@@ -11,7 +11,7 @@ build=build/native
 digests=cpp/tests/digests.txt
 cross=aarch64-linux-gnu
 export PATH="$PATH:$PWD/.venv/bin"
-export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
+export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
 command -v cmake >/dev/null || { echo "The native tests need cmake (pip install cmake)." >&2; exit 1; }

@@ -32,9 +32,17 @@ namespace {
 struct Header {
   alignas(64) size_t size;
 };
-std::mutex mutex;
-std::map<size_t, std::vector<Header*>> kept;
-size_t kept_bytes = 0;
+
+struct Kept {
+  std::mutex mutex;
+  std::map<size_t, std::vector<Header*>> blocks;
+  size_t bytes = 0;
+};
+// Never destroyed: a thread may still compute, or an array be freed, while the program ends.
+Kept& kept() {
+  static Kept* const all = new Kept;
+  return *all;
+}
 }  // namespace
 
 BlockPool& BlockPool::instance() {
@@ -45,12 +53,13 @@ BlockPool& BlockPool::instance() {
 void* BlockPool::take(size_t bytes) {
   const size_t size = std::bit_ceil(bytes + sizeof(Header) < 4096 ? size_t{4096} : bytes + sizeof(Header));
   {
-    const std::lock_guard lock(mutex);
-    auto found = kept.find(size);
-    if (found != kept.end() && !found->second.empty()) {
+    Kept& all = kept();
+    const std::lock_guard lock(all.mutex);
+    auto found = all.blocks.find(size);
+    if (found != all.blocks.end() && !found->second.empty()) {
       Header* header = found->second.back();
       found->second.pop_back();
-      kept_bytes -= size;
+      all.bytes -= size;
       return header + 1;
     }
   }
@@ -62,13 +71,14 @@ void* BlockPool::take(size_t bytes) {
 
 void BlockPool::give(void* block) noexcept {
   Header* header = static_cast<Header*>(block) - 1;
-  const std::lock_guard lock(mutex);
-  if (kept_bytes + header->size > kKeep) {
+  Kept& all = kept();
+  const std::lock_guard lock(all.mutex);
+  if (all.bytes + header->size > kKeep) {
     std::free(header);
     return;
   }
-  kept_bytes += header->size;
-  kept[header->size].push_back(header);
+  all.bytes += header->size;
+  all.blocks[header->size].push_back(header);
 }
 
 }  // namespace loqal
