@@ -38,7 +38,7 @@ own_symbols() {
   for object in "$build/$1"/CMakeFiles/loqal_kernels.dir/cpp/isa/*.o; do
     isa=$(basename "$object" .cpp.o)
     [ "$isa" = plain ] && continue
-    foreign=$("${2-}nm" -C --defined-only "$object" | grep -E '^[0-9a-f]* [WVu] ' | grep -vF "loqal::$isa::" || true)
+    foreign=$("${2-}nm" -C --defined-only "$object" | grep -E '^[0-9a-f]* [WVu] ' | grep -v -e "loqal::$isa::" -e DW.ref || true)
     if [ -n "$foreign" ]; then
       printf '%s shares these functions with the rest of the program:\n%s\n' "$object" "$foreign"
       return 1
