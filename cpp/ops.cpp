@@ -102,26 +102,35 @@ std::vector<Portion> Cpu::portions(const std::vector<Product>& products) const {
   return out;
 }
 
+void Cpu::multiply(const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row,
+                   int columns, float* out) const {
+  const int64_t stride = w.quantised() ? w.inputs / kRun : w.inputs;
+  table_->panels(w.layout, w.panel(expert, panel), w.panel_bytes, count, w.inputs,
+                 in.xq ? in.xq + row * stride : nullptr, in.x + row * w.inputs, stride, columns, out);
+}
+
 void Cpu::run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products) {
   const std::vector<Portion> work = portions(products);
   const auto count = static_cast<int64_t>(work.size()), tiles = (rows + kTileRows - 1) / kTileRows;
   pool_.run(count * tiles, [&](int64_t task, int) {
-    alignas(64) float out[kTileRows * kRows];
+    alignas(64) float out[kPanels * kTileRows * kRows];
     const Portion& portion = work[static_cast<size_t>(task % count)];
     const Product& p = *portion.product;
     const Weight& w = *p.weight;
-    const int64_t tile = task / count * kTileRows, stride = w.quantised() ? w.inputs / kRun : w.inputs;
+    const int64_t tile = task / count * kTileRows;
     const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
-    for (int64_t i = portion.first; i < portion.last; ++i) {
-      table_->panel(w.layout, w.panel(p.expert, i), w.inputs, xq ? xq + tile * stride : nullptr, x + tile * w.inputs,
-                    stride, columns, out);
-      const int width = static_cast<int>(std::min<int64_t>(kRows, w.rows - i * kRows));
-      for (int c = 0; c < columns; ++c) {
-        float* y = p.y + (tile + c) * w.rows + i * kRows;
+    for (int64_t i = portion.first; i < portion.last; i += kPanels) {
+      const int panels = static_cast<int>(std::min<int64_t>(kPanels, portion.last - i));
+      multiply(w, p.expert, i, panels, {x, xq}, tile, columns, out);
+      for (int j = 0; j < panels * columns; ++j) {
+        const int64_t first = (i + j / columns) * kRows;
+        const auto width = static_cast<size_t>(std::min<int64_t>(kRows, w.rows - first));
+        float* y = p.y + (tile + j % columns) * w.rows + first;
+        const float* product = out + j * kRows;
         if (p.add) {
-          for (int r = 0; r < width; ++r) y[r] += out[c * kRows + r];
+          for (size_t r = 0; r < width; ++r) y[r] += product[r];
         } else {
-          std::memcpy(y, out + c * kRows, static_cast<size_t>(width) * sizeof(float));
+          std::memcpy(y, product, width * sizeof(float));
         }
       }
     }
@@ -153,7 +162,6 @@ void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, c
   const Scratch runs(head.quantised() ? static_cast<size_t>(rows * head.inputs / kRun) * sizeof(ActivationRun) : 0);
   auto* xq = runs.as<ActivationRun>();
   if (head.quantised()) quantise(x, rows, head.inputs, xq);
-  const int64_t stride = head.quantised() ? head.inputs / kRun : head.inputs;
   const std::vector<Product> products = {{&head, 0, nullptr, false}};
   const std::vector<Portion> work = portions(products);
   for (int64_t tile = 0; tile < rows; tile += kTileRows) {
@@ -162,8 +170,7 @@ void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, c
     pool_.run(static_cast<int64_t>(work.size()), [&](int64_t task, int thread) {
       alignas(64) float out[kTileRows * kRows];
       for (int64_t i = work[static_cast<size_t>(task)].first; i < work[static_cast<size_t>(task)].last; ++i) {
-        table_->panel(head.layout, head.panel(0, i), head.inputs, xq ? xq + tile * stride : nullptr,
-                      x + tile * head.inputs, stride, columns, out);
+        multiply(head, 0, i, 1, {x, xq}, tile, columns, out);
         const int width = static_cast<int>(std::min<int64_t>(kRows, head.rows - i * kRows));
         for (int c = 0; c < columns; ++c) {
           Best& mine = best[static_cast<size_t>(thread * columns + c)];
@@ -204,20 +211,19 @@ void Cpu::gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, 
   const int64_t step = std::max<int64_t>(1, gate.panels / (kPortionsPerThread * threads()));
   const int64_t steps = (gate.panels + step - 1) / step, tiles = (rows + kTileRows - 1) / kTileRows;
   pool_.run(steps * tiles, [&](int64_t task, int) {
-    alignas(64) float g[kTileRows * kRows], u[kTileRows * kRows];
+    alignas(64) float g[kPanels * kTileRows * kRows], u[kPanels * kTileRows * kRows];
     const int64_t tile = task / steps * kTileRows, first = task % steps * step;
+    const int64_t last = std::min(first + step, gate.panels);
     const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
-    const auto half = [&](const Weight& w, int64_t i, float* out) {
-      const int64_t stride = w.quantised() ? inputs / kRun : inputs;
-      table_->panel(w.layout, w.panel(expert, i), inputs, xq ? xq + tile * stride : nullptr, x + tile * inputs, stride,
-                    columns, out);
-    };
-    for (int64_t i = first; i < std::min(first + step, gate.panels); ++i) {
-      half(gate, i, g);
-      half(up, i, u);
-      const int64_t n = std::min<int64_t>(kRows, width - i * kRows);
-      for (int c = 0; c < columns; ++c)
-        table_->silu_mul(g + c * kRows, u + c * kRows, a + (tile + c) * width + i * kRows, n);
+    for (int64_t i = first; i < last; i += kPanels) {
+      const int panels = static_cast<int>(std::min<int64_t>(kPanels, last - i));
+      multiply(gate, expert, i, panels, {x, xq}, tile, columns, g);
+      multiply(up, expert, i, panels, {x, xq}, tile, columns, u);
+      for (int j = 0; j < panels * columns; ++j) {
+        const int64_t at = (i + j / columns) * kRows;
+        table_->silu_mul(g + j * kRows, u + j * kRows, a + (tile + j % columns) * width + at,
+                         std::min<int64_t>(kRows, width - at));
+      }
     }
   });
   if (down.quantised()) quantise(a, rows, width, aq);

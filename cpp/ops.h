@@ -41,6 +41,12 @@ struct Product {
   bool add;
 };
 
+// Activation rows as they are and, for quantised weights, quantised.
+struct Inputs {
+  const float* x;
+  const ActivationRun* xq;
+};
+
 // Some panels of one product, small enough that handing them out evens the threads' speeds.
 struct Portion {
   const Product* product;
@@ -131,6 +137,9 @@ class Cpu {
   template <class Row>
   void for_rows(int64_t rows, int64_t row_work, Row row);
   void quantise(const float* x, int64_t rows, int64_t inputs, ActivationRun* out);
+  // Some panels of a weight times some rows of its inputs, from `row` on: out [count columns 16].
+  void multiply(const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row, int columns,
+                float* out) const;
   std::vector<Portion> portions(const std::vector<Product>& products) const;
   void run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products);
   void write_keys(const AttentionArrays& a, const StepArrays& step, const int64_t* sequence_of, float* queries);

@@ -36,6 +36,7 @@ struct LayoutInfo {
 };
 
 constexpr int kRows = 16;                        // output rows in a panel
+constexpr int kPanels = 2;                       // panels a kernel takes at a time
 constexpr int kRun = 32;                         // inputs that share an activation scale
 constexpr int kSpan = 512;                       // key positions per attention span
 constexpr int kPage = 64;                        // key positions per page
@@ -43,14 +44,20 @@ constexpr int kKeys = 16;                        // key positions in vector lane
 constexpr int kChunk = 32;                       // tokens the delta kernel keeps in its buffers
 constexpr int kPeakRows = 16, kPeakChains = 16;  // inputs of the loops that measure a peak
 
+// The bits of 1.5 * 2^23. An integer below 2^22 in magnitude added to them gives the bits of the float 1.5 * 2^23 plus
+// that integer: a dot that starts here needs no conversion.
+constexpr int32_t kSumBase = 0x4b400000;
+
 // One run of 32 activations, quantised: value ~ scale * q.
 struct alignas(64) ActivationRun {
-  int8_t q[kRun];
+  int32_t q4[kRun / 4];  // four int8 each, as one instruction multiplies them
   float scale;
   float neg_sum;       // -scale * sum(q), for weight minima per 32 inputs
   float neg_sum16[2];  // the same for each half
-  int32_t neg_isum;    // -sum(q), for code offsets
-  int32_t neg_isum16[2];
+  // kSumBase - offset * sum(q): where the dot with codes of that offset starts; the last ones for each half.
+  int32_t start8, start128, start32[2];
+
+  int8_t* q() { return reinterpret_cast<int8_t*>(q4); }
 };
 static_assert(sizeof(ActivationRun) == 64);
 
@@ -97,9 +104,10 @@ struct Partial {
 struct KernelTable {
   const char* name;
   void (*quantise)(const float* x, int64_t inputs, ActivationRun* out);
-  // One panel times `columns` activation rows: out [columns 16]. `x_stride` counts elements of the kind that is used.
-  void (*panel)(Layout layout, const uint8_t* panel, int64_t inputs, const ActivationRun* xq, const float* xf,
-                int64_t x_stride, int columns, float* out);
+  // Some panels, at most kPanels, times `columns` activation rows: out [panels columns 16]. `x_stride` counts elements
+  // of the kind that is used.
+  void (*panels)(Layout layout, const uint8_t* panels, int64_t panel_bytes, int count, int64_t inputs,
+                 const ActivationRun* xq, const float* xf, int64_t x_stride, int columns, float* out);
   void (*rms_norm)(const float* x, const float* weight, float* y, int64_t width, float eps);
   void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);
   void (*sigmoid_mul)(const float* gate, float* y, int64_t n);  // y *= sigmoid(gate)

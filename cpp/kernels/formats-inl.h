@@ -6,15 +6,16 @@
 //   kPair    two scales per 32 inputs, one for each half
 //   kMinima  0 none, 1 per 32 inputs, 2 per 16
 //   kOffset  subtracted from every code, through the sum of the activations
-//   kWide    codes hold value + 128 (and kOffset is not used)
+//   kWide    codes hold value + 128, and kOffset is 128
+//   kExact   1.5 * 2^23 times a scale is a float: scales are a float16 times an integer of at most 8 bits
 
 struct Side {
   Floats scale[2], minimum[2];
 };
 
-template <bool Pair, int Minima, int Offset, bool Wide>
+template <bool Pair, int Minima, int Offset, bool Exact = true>
 struct Traits {
-  static constexpr bool kPair = Pair, kWide = Wide;
+  static constexpr bool kPair = Pair, kWide = Offset == 128, kExact = Exact;
   static constexpr int kMinima = Minima, kOffset = Offset;
 };
 
@@ -25,32 +26,35 @@ inline void nibbles(const uint8_t* p, Codes c[8]) {
     c[2 * i + 1] = low_bits(shift_right<4>(both), 15);
   }
 }
-// One vector holds bit i of code vector i; each is added at `Bit`.
-template <int Bit, int I>
-inline Codes plane_bit(Codes plane) {
-  if constexpr (Bit >= I) return low_bits(shift_left<Bit - I>(plane), 1 << Bit);
-  else return low_bits(shift_right<I - Bit>(plane), 1 << Bit);
+// Bits at `From` moved to `To`; what stands beside them is for the caller to mask.
+template <int From, int To>
+inline Codes move_bits(Codes c) {
+  if constexpr (From == To) return c;
+  else if constexpr (From > To) return shift_right<From - To>(c);
+  else return shift_left<To - From>(c);
 }
+// One vector holds bit i of code vector i; each is added at `Bit`.
 template <int Bit>
 inline void bit_plane(const uint8_t* p, Codes c[8]) {
   const Codes plane = load_codes(p);
-  c[0] = either(c[0], plane_bit<Bit, 0>(plane));
-  c[1] = either(c[1], plane_bit<Bit, 1>(plane));
-  c[2] = either(c[2], plane_bit<Bit, 2>(plane));
-  c[3] = either(c[3], plane_bit<Bit, 3>(plane));
-  c[4] = either(c[4], plane_bit<Bit, 4>(plane));
-  c[5] = either(c[5], plane_bit<Bit, 5>(plane));
-  c[6] = either(c[6], plane_bit<Bit, 6>(plane));
-  c[7] = either(c[7], plane_bit<Bit, 7>(plane));
+  c[0] = add_bits(c[0], move_bits<0, Bit>(plane), 1 << Bit);
+  c[1] = add_bits(c[1], move_bits<1, Bit>(plane), 1 << Bit);
+  c[2] = add_bits(c[2], move_bits<2, Bit>(plane), 1 << Bit);
+  c[3] = add_bits(c[3], move_bits<3, Bit>(plane), 1 << Bit);
+  c[4] = add_bits(c[4], move_bits<4, Bit>(plane), 1 << Bit);
+  c[5] = add_bits(c[5], move_bits<5, Bit>(plane), 1 << Bit);
+  c[6] = add_bits(c[6], move_bits<6, Bit>(plane), 1 << Bit);
+  c[7] = add_bits(c[7], move_bits<7, Bit>(plane), 1 << Bit);
 }
-// Two vectors hold code vectors 0-3 and 4-7, two bits each.
-inline void bit_pairs(const uint8_t* p, Codes c[8]) {
+// Two vectors hold code vectors 0-3 and 4-7, two bits each; calls use(i, vector, mask) with them moved to `Bit`.
+template <int Bit, class Use>
+inline void bit_pairs(const uint8_t* p, Use use) {
   for (int h = 0; h < 2; ++h) {
     const Codes four = load_codes(p + 64 * h);
-    c[4 * h] = low_bits(four, 3);
-    c[4 * h + 1] = low_bits(shift_right<2>(four), 3);
-    c[4 * h + 2] = low_bits(shift_right<4>(four), 3);
-    c[4 * h + 3] = low_bits(shift_right<6>(four), 3);
+    use(4 * h, move_bits<0, Bit>(four), 3 << Bit);
+    use(4 * h + 1, move_bits<2, Bit>(four), 3 << Bit);
+    use(4 * h + 2, move_bits<4, Bit>(four), 3 << Bit);
+    use(4 * h + 3, move_bits<6, Bit>(four), 3 << Bit);
   }
 }
 inline void lookup_all(const uint8_t* table, Codes c[8]) {
@@ -68,7 +72,7 @@ alignas(16) inline constexpr uint8_t kIq4Values[16] = {1,   24,  45,  63,  79,  
 // Twice the values of MXFP4, plus 16.
 alignas(16) inline constexpr uint8_t kMxfp4Values[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
-struct Q8_0 : Traits<false, 0, 0, true> {  // d f16 | codes
+struct Q8_0 : Traits<false, 0, 128> {  // d f16 | codes
   static constexpr int kInputs = 32, kBytes = 32 + 512;
   void begin(const uint8_t*) {}
   void block(const uint8_t* p, int, Codes c[8], Side& s) const {
@@ -76,7 +80,7 @@ struct Q8_0 : Traits<false, 0, 0, true> {  // d f16 | codes
     load_wide(p + 32, c);
   }
 };
-struct Q4_0 : Traits<false, 0, 8, false> {  // d f16 | nibbles
+struct Q4_0 : Traits<false, 0, 8> {  // d f16 | nibbles
   static constexpr int kInputs = 32, kBytes = 32 + 256;
   void begin(const uint8_t*) {}
   void block(const uint8_t* p, int, Codes c[8], Side& s) const {
@@ -84,7 +88,7 @@ struct Q4_0 : Traits<false, 0, 8, false> {  // d f16 | nibbles
     nibbles(p + 32, c);
   }
 };
-struct Q4_1 : Traits<false, 1, 0, false> {  // d f16 | m f16 | nibbles
+struct Q4_1 : Traits<false, 1, 0> {  // d f16 | m f16 | nibbles
   static constexpr int kInputs = 32, kBytes = 64 + 256;
   void begin(const uint8_t*) {}
   void block(const uint8_t* p, int, Codes c[8], Side& s) const {
@@ -93,7 +97,7 @@ struct Q4_1 : Traits<false, 1, 0, false> {  // d f16 | m f16 | nibbles
     nibbles(p + 64, c);
   }
 };
-struct Q5_0 : Traits<false, 0, 16, false> {  // d f16 | nibbles | bit 4
+struct Q5_0 : Traits<false, 0, 16> {  // d f16 | nibbles | bit 4
   static constexpr int kInputs = 32, kBytes = 32 + 256 + 64;
   void begin(const uint8_t*) {}
   void block(const uint8_t* p, int, Codes c[8], Side& s) const {
@@ -102,7 +106,7 @@ struct Q5_0 : Traits<false, 0, 16, false> {  // d f16 | nibbles | bit 4
     bit_plane<4>(p + 288, c);
   }
 };
-struct Q5_1 : Traits<false, 1, 0, false> {  // d f16 | m f16 | nibbles | bit 4
+struct Q5_1 : Traits<false, 1, 0> {  // d f16 | m f16 | nibbles | bit 4
   static constexpr int kInputs = 32, kBytes = 64 + 256 + 64;
   void begin(const uint8_t*) {}
   void block(const uint8_t* p, int, Codes c[8], Side& s) const {
@@ -112,7 +116,7 @@ struct Q5_1 : Traits<false, 1, 0, false> {  // d f16 | m f16 | nibbles | bit 4
     bit_plane<4>(p + 320, c);
   }
 };
-struct IQ4_NL : Traits<false, 0, 0, true> {  // d f16 | nibbles
+struct IQ4_NL : Traits<false, 0, 128> {  // d f16 | nibbles
   static constexpr int kInputs = 32, kBytes = 32 + 256;
   void begin(const uint8_t*) {}
   void block(const uint8_t* p, int, Codes c[8], Side& s) const {
@@ -130,7 +134,7 @@ struct MXFP4 : Traits<false, 0, 16, false> {  // e8m0 u8 | nibbles
     lookup_all(kMxfp4Values, c);
   }
 };
-struct I8 : Traits<true, 0, 0, true> {  // scales f32 x 2 | codes
+struct I8 : Traits<true, 0, 128, false> {  // scales f32 x 2 | codes
   static constexpr int kInputs = 32, kBytes = 128 + 512;
   void begin(const uint8_t*) {}
   void block(const uint8_t* p, int, Codes c[8], Side& s) const {
@@ -139,7 +143,7 @@ struct I8 : Traits<true, 0, 0, true> {  // scales f32 x 2 | codes
     load_wide(p + 128, c);
   }
 };
-struct Q4_K : Traits<false, 1, 0, false> {  // d f16 | dmin f16 | 8 scales u8 | 8 minima u8 | nibbles
+struct Q4_K : Traits<false, 1, 0> {  // d f16 | dmin f16 | 8 scales u8 | 8 minima u8 | nibbles
   static constexpr int kInputs = 256, kBytes = 64 + 256 + 2048;
   Floats d, dmin;
   void begin(const uint8_t* p) {
@@ -152,7 +156,7 @@ struct Q4_K : Traits<false, 1, 0, false> {  // d f16 | dmin f16 | 8 scales u8 | 
     nibbles(p + 320 + 256 * j, c);
   }
 };
-struct Q5_K : Traits<false, 1, 0, false> {  // as Q4_K | bit 4
+struct Q5_K : Traits<false, 1, 0> {  // as Q4_K | bit 4
   static constexpr int kInputs = 256, kBytes = 64 + 256 + 2048 + 512;
   Floats d, dmin;
   void begin(const uint8_t* p) {
@@ -166,7 +170,7 @@ struct Q5_K : Traits<false, 1, 0, false> {  // as Q4_K | bit 4
     bit_plane<4>(p + 320 + 320 * j + 256, c);
   }
 };
-struct Q6_K : Traits<true, 0, 32, false> {  // d f16 | 16 scales i8 | 8 x (nibbles, bit pairs)
+struct Q6_K : Traits<true, 0, 32> {  // d f16 | 16 scales i8 | 8 x (nibbles, bit pairs)
   static constexpr int kInputs = 256, kBytes = 32 + 256 + 2048 + 1024;
   Floats d;
   void begin(const uint8_t* p) { d = load_half(halves(p)); }
@@ -174,25 +178,24 @@ struct Q6_K : Traits<true, 0, 32, false> {  // d f16 | 16 scales i8 | 8 x (nibbl
     s.scale[0] = mul(d, load_i8(p + 32 + 32 * j));
     s.scale[1] = mul(d, load_i8(p + 32 + 32 * j + 16));
     const uint8_t* codes = p + 288 + 384 * j;
-    Codes high[8];
     nibbles(codes, c);
-    bit_pairs(codes + 256, high);
-    for (int i = 0; i < 8; ++i) c[i] = either(c[i], shift_left<4>(high[i]));
+    bit_pairs<4>(codes + 256, [&](int i, Codes high, int mask) { c[i] = add_bits(c[i], high, mask); });
   }
 };
-struct Q3_K : Traits<true, 0, 4, false> {  // d f16 | 16 scales i8 | 8 x (bit pairs, bit 2)
+// Codes are unpacked to eight times their value, so that the offset is the one of Q6_K; an eighth of d makes up for it.
+struct Q3_K : Traits<true, 0, 32> {  // d f16 | 16 scales i8 | 8 x (bit pairs, bit 2)
   static constexpr int kInputs = 256, kBytes = 32 + 256 + 1024 + 512;
   Floats d;
-  void begin(const uint8_t* p) { d = load_half(halves(p)); }
+  void begin(const uint8_t* p) { d = mul(load_half(halves(p)), splat(0.125f)); }
   void block(const uint8_t* p, int j, Codes c[8], Side& s) const {
     s.scale[0] = mul(d, load_i8(p + 32 + 32 * j));
     s.scale[1] = mul(d, load_i8(p + 32 + 32 * j + 16));
     const uint8_t* codes = p + 288 + 192 * j;
-    bit_pairs(codes, c);
-    bit_plane<2>(codes + 128, c);
+    bit_pairs<3>(codes, [&](int i, Codes low, int mask) { c[i] = low_bits(low, mask); });
+    bit_plane<5>(codes + 128, c);
   }
 };
-struct Q2_K : Traits<true, 2, 0, false> {  // d f16 | dmin f16 | 16 x (scale, minimum) nibbles | bit pairs
+struct Q2_K : Traits<true, 2, 0> {  // d f16 | dmin f16 | 16 x (scale, minimum) nibbles | bit pairs
   static constexpr int kInputs = 256, kBytes = 64 + 256 + 1024;
   Floats d, dmin;
   void begin(const uint8_t* p) {
@@ -205,10 +208,10 @@ struct Q2_K : Traits<true, 2, 0, false> {  // d f16 | dmin f16 | 16 x (scale, mi
       s.scale[h] = mul(d, load_low_nibbles(both));
       s.minimum[h] = mul(dmin, load_high_nibbles(both));
     }
-    bit_pairs(p + 320 + 128 * j, c);
+    bit_pairs<0>(p + 320 + 128 * j, [&](int i, Codes low, int mask) { c[i] = low_bits(low, mask); });
   }
 };
-struct IQ4_XS : Traits<false, 0, 0, true> {  // d f16 | 8 scales i8 | nibbles
+struct IQ4_XS : Traits<false, 0, 128> {  // d f16 | 8 scales i8 | nibbles
   static constexpr int kInputs = 256, kBytes = 32 + 128 + 2048;
   Floats d;
   void begin(const uint8_t* p) { d = load_half(halves(p)); }

@@ -12,6 +12,8 @@ inline T greatest(T a, T b) {
   return a < b ? b : a;
 }
 
+constexpr int64_t kAhead = 2048;  // bytes between what is read and what is fetched meanwhile
+
 inline void prefetch(const uint8_t* p, int bytes) {
 #if defined(__GNUC__)
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);

@@ -1,39 +1,54 @@
-// Products of one weight panel (16 output rows) with one or many activation rows.
+// Products of weight panels (16 output rows each) with one or many activation rows.
 //
 // Per output element there is one chain: runs of 32 inputs in ascending order, each adding
 //   fma(scale_w * dot, scale_x, acc)   and, where the format has minima,   fma(minimum, -scale_x * sum_x, acc).
 // Dots are exact integers. The number of columns changes only which registers are used, so every column count and
 // both loops below give the same bits.
+//
+// A dot starts at kSumBase, so its bits are a float already, 1.5 * 2^23 too large. With exact formats scale_w * dot is
+// then one operation: in fma(sum, scale_w, -1.5 * 2^23 * scale_w) only the final rounding is one.
 
+constexpr float kSumOffset = 0x1.8p23f;  // the float that kSumBase is the bits of
+
+template <int Offset>
+inline Ints start_run(const ActivationRun& x) {
+  if constexpr (Offset == 0) return splat_int(kSumBase);
+  else if constexpr (Offset == 8) return splat_int(x.start8);
+  else if constexpr (Offset == 128) return splat_int(x.start128);
+  else return splat_int(kSumBase + Offset / 8 * (x.start8 - kSumBase));
+}
+template <int Offset>
+inline Ints start_half(const ActivationRun& x, int half) {
+  if constexpr (Offset == 0) return splat_int(kSumBase);
+  else if constexpr (Offset == 32) return splat_int(x.start32[half]);
+  else return splat_int(kSumBase + Offset / 32 * (x.start32[half] - kSumBase));
+}
 template <class F>
-inline Floats scaled_dot(const Codes c[8], const Side& s, const ActivationRun& x) {
-  int32_t x4[8];
-  std::memcpy(x4, x.q, 32);
-  if constexpr (F::kPair) {
-    Ints dot[2];
-    for (int h = 0; h < 2; ++h) {
-      dot[h] = F::kWide ? wide_start(x.neg_isum16[h]) : splat_int(x.neg_isum16[h] * F::kOffset);
-      for (int i = 4 * h; i < 4 * h + 4; ++i)
-        dot[h] = F::kWide ? dot4_wide(dot[h], c[i], x4[i]) : dot4(dot[h], c[i], x4[i]);
-    }
-    return fma(to_floats(dot[1]), s.scale[1], mul(to_floats(dot[0]), s.scale[0]));
-  } else {
-    Ints even = F::kWide ? wide_start(x.neg_isum) : splat_int(x.neg_isum * F::kOffset), odd = splat_int(0);
-    for (int i = 0; i < 8; i += 2) {
-      even = F::kWide ? dot4_wide(even, c[i], x4[i]) : dot4(even, c[i], x4[i]);
-      odd = F::kWide ? dot4_wide(odd, c[i + 1], x4[i + 1]) : dot4(odd, c[i + 1], x4[i + 1]);
-    }
-    return mul(to_floats(add(even, odd)), s.scale[0]);
-  }
+inline Ints start(const ActivationRun& x, int half) {
+  constexpr int offset = F::kWide && !kWideOffset ? 0 : F::kOffset;
+  return F::kPair ? start_half<offset>(x, half) : start_run<offset>(x);
+}
+template <class F>
+inline Ints dot(Ints acc, Codes w, int32_t four_inputs) {
+  return F::kWide ? dot4_wide(acc, w, four_inputs) : dot4(acc, w, four_inputs);
+}
+
+// The integer that was added to kSumBase, exactly.
+inline Floats value_of(Ints sum) { return sub(as_floats(sum), splat(kSumOffset)); }
+// What undoes kSumOffset in the first product of a run.
+inline Floats undo_of(Floats scale) { return mul(scale, splat(-kSumOffset)); }
+template <class F>
+inline Floats first_product(Ints sum, Floats scale, Floats undo) {
+  return F::kExact ? fma(as_floats(sum), scale, undo) : mul(value_of(sum), scale);
 }
 
 template <class F>
-inline Floats add_run(Floats acc, const Codes c[8], const Side& s, const ActivationRun& x) {
-  acc = fma(scaled_dot<F>(c, s, x), splat(x.scale), acc);
-  if constexpr (F::kMinima == 1) acc = fma(s.minimum[0], splat(x.neg_sum), acc);
+inline Floats add_run(Floats acc, Floats product, const Floats minimum[2], const ActivationRun& x) {
+  acc = fma(product, splat(x.scale), acc);
+  if constexpr (F::kMinima == 1) acc = fma(minimum[0], splat(x.neg_sum), acc);
   if constexpr (F::kMinima == 2) {
-    acc = fma(s.minimum[0], splat(x.neg_sum16[0]), acc);
-    acc = fma(s.minimum[1], splat(x.neg_sum16[1]), acc);
+    acc = fma(minimum[0], splat(x.neg_sum16[0]), acc);
+    acc = fma(minimum[1], splat(x.neg_sum16[1]), acc);
   }
   return acc;
 }
@@ -41,17 +56,31 @@ inline Floats add_run(Floats acc, const Codes c[8], const Side& s, const Activat
 // Few columns: unpack in registers, use at once.
 template <class F, int C>
 void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, float* out) {
+  // Fetched evenly over the group: in one burst the requests would wait for each other and hold up the loads.
+  constexpr int kRunBytes = F::kBytes * kRun / F::kInputs;
   Floats acc[C];
   for (int c = 0; c < C; ++c) acc[c] = zero();
   for (int64_t g = 0; g < inputs / F::kInputs; ++g, w += F::kBytes) {
-    prefetch(w + 4096, F::kBytes);
     F format;
     format.begin(w);
     for (int j = 0; j < F::kInputs / kRun; ++j, ++x) {
+      prefetch(w + kAhead + j * kRunBytes, kRunBytes);
       Codes codes[8];
       Side side;
       format.block(w, j, codes, side);
-      for (int c = 0; c < C; ++c) acc[c] = add_run<F>(acc[c], codes, side, x[c * stride]);
+      const Floats undo = undo_of(side.scale[0]);
+      for (int c = 0; c < C; ++c) {
+        const ActivationRun& run = x[c * stride];
+        Ints sum = start<F>(run, 0);
+        for (int i = 0; i < (F::kPair ? 4 : 8); ++i) sum = dot<F>(sum, codes[i], run.q4[i]);
+        Floats product = first_product<F>(sum, side.scale[0], undo);
+        if constexpr (F::kPair) {
+          sum = start<F>(run, 1);
+          for (int i = 4; i < 8; ++i) sum = dot<F>(sum, codes[i], run.q4[i]);
+          product = fma(value_of(sum), side.scale[1], product);
+        }
+        acc[c] = add_run<F>(acc[c], product, side.minimum, run);
+      }
     }
   }
   for (int c = 0; c < C; ++c) store(out + c * kRows, acc[c]);
@@ -61,50 +90,81 @@ void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t
 constexpr int kSlabRuns = 8;
 struct UnpackedRun {
   alignas(64) uint8_t codes[512];
-  alignas(64) float scale[2][kRows], minimum[2][kRows];
+  alignas(64) float scale[2][kRows], undo[kRows], minimum[2][kRows];
 };
 
-template <class F, int C>
-inline void slab_columns(const UnpackedRun* slab, int runs, bool first, const ActivationRun* x, int64_t stride,
-                         float* out) {
-  Floats acc[C];
-  for (int c = 0; c < C; ++c) acc[c] = first ? zero() : load(out + c * kRows);
+// A tile of P panels and C columns: every activation is broadcast once for P panels, every vector of codes loaded once
+// for C columns.
+template <class F, int P, int C>
+inline void slab_tile(const UnpackedRun (*slab)[kSlabRuns], int runs, bool first, const ActivationRun* x,
+                      int64_t stride, float* out, int64_t panel_stride) {
+  Floats acc[P][C];
+  for (int p = 0; p < P; ++p)
+    for (int c = 0; c < C; ++c) acc[p][c] = first ? zero() : load(out + p * panel_stride + c * kRows);
   for (int j = 0; j < runs; ++j) {
-    Codes codes[8];
-    Side side;
-    load_wide(slab[j].codes, codes);
-    for (int h = 0; h <= (F::kPair ? 1 : 0); ++h) side.scale[h] = load(slab[j].scale[h]);
-    for (int h = 0; h < F::kMinima; ++h) side.minimum[h] = load(slab[j].minimum[h]);
-    for (int c = 0; c < C; ++c) acc[c] = add_run<F>(acc[c], codes, side, x[c * stride + j]);
+    Floats product[P][C];
+    for (int half = 0; half < (F::kPair ? 2 : 1); ++half) {
+      constexpr int vectors = F::kPair ? 4 : 8;
+      Ints sum[P][C];
+      for (int c = 0; c < C; ++c)
+        for (int p = 0; p < P; ++p) sum[p][c] = start<F>(x[c * stride + j], half);
+      for (int i = vectors * half; i < vectors * (half + 1); ++i) {
+        Codes codes[P];
+        for (int p = 0; p < P; ++p) codes[p] = load_codes(slab[p][j].codes + 64 * i);
+        for (int c = 0; c < C; ++c)
+          for (int p = 0; p < P; ++p) sum[p][c] = dot<F>(sum[p][c], codes[p], x[c * stride + j].q4[i]);
+      }
+      for (int p = 0; p < P; ++p) {
+        const Floats scale = load(slab[p][j].scale[half]), undo = load(slab[p][j].undo);
+        for (int c = 0; c < C; ++c)
+          product[p][c] =
+              half == 0 ? first_product<F>(sum[p][c], scale, undo) : fma(value_of(sum[p][c]), scale, product[p][c]);
+      }
+    }
+    for (int p = 0; p < P; ++p) {
+      Floats minimum[2];
+      for (int h = 0; h < F::kMinima; ++h) minimum[h] = load(slab[p][j].minimum[h]);
+      for (int c = 0; c < C; ++c) acc[p][c] = add_run<F>(acc[p][c], product[p][c], minimum, x[c * stride + j]);
+    }
   }
-  for (int c = 0; c < C; ++c) store(out + c * kRows, acc[c]);
+  for (int p = 0; p < P; ++p)
+    for (int c = 0; c < C; ++c) store(out + p * panel_stride + c * kRows, acc[p][c]);
 }
 
 template <class F>
-void panel_many(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, int columns, float* out) {
-  UnpackedRun slab[kSlabRuns];
-  const int64_t total = inputs / kRun;
+inline void unpack_run(const F& format, const uint8_t* w, int block, UnpackedRun& u) {
+  Codes codes[8];
+  Side side;
+  format.block(w, block, codes, side);
+  for (int i = 0; i < 8; ++i) store_codes(u.codes + 64 * i, codes[i]);
+  for (int h = 0; h <= (F::kPair ? 1 : 0); ++h) store(u.scale[h], side.scale[h]);
+  store(u.undo, undo_of(side.scale[0]));
+  for (int h = 0; h < F::kMinima; ++h) store(u.minimum[h], side.minimum[h]);
+}
+
+template <class F, int P>
+void panels_many(const uint8_t* w, int64_t panel_bytes, int64_t inputs, const ActivationRun* x, int64_t stride,
+                 int columns, float* out) {
+  UnpackedRun slab[P][kSlabRuns];
+  const int64_t total = inputs / kRun, panel_stride = static_cast<int64_t>(columns) * kRows;
   constexpr int per_group = F::kInputs / kRun;
   for (int64_t run = 0; run < total; run += kSlabRuns) {
-    const int runs = static_cast<int>(total - run < kSlabRuns ? total - run : kSlabRuns);
-    for (int j = 0; j < runs; j += per_group, w += F::kBytes) {
-      prefetch(w + 4096, F::kBytes);
-      F format;
-      format.begin(w);
-      for (int k = 0; k < per_group; ++k) {
-        Codes codes[8];
-        Side side;
-        format.block(w, k, codes, side);
-        UnpackedRun& u = slab[j + k];
-        for (int i = 0; i < 8; ++i) store_codes(u.codes + 64 * i, codes[i]);
-        for (int h = 0; h <= (F::kPair ? 1 : 0); ++h) store(u.scale[h], side.scale[h]);
-        for (int h = 0; h < F::kMinima; ++h) store(u.minimum[h], side.minimum[h]);
+    const int runs = static_cast<int>(least<int64_t>(total - run, kSlabRuns));
+    for (int p = 0; p < P; ++p) {
+      const uint8_t* group = w + p * panel_bytes + run / per_group * F::kBytes;
+      for (int j = 0; j < runs; j += per_group, group += F::kBytes) {
+        prefetch(group + kAhead, F::kBytes);
+        F format;
+        format.begin(group);
+        for (int k = 0; k < per_group; ++k) unpack_run(format, group, k, slab[p][j + k]);
       }
     }
+    const ActivationRun* at = x + run;
     int c = 0;
-    for (; c + 8 <= columns; c += 8)
-      slab_columns<F, 8>(slab, runs, run == 0, x + c * stride + run, stride, out + c * kRows);
-    for (; c < columns; ++c) slab_columns<F, 1>(slab, runs, run == 0, x + c * stride + run, stride, out + c * kRows);
+    for (; c + kTileColumns <= columns; c += kTileColumns)
+      slab_tile<F, P, kTileColumns>(slab, runs, run == 0, at + c * stride, stride, out + c * kRows, panel_stride);
+    for (; c < columns; ++c)
+      slab_tile<F, P, 1>(slab, runs, run == 0, at + c * stride, stride, out + c * kRows, panel_stride);
   }
 }
 
@@ -120,8 +180,18 @@ void quantised_panel(const uint8_t* w, int64_t inputs, const ActivationRun* x, i
     case 6: return panel_few<F, 6>(w, inputs, x, stride, out);
     case 7: return panel_few<F, 7>(w, inputs, x, stride, out);
     case 8: return panel_few<F, 8>(w, inputs, x, stride, out);
-    default: return panel_many<F>(w, inputs, x, stride, columns, out);
+    default: return panels_many<F, 1>(w, 0, inputs, x, stride, columns, out);
   }
+}
+
+template <class F>
+void quantised_panels(const uint8_t* w, int64_t panel_bytes, int count, int64_t inputs, const ActivationRun* x,
+                      int64_t stride, int columns, float* out) {
+  static_assert(kPanels == 2);
+  if (count == 2 && kTilePanels == 2 && columns > 8)
+    return panels_many<F, 2>(w, panel_bytes, inputs, x, stride, columns, out);
+  for (int p = 0; p < count; ++p)
+    quantised_panel<F>(w + p * panel_bytes, inputs, x, stride, columns, out + p * columns * kRows);
 }
 
 template <class W, int C>
@@ -129,7 +199,7 @@ void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t str
   Floats acc[C];
   for (int c = 0; c < C; ++c) acc[c] = zero();
   for (int64_t k = 0; k < inputs; ++k, w += W::kBytes) {
-    if (k % 16 == 0) prefetch(w + 4096, 16 * W::kBytes);
+    if (k % 16 == 0) prefetch(w + kAhead, 16 * W::kBytes);
     const Floats weights = W::weights(w);
     for (int c = 0; c < C; ++c) acc[c] = fma(weights, splat(x[c * stride + k]), acc[c]);
   }
@@ -150,11 +220,15 @@ void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t strid
   if (columns - c >= 1) run(std::integral_constant<int, 1>{}, c);
 }
 
-void panel(Layout layout, const uint8_t* w, int64_t inputs, const ActivationRun* xq, const float* xf, int64_t stride,
-           int columns, float* out) {
+void panels(Layout layout, const uint8_t* w, int64_t panel_bytes, int count, int64_t inputs, const ActivationRun* xq,
+            const float* xf, int64_t stride, int columns, float* out) {
   with_format(
-      layout, [&]<class W>(W) { float_panel<W>(w, inputs, xf, stride, columns, out); },
-      [&]<class F>(F) { quantised_panel<F>(w, inputs, xq, stride, columns, out); });
+      layout,
+      [&]<class W>(W) {
+        for (int p = 0; p < count; ++p)
+          float_panel<W>(w + p * panel_bytes, inputs, xf, stride, columns, out + p * columns * kRows);
+      },
+      [&]<class F>(F) { quantised_panels<F>(w, panel_bytes, count, inputs, xq, stride, columns, out); });
 }
 
 // q = round_half_even(x * 127 / largest magnitude), per run of 32.
@@ -164,17 +238,20 @@ void quantise(const float* x, int64_t inputs, ActivationRun* out) {
     const float top = largest(max(abs(a), abs(b)));
     // 127 / top overflows below 3.8e-37: such a run counts as zero.
     const float inverse = 127.0f / top, used = inverse > 3.4e38f ? 0.0f : inverse;
-    store_i8(out->q, round_even(mul(a, splat(used))));
-    store_i8(out->q + 16, round_even(mul(b, splat(used))));
+    int8_t* q = out->q();
+    store_i8(q, round_even(mul(a, splat(used))));
+    store_i8(q + 16, round_even(mul(b, splat(used))));
     out->scale = used == 0.0f ? 0.0f : top / 127.0f;
     int32_t sums[2] = {0, 0};
-    for (int i = 0; i < kRun; ++i) sums[i / 16] += out->q[i];
+    for (int i = 0; i < kRun; ++i) sums[i / 16] += q[i];
     for (int h = 0; h < 2; ++h) {
-      out->neg_isum16[h] = -sums[h];
       out->neg_sum16[h] = -(out->scale * static_cast<float>(sums[h]));
+      out->start32[h] = kSumBase - 32 * sums[h];
     }
-    out->neg_isum = -(sums[0] + sums[1]);
-    out->neg_sum = -(out->scale * static_cast<float>(sums[0] + sums[1]));
+    const int32_t sum = sums[0] + sums[1];
+    out->neg_sum = -(out->scale * static_cast<float>(sum));
+    out->start8 = kSumBase - 8 * sum;
+    out->start128 = kSumBase - 128 * sum;
   }
 }
 
@@ -196,7 +273,7 @@ void read_quantised(const uint8_t* w, int64_t inputs, int row, float* out) {
         store_codes(bytes, codes[i]);
         const int h = i / 4;
         for (int b = 0; b < 4; ++b) {
-          const int code = bytes[4 * row + b] - (F::kWide ? 128 : F::kOffset);
+          const int code = bytes[4 * row + b] - (F::kOffset);
           const float value = scale[F::kPair ? h : 0][row] * static_cast<float>(code);
           out[4 * i + b] = F::kMinima ? value - minimum[F::kMinima == 2 ? h : 0][row] : value;
         }

@@ -4,7 +4,7 @@ inline KernelTable make_table(const char* name) {
   KernelTable t{};
   t.name = name;
   t.quantise = quantise;
-  t.panel = panel;
+  t.panels = panels;
   t.rms_norm = rms_norm;
   t.silu_mul = silu_mul;
   t.sigmoid_mul = sigmoid_mul;

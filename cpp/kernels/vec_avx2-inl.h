@@ -1,5 +1,8 @@
 // Sixteen lanes in two 256-bit registers, with or without VNNI. See vec_plain-inl.h for what each function means.
 
+// The tile of products that fits the registers: panels and columns.
+constexpr int kTilePanels = 1, kTileColumns = 2;
+
 struct Floats {
   __m256 lo, hi;
 };
@@ -102,6 +105,7 @@ inline Floats load_e8m0_half(const uint8_t* p) {
 
 inline Ints splat_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline Ints add(Ints a, Ints b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+inline Floats as_floats(Ints a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
 inline Floats to_floats(Ints a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 inline void store_i8(int8_t* p, Floats rounded) {
   const __m256i words = _mm256_permute4x64_epi64(
@@ -129,6 +133,7 @@ inline Codes shift_left(Codes c) {
   return {_mm256_slli_epi16(c.lo, N), _mm256_slli_epi16(c.hi, N)};
 }
 inline Codes either(Codes a, Codes b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+inline Codes add_bits(Codes c, Codes bits, int mask) { return either(c, low_bits(bits, mask)); }
 inline Codes lookup(const uint8_t* table16, Codes c) {
   const __m256i table = _mm256_broadcastsi128_si256(load16(table16));
   return {_mm256_shuffle_epi8(table, c.lo), _mm256_shuffle_epi8(table, c.hi)};
@@ -138,8 +143,8 @@ inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {
   const __m256i x = _mm256_set1_epi32(four_inputs);
   return {_mm256_dpbusd_avx_epi32(acc.lo, w.lo, x), _mm256_dpbusd_avx_epi32(acc.hi, w.hi, x)};
 }
-// Codes of wide formats hold value + 128. Here the offset is taken back through the start value.
-inline Ints wide_start(int32_t neg_sum) { return splat_int(neg_sum * 128); }
+// Codes of wide formats hold value + 128, and the dot's start takes the offset back.
+constexpr bool kWideOffset = true;
 inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) { return dot4(acc, w, four_inputs); }
 #else
 // Codes up to 63 times inputs up to 127, two at a time, stay below 2^15: the 16-bit step cannot saturate.
@@ -151,7 +156,7 @@ inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {
   return {dot4_half(acc.lo, w.lo, x), dot4_half(acc.hi, w.hi, x)};
 }
 // Codes of wide formats hold value + 128 and would saturate; |value| <= 128 with the sign moved to the input does not.
-inline Ints wide_start(int32_t) { return splat_int(0); }
+constexpr bool kWideOffset = false;
 inline __m256i dot4_signed(__m256i acc, __m256i w, __m256i x) {
   const __m256i value = _mm256_xor_si256(w, _mm256_set1_epi8(static_cast<char>(0x80)));
   return dot4_half(acc, _mm256_sign_epi8(value, value), _mm256_sign_epi8(x, value));

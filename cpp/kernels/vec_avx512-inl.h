@@ -1,5 +1,8 @@
 // Sixteen lanes in one 512-bit register, with or without VNNI. See vec_plain-inl.h for what each function means.
 
+// The tile of products that fits the registers: panels and columns.
+constexpr int kTilePanels = 2, kTileColumns = 4;
+
 struct Floats {
   __m512 v;
 };
@@ -73,6 +76,7 @@ inline Floats load_e8m0_half(const uint8_t* p) {
 
 inline Ints splat_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline Ints add(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline Floats as_floats(Ints a) { return {_mm512_castsi512_ps(a.v)}; }
 inline Floats to_floats(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline void store_i8(int8_t* p, Floats rounded) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(rounded.v)));
@@ -90,6 +94,9 @@ inline Codes shift_left(Codes c) {
   return {_mm512_slli_epi16(c.v, N)};
 }
 inline Codes either(Codes a, Codes b) { return {_mm512_or_si512(a.v, b.v)}; }
+inline Codes add_bits(Codes c, Codes bits, int mask) {
+  return {_mm512_ternarylogic_epi32(c.v, bits.v, _mm512_set1_epi8(static_cast<char>(mask)), 0xf8)};  // c | bits & mask
+}
 inline Codes lookup(const uint8_t* table16, Codes c) {
   const __m512i table = _mm512_broadcast_i32x4(load16(table16));
   return {_mm512_shuffle_epi8(table, c.v)};
@@ -98,8 +105,8 @@ inline Codes lookup(const uint8_t* table16, Codes c) {
 inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {
   return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(four_inputs))};
 }
-// Codes of wide formats hold value + 128. Here the offset is taken back through the start value.
-inline Ints wide_start(int32_t neg_sum) { return splat_int(neg_sum * 128); }
+// Codes of wide formats hold value + 128, and the dot's start takes the offset back.
+constexpr bool kWideOffset = true;
 inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) { return dot4(acc, w, four_inputs); }
 #else
 // Codes up to 63 times inputs up to 127, two at a time, stay below 2^15: the 16-bit step cannot saturate.
@@ -110,7 +117,7 @@ inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {
   return dot4_pairs(acc, w.v, _mm512_set1_epi32(four_inputs));
 }
 // Codes of wide formats hold value + 128 and would saturate; |value| <= 128 with the sign moved to the input does not.
-inline Ints wide_start(int32_t) { return splat_int(0); }
+constexpr bool kWideOffset = false;
 inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) {
   const __m512i x = _mm512_set1_epi32(four_inputs);
   const __m512i value = _mm512_xor_si512(w.v, _mm512_set1_epi8(static_cast<char>(0x80)));

@@ -1,6 +1,9 @@
 // Sixteen lanes in four 128-bit registers, with the dot products of ARMv8.2, with or without those of mixed sign. See
 // vec_plain-inl.h for what each function means.
 
+// The tile of products that fits the registers: panels and columns.
+constexpr int kTilePanels = 1, kTileColumns = 3;
+
 struct Floats {
   float32x4_t v[4];
 };
@@ -135,6 +138,9 @@ inline Ints splat_int(int32_t x) {
 inline Ints add(Ints a, Ints b) {
   return int_parts([&](int i) { return vaddq_s32(a.v[i], b.v[i]); });
 }
+inline Floats as_floats(Ints a) {
+  return float_parts([&](int i) { return vreinterpretq_f32_s32(a.v[i]); });
+}
 inline Floats to_floats(Ints a) {
   return float_parts([&](int i) { return vcvtq_f32_s32(a.v[i]); });
 }
@@ -164,6 +170,7 @@ inline Codes shift_left(Codes c) {
 inline Codes either(Codes a, Codes b) {
   return code_parts([&](int i) { return vorrq_u8(a.v[i], b.v[i]); });
 }
+inline Codes add_bits(Codes c, Codes bits, int mask) { return either(c, low_bits(bits, mask)); }
 inline Codes lookup(const uint8_t* table16, Codes c) {
   const uint8x16_t table = vld1q_u8(table16);
   return code_parts([&](int i) { return vqtbl1q_u8(table, c.v[i]); });
@@ -174,15 +181,15 @@ inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {
   return int_parts([&](int i) { return vdotq_s32(acc.v[i], vreinterpretq_s8_u8(w.v[i]), x); });
 }
 #ifdef __ARM_FEATURE_MATMUL_INT8
-// Codes of wide formats hold value + 128. Here the offset is taken back through the start value.
-inline Ints wide_start(int32_t neg_sum) { return splat_int(neg_sum * 128); }
+// Codes of wide formats hold value + 128, and the dot's start takes the offset back.
+constexpr bool kWideOffset = true;
 inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) {
   const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four_inputs));
   return int_parts([&](int i) { return vusdotq_s32(acc.v[i], w.v[i], x); });
 }
 #else
 // Codes of wide formats hold value + 128: with the highest bit turned they are the values.
-inline Ints wide_start(int32_t) { return splat_int(0); }
+constexpr bool kWideOffset = false;
 inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) {
   return dot4(acc, code_parts([&](int i) { return veorq_u8(w.v[i], vdupq_n_u8(0x80)); }), four_inputs);
 }

@@ -1,5 +1,8 @@
 // Sixteen lanes in plain C++. This is also the description of what the vector versions compute, bit for bit.
 
+// The tile of products that fits the registers: panels and columns.
+constexpr int kTilePanels = 1, kTileColumns = 2;
+
 struct Floats {
   float v[16];
 };
@@ -139,6 +142,10 @@ inline Ints add(Ints a, Ints b) {
   for (int i = 0; i < 16; ++i) a.v[i] += b.v[i];
   return a;
 }
+// The same bits, read as floats.
+inline Floats as_floats(Ints a) {
+  return lanes([&](int i) { return std::bit_cast<float>(a.v[i]); });
+}
 inline Floats to_floats(Ints a) {
   return lanes([&](int i) { return static_cast<float>(a.v[i]); });
 }
@@ -171,6 +178,8 @@ inline Codes shift_left(Codes c) {
 inline Codes either(Codes a, Codes b) {
   return each([&](int i) { return a.v[i] | b.v[i]; });
 }
+// c with the bits under the mask added.
+inline Codes add_bits(Codes c, Codes bits, int mask) { return either(c, low_bits(bits, mask)); }
 inline Codes lookup(const uint8_t* table16, Codes c) {
   return each([&](int i) { return table16[c.v[i] & 15]; });
 }
@@ -181,8 +190,9 @@ inline Ints dot4(Ints acc, Codes w, int32_t four_inputs) {
     for (int i = 0; i < 4; ++i) acc.v[r] += w.v[4 * r + i] * input(four_inputs, i);
   return acc;
 }
-// Codes of wide formats hold value + 128; the sum is over value times input. `wide_start` is what it starts from.
-inline Ints wide_start(int32_t) { return splat_int(0); }
+// Codes of wide formats hold value + 128; the sum is over value times input. Where kWideOffset is set, the dot takes
+// the code itself, and starts from the sum of the offsets.
+constexpr bool kWideOffset = false;
 inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) {
   for (int r = 0; r < 16; ++r)
     for (int i = 0; i < 4; ++i) acc.v[r] += (w.v[4 * r + i] - 128) * input(four_inputs, i);
