@@ -129,7 +129,7 @@ std::unique_ptr<Weight> pack(Cpu& cpu, const std::string& layout_name, In<uint8_
   require(inputs % layout_info(layout).inputs == 0, "pack: inputs do not fill whole blocks");
   check("pack", "source", source, {{"bytes", experts * rows * file_row_bytes(layout, inputs)}});
   nb::gil_scoped_release release;
-  auto weight = std::make_unique<Weight>(layout, experts, rows, inputs);
+  auto weight = std::make_unique<Weight>(cpu.room(layout, experts, rows, inputs));
   cpu.pack(*weight, source.data());
   return weight;
 }
@@ -139,7 +139,7 @@ std::unique_ptr<Weight> pack_i8(Cpu& cpu, In<int8_t, 2> codes, In<float, 2> scal
   require(inputs % kRun == 0 && all % experts == 0, "pack_i8: codes do not fill whole runs");
   check("pack_i8", "scales", scales, {{"rows", all}, {"inputs/16", inputs / 16}});
   nb::gil_scoped_release release;
-  auto weight = std::make_unique<Weight>(Layout::I8, experts, all / experts, inputs);
+  auto weight = std::make_unique<Weight>(cpu.room(Layout::I8, experts, all / experts, inputs));
   cpu.pack_i8(*weight, codes.data(), scales.data());
   return weight;
 }

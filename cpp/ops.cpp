@@ -26,8 +26,8 @@ struct Scratch {
 
 // Activation rows that stay in the second-level cache while all panels of a thread pass over them.
 constexpr int64_t kTileRows = 128;
-// Enough portions that a slower thread evens out, few enough that each is a long read.
-constexpr int64_t kPortionsPerThread = 6;
+// Portions shrink towards the end, where what one thread still has to do keeps the others waiting. The smallest:
+constexpr int64_t kSmallPortionBytes = 16 << 10;
 // Values of row-wise work worth handing to another thread, about five microseconds.
 constexpr int64_t kSmallWork = 16384;
 
@@ -43,10 +43,12 @@ Weight::Weight(Layout l, int64_t e, int64_t r, int64_t k, const uint8_t* data, s
       packed(data),
       owner(std::move(o)) {}
 
-Weight::Weight(Layout l, int64_t e, int64_t r, int64_t k) : Weight(l, e, r, k, nullptr, nullptr) {
-  auto region = std::make_shared<Region>(num_bytes());
-  packed = region->data();
-  owner = std::move(region);
+Weight Cpu::room(Layout layout, int64_t experts, int64_t rows, int64_t inputs) {
+  Weight w(layout, experts, rows, inputs, nullptr, nullptr);
+  const std::shared_ptr<uint8_t> piece = arena_.take(w.num_bytes());
+  w.packed = piece.get();
+  w.owner = piece;
+  return w;
 }
 
 void Cpu::pack(Weight& w, const uint8_t* source) {
@@ -91,14 +93,17 @@ void Cpu::quantise(const float* x, int64_t rows, int64_t inputs, ActivationRun* 
 }
 
 std::vector<Portion> Cpu::portions(const std::vector<Product>& products) const {
-  int64_t total = 0;
-  for (const Product& p : products) total += p.weight->panels * p.weight->panel_bytes;
-  const int64_t target = std::max<int64_t>(total / (kPortionsPerThread * threads()), 16 << 10);
+  int64_t left = 0;
+  for (const Product& p : products) left += p.weight->panels * p.weight->panel_bytes;
   std::vector<Portion> out;
-  for (const Product& p : products) {
-    const int64_t step = std::max<int64_t>(1, target / p.weight->panel_bytes);
-    for (int64_t i = 0; i < p.weight->panels; i += step) out.push_back({&p, i, std::min(i + step, p.weight->panels)});
-  }
+  for (const Product& p : products)
+    for (int64_t i = 0; i < p.weight->panels;) {
+      const int64_t wanted = std::max(left / (2 * threads()), kSmallPortionBytes) / p.weight->panel_bytes;
+      const int64_t end = std::min(i + std::max<int64_t>(wanted / kPanels * kPanels, kPanels), p.weight->panels);
+      out.push_back({&p, i, end});
+      left -= (end - i) * p.weight->panel_bytes;
+      i = end;
+    }
   return out;
 }
 
@@ -208,15 +213,16 @@ void Cpu::gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, 
   auto *xq = x_runs.as<ActivationRun>(), *aq = a_runs.as<ActivationRun>();
   auto* a = activations.as<float>();
   if (quantised) quantise(x, rows, inputs, xq);
-  const int64_t step = std::max<int64_t>(1, gate.panels / (kPortionsPerThread * threads()));
-  const int64_t steps = (gate.panels + step - 1) / step, tiles = (rows + kTileRows - 1) / kTileRows;
-  pool_.run(steps * tiles, [&](int64_t task, int) {
+  const std::vector<Product> products = {{&gate, expert, nullptr, false}};
+  const std::vector<Portion> work = portions(products);
+  const auto count = static_cast<int64_t>(work.size()), tiles = (rows + kTileRows - 1) / kTileRows;
+  pool_.run(count * tiles, [&](int64_t task, int) {
     alignas(64) float g[kPanels * kTileRows * kRows], u[kPanels * kTileRows * kRows];
-    const int64_t tile = task / steps * kTileRows, first = task % steps * step;
-    const int64_t last = std::min(first + step, gate.panels);
+    const Portion& portion = work[static_cast<size_t>(task % count)];
+    const int64_t tile = task / count * kTileRows;
     const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
-    for (int64_t i = first; i < last; i += kPanels) {
-      const int panels = static_cast<int>(std::min<int64_t>(kPanels, last - i));
+    for (int64_t i = portion.first; i < portion.last; i += kPanels) {
+      const int panels = static_cast<int>(std::min<int64_t>(kPanels, portion.last - i));
       multiply(gate, expert, i, panels, {x, xq}, tile, columns, g);
       multiply(up, expert, i, panels, {x, xq}, tile, columns, u);
       for (int j = 0; j < panels * columns; ++j) {

@@ -18,9 +18,7 @@ constexpr int kLayoutVersion = 1;
 
 // One linear weight [rows inputs], or `experts` of them, as panels of 16 rows.
 struct Weight {
-  // Room to pack into.
-  Weight(Layout layout, int64_t experts, int64_t rows, int64_t inputs);
-  // Panels packed before, which `owner` keeps.
+  // `owner` keeps the panels.
   Weight(Layout layout, int64_t experts, int64_t rows, int64_t inputs, const uint8_t* packed,
          std::shared_ptr<void> owner);
   const uint8_t* panel(int64_t expert, int64_t index) const { return packed + (expert * panels + index) * panel_bytes; }
@@ -115,7 +113,8 @@ class Cpu {
   ThreadPool& pool() { return pool_; }
   Meter& meter() { return meter_; }
 
-  // Into the room of a weight made without panels.
+  // A weight without panels yet, and packing into its room.
+  Weight room(Layout layout, int64_t experts, int64_t rows, int64_t inputs);
   void pack(Weight& w, const uint8_t* source);
   void pack_i8(Weight& w, const int8_t* codes, const float* scales);
   void embed(const Weight& w, const int32_t* ids, int64_t tokens, float* out);
@@ -146,6 +145,7 @@ class Cpu {
   void attend_row(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch);
 
   const KernelTable* table_;
+  Arena arena_;
   ThreadPool pool_;
   Meter meter_;
 };

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdlib>
 #include <map>
@@ -11,21 +12,39 @@
 
 namespace loqal {
 
+namespace {
+constexpr size_t kHugeBytes = size_t{2} << 20;
+constexpr size_t kChunkBytes = size_t{64} << 20;  // of address space: only what is written takes memory
+
+size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+}  // namespace
+
 Region::Region(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  // Rounded to small pages only: neighbouring regions form one mapping, in which the system can still place huge ones.
-  constexpr size_t kPageBytes = 4096;
-  size_ = (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
-  void* p = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) throw std::bad_alloc();
+  mapped_bytes_ = bytes + kHugeBytes;
+  mapped_ = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped_ == MAP_FAILED) throw std::bad_alloc();
+  data_ = reinterpret_cast<uint8_t*>(round_up(reinterpret_cast<size_t>(mapped_), kHugeBytes));
 #ifdef MADV_HUGEPAGE
-  madvise(p, size_, MADV_HUGEPAGE);
+  // Not the last part of a huge page, which would take memory that nobody asked for.
+  if (bytes >= kHugeBytes) madvise(data_, bytes / kHugeBytes * kHugeBytes, MADV_HUGEPAGE);
 #endif
-  data_ = static_cast<uint8_t*>(p);
 }
 
 Region::~Region() {
-  if (data_) munmap(data_, size_);
+  if (data_) munmap(mapped_, mapped_bytes_);
+}
+
+std::shared_ptr<uint8_t> Arena::take(size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  const size_t rounded = round_up(bytes, 64);
+  if (!chunk_ || used_ + rounded > chunk_->size()) {
+    chunk_ = std::make_shared<Region>(round_up(std::max(rounded, kChunkBytes), kHugeBytes));
+    used_ = 0;
+  }
+  std::shared_ptr<uint8_t> piece(chunk_, chunk_->data() + used_);
+  used_ += rounded;
+  return piece;
 }
 
 namespace {

@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 namespace loqal {
 
-// Anonymous zeroed memory, huge pages requested. Throws std::bad_alloc when the system refuses.
+// Anonymous zeroed memory that starts at a huge page, huge pages requested. Throws std::bad_alloc when the system
+// refuses.
 class Region {
  public:
   explicit Region(size_t bytes);
@@ -18,8 +20,23 @@ class Region {
   size_t size() const { return size_; }
 
  private:
+  void* mapped_ = nullptr;
+  size_t mapped_bytes_ = 0;
   uint8_t* data_ = nullptr;
   size_t size_ = 0;
+};
+
+// Room for many weights one after the other, so that small ones share huge pages. A chunk lives as long as the last
+// piece of it. Thread safe.
+class Arena {
+ public:
+  // Zeroed bytes at a multiple of 64. Throws std::bad_alloc when the system refuses.
+  std::shared_ptr<uint8_t> take(size_t bytes);
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<Region> chunk_;
+  size_t used_ = 0;
 };
 
 // Blocks for results. A freed block is kept and handed out again, so a step does not fault its pages in anew.

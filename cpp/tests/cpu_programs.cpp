@@ -13,7 +13,7 @@ namespace {
 std::unique_ptr<Weight> random_weight(Cpu& cpu, Layout layout, int64_t experts, int64_t rows, int64_t inputs,
                                       uint64_t seed) {
   Random random(seed);
-  auto weight = std::make_unique<Weight>(layout, experts, rows, inputs);
+  auto weight = std::make_unique<Weight>(cpu.room(layout, experts, rows, inputs));
   if (layout == Layout::I8) {
     const std::vector<uint8_t> codes = random.bytes(experts * rows * inputs);
     const std::vector<float> scales = random.normals(experts * rows * inputs / 16);
