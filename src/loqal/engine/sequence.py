@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
 
+import numpy as np
+
+from ..ops.interface import FloatArray, IntArray
 from ..types import FinishReason, SamplingParams
 from . import sampling
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSpan:
+    """A run of prompt rows that enter the network as embeddings instead of tokens.
+
+    The token ids of these rows are placeholders; what stands there is told apart by ``digest`` alone, so two spans with
+    one digest must have the same embeddings and positions relative to their first row.
+    """
+
+    start: int  # index of the first row in the prompt
+    length: int
+    digest: bytes
+    embed: Callable[[], FloatArray]
+    """Computes the rows [length D]. Called when the span is read and not in the prefix cache, perhaps more than once."""
+
+    @property
+    def end(self) -> int:
+        """One past the last row."""
+        return self.start + self.length
 
 
 class Sequence:
@@ -15,22 +40,55 @@ class Sequence:
         prompt_ids: at least one token.
         params: every default filled in, the seed included; ``max_tokens`` None means as the context allows.
         end_ids: tokens that end the reply. They are emitted, then nothing follows.
+        positions: rotary positions of the prompt [n 3]; None for plain text, where they count from 0. Generated tokens
+            go on one past the largest of them.
+        media: spans of the prompt that are not tokens, ascending and apart.
+        boundaries: indices where the prompt may be cut with profit for the prefix cache, such as starts of messages.
+        priority: the more urgent has the lower number.
+        client: who asked; clients share the machine evenly.
     """
 
-    def __init__(self, prompt_ids: Iterable[int], params: SamplingParams, end_ids: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        prompt_ids: Iterable[int],
+        params: SamplingParams,
+        end_ids: Iterable[int] = (),
+        *,
+        positions: IntArray | None = None,
+        media: Items[MediaSpan] = (),
+        boundaries: Iterable[int] = (),
+        priority: int = 0,
+        client: str = "",
+    ) -> None:
         if params.seed is None:
             raise ValueError("a sequence needs its seed")
         self.token_ids = list(prompt_ids)
         self.prompt_len = len(self.token_ids)
+        if positions is not None and positions.shape != (self.prompt_len, 3):
+            raise ValueError(f"positions {positions.shape} do not fit a prompt of {self.prompt_len} tokens")
         self.params = params
         self.seed = params.seed
         self.end_ids = frozenset(end_ids)
+        self.media = tuple(media)
+        self.boundaries = tuple(sorted(set(boundaries)))
+        self.priority, self.client = priority, client
         self.counted = sampling.TokenCounts(self.token_ids if params.penalize_prompt else ())
+        self._positions = positions
+        self._decode_offset = 0 if positions is None else int(positions.max()) + 1 - self.prompt_len
 
     @property
     def num_generated(self) -> int:
         """Tokens generated so far."""
         return len(self.token_ids) - self.prompt_len
+
+    def positions(self, start: int, end: int) -> IntArray:
+        """Rotary positions of tokens ``start`` to ``end``, which need not exist yet: -> [end - start, 3]."""
+        index = np.arange(start, end, dtype=np.int32)
+        found = np.repeat((index + self._decode_offset)[:, None], 3, axis=1)
+        if self._positions is not None and start < self.prompt_len:
+            given = self._positions[start:end]
+            found[: len(given)] = given
+        return found
 
     def append(self, token_id: int, context_len: int) -> FinishReason | None:
         """Add a generated token; the reason when it is the last one."""

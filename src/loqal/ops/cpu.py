@@ -312,6 +312,11 @@ class CpuOps:
         """See Ops."""
         return x[rows]
 
+    def put_rows(self, x: FloatArray, rows: IntArray, values: FloatArray) -> FloatArray:
+        """See Ops."""
+        x[rows] = values
+        return x
+
     # Sampling and steps -----------------------------------------------------------------------------------------
 
     def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:

@@ -62,6 +62,8 @@ class StepBatch:
     capture_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [C] ascending
     capture_slots: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [C]
     logit_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [R] rows whose logits are wanted
+    input_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [M] rows that are no token's
+    input_embeddings: FloatArray | None = None  # [M D] what enters the network in these rows
 
     @property
     def num_tokens(self) -> int:
@@ -284,6 +286,10 @@ class Ops(Protocol):
 
     def select(self, x: FloatArray, rows: IntArray) -> FloatArray:
         """Some rows: [T D], [R] -> [R D]."""
+        ...
+
+    def put_rows(self, x: FloatArray, rows: IntArray, values: FloatArray) -> FloatArray:
+        """x with some rows replaced, in place: [T D], [M], [M D] -> [T D]."""
         ...
 
     # Sampling and steps -----------------------------------------------------------------------------------------

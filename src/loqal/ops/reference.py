@@ -274,6 +274,11 @@ class ReferenceOps:
         """Some rows."""
         return x[rows]
 
+    def put_rows(self, x: FloatArray, rows: IntArray, values: FloatArray) -> FloatArray:
+        """x[rows] = values."""
+        x[rows] = values
+        return x
+
     # Sampling and steps -----------------------------------------------------------------------------------------
 
     def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
