@@ -11,6 +11,7 @@ import numpy as np
 from ..ops.interface import FloatArray, IntArray
 from ..types import FinishReason, SamplingParams
 from . import sampling
+from .prefix_cache import CacheReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,21 @@ class MediaSpan:
     length: int
     digest: bytes
     embed: Callable[[], FloatArray]
-    """Computes the rows [length D]. Called when the span is read and not in the prefix cache, perhaps more than once."""
+    """Computes the rows [length D]. Called on the engine's thread when the span is read and not in the prefix cache,
+    perhaps more than once; what takes long is better begun before, and only waited for here."""
 
     @property
     def end(self) -> int:
         """One past the last row."""
         return self.start + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Takes the hidden rows of a prompt instead of a reply. ``take`` runs on the engine's thread."""
+
+    start: int  # index of the first row that is wanted
+    take: Callable[[FloatArray], None]  # gets the rows [n D] of every chunk, in order
 
 
 class Sequence:
@@ -46,6 +56,12 @@ class Sequence:
         boundaries: indices where the prompt may be cut with profit for the prefix cache, such as starts of messages.
         priority: the more urgent has the lower number.
         client: who asked; clients share the machine evenly.
+        reading: what to do with the prompt's hidden rows; None writes a reply instead.
+
+    Attributes:
+        cache: what the prefix cache did for the prompt, once its reading began.
+        num_read: leading tokens of the prompt that are done, cached ones included.
+        began_s, first_drawn_s, last_drawn_s: when its reading began and tokens were drawn, on the engine's clock.
     """
 
     def __init__(
@@ -59,6 +75,7 @@ class Sequence:
         boundaries: Iterable[int] = (),
         priority: int = 0,
         client: str = "",
+        reading: Reading | None = None,
     ) -> None:
         if params.seed is None:
             raise ValueError("a sequence needs its seed")
@@ -71,7 +88,10 @@ class Sequence:
         self.end_ids = frozenset(end_ids)
         self.media = tuple(media)
         self.boundaries = tuple(sorted(set(boundaries)))
-        self.priority, self.client = priority, client
+        self.priority, self.client, self.reading = priority, client, reading
+        self.cache = CacheReport()
+        self.num_read = 0
+        self.began_s = self.first_drawn_s = self.last_drawn_s = 0.0
         self.counted = sampling.TokenCounts(self.token_ids if params.penalize_prompt else ())
         self._positions = positions
         self._decode_offset = 0 if positions is None else int(positions.max()) + 1 - self.prompt_len
@@ -89,6 +109,12 @@ class Sequence:
             given = self._positions[start:end]
             found[: len(given)] = given
         return found
+
+    def mark_drawn(self, now_s: float) -> None:
+        """Note when a token was drawn."""
+        if self.num_generated == 1:
+            self.first_drawn_s = now_s
+        self.last_drawn_s = now_s
 
     def append(self, token_id: int, context_len: int) -> FinishReason | None:
         """Add a generated token; the reason when it is the last one."""

@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from .interface import (
     DeltaWeights,
     FloatArray,
     IntArray,
+    RawArray,
     Result,
     RopeConfig,
     Rotary,
@@ -78,6 +79,18 @@ def _lazy_zeros(shape: tuple[int, ...], dtype: type[_Scalar]) -> npt.NDArray[_Sc
     size = max(1, count * np.dtype(dtype).itemsize)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype, count).reshape(shape)
+
+
+def _give_back(array: RawArray, row: int) -> None:
+    """Drop the memory behind one row of ``_lazy_zeros``; it reads as zeros when it is touched again."""
+    whole: Any = array
+    while isinstance(whole, np.ndarray):
+        whole = whole.base
+    memory = whole if isinstance(whole, mmap.mmap) else whole.obj
+    start, size = row * array[row].nbytes, array[row].nbytes
+    first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > first and hasattr(mmap, "MADV_DONTNEED"):
+        memory.madvise(mmap.MADV_DONTNEED, first, end - first)
 
 
 class CpuOps:
@@ -168,6 +181,24 @@ class CpuOps:
         """See Ops."""
         for array in pages.arrays:
             array[target] = array[source]
+
+    def discard_slot(self, slots: CpuSlots, slot: int) -> None:
+        """See Ops."""
+        for array in (slots.tails, slots.states):
+            _give_back(array, slot)
+
+    def discard_page(self, pages: CpuPages, page: int) -> None:
+        """See Ops."""
+        for array in pages.arrays:
+            _give_back(array, page)
+
+    def slot_arrays(self, slots: CpuSlots, slot: int) -> tuple[RawArray, ...]:
+        """See Ops."""
+        return slots.tails[slot], slots.states[slot]
+
+    def page_arrays(self, pages: CpuPages, page: int) -> tuple[RawArray, ...]:
+        """See Ops."""
+        return tuple(array[page] for array in pages.arrays)
 
     # The network ------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from ..quant.tensor import Tensor
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
+RawArray = npt.NDArray[Any]
 Weight = Any  # a backend's own form of one linear weight, opaque to the model
 Pages = Any  # a backend's own store of keys and values of one layer
 Slots = Any  # a backend's own store of recurrent states of one layer
@@ -176,6 +177,22 @@ class Ops(Protocol):
 
     def copy_page(self, pages: Pages, source: int, target: int) -> None:
         """Copy one page of keys and values over another in place."""
+        ...
+
+    def discard_slot(self, slots: Slots, slot: int) -> None:
+        """Give the memory of one recurrent state back to the system. Its values are lost; it may be used again."""
+        ...
+
+    def discard_page(self, pages: Pages, page: int) -> None:
+        """Give the memory of one page back to the system. Its values are lost; it may be used again."""
+        ...
+
+    def slot_arrays(self, slots: Slots, slot: int) -> tuple[RawArray, ...]:
+        """The memory of one recurrent state, to be saved, restored or spoiled: arrays of any type, not copies."""
+        ...
+
+    def page_arrays(self, pages: Pages, page: int) -> tuple[RawArray, ...]:
+        """The memory of one page, to be saved, restored or spoiled: arrays of any type, not copies."""
         ...
 
     # The network ------------------------------------------------------------------------------------------------

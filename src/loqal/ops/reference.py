@@ -29,6 +29,7 @@ from .interface import (
     DeltaWeights,
     FloatArray,
     IntArray,
+    RawArray,
     Result,
     RopeConfig,
     Rotary,
@@ -126,6 +127,22 @@ class ReferenceOps:
         """Copy one page over another."""
         pages.keys[target] = pages.keys[source]
         pages.values[target] = pages.values[source]
+
+    def discard_slot(self, slots: ReferenceSlots, slot: int) -> None:
+        """Lose the values."""
+        slots.tail[slot], slots.state[slot] = np.nan, np.nan
+
+    def discard_page(self, pages: ReferencePages, page: int) -> None:
+        """Lose the values."""
+        pages.keys[page] = pages.values[page] = np.nan
+
+    def slot_arrays(self, slots: ReferenceSlots, slot: int) -> tuple[RawArray, ...]:
+        """Tail and state."""
+        return slots.tail[slot], slots.state[slot]
+
+    def page_arrays(self, pages: ReferencePages, page: int) -> tuple[RawArray, ...]:
+        """Keys and values."""
+        return pages.keys[page], pages.values[page]
 
     # The network ------------------------------------------------------------------------------------------------
 
