@@ -41,7 +41,7 @@ class CacheReport:
     reason: MissReason | None = MissReason.OFF  # None: as much was taken up as can be
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Kept:
     """One capture in the cache."""
 
