@@ -19,7 +19,9 @@ CONFIG = tiny_config(tied_head=False)
 OPS = CpuOps(threads=1)
 TEXT = [int(i) for i in np.random.default_rng(3).integers(0, 300, 700)]
 # Prompts are put together from these pieces, so that many begin alike and part somewhere.
-PIECES = [tuple(TEXT[start : start + length]) for start, length in ((0, 90), (100, 64), (200, 40), (300, 3), (400, 130))]
+PIECES = [
+    tuple(TEXT[start : start + length]) for start, length in ((0, 90), (100, 64), (200, 40), (300, 3), (400, 130))
+]
 
 asks = st.builds(
     lambda pieces, seed, greedy, cut, picture, marks: make_ask(pieces, seed, greedy, cut, picture, marks),
@@ -128,4 +130,3 @@ def deepest_boundary(ask: Ask, other: Ask) -> int:
         min(len(ask.prompt), len(other.prompt)),
     )
     return max((mark for mark in set(ask.boundaries) & set(other.boundaries) if mark <= common), default=0)
-

@@ -20,6 +20,7 @@ class Run:
     positions: IntArray  # [n 3]
     logit_rows: Sequence[int] = ()  # rows of this run whose logits are wanted
     captures: Sequence[tuple[int, int]] = ()  # rows of this run after which the state is copied, and to which slot
+    defers: bool = False  # keep the recurrent state as it is, since some of the tokens may be taken back
     inputs: Sequence[tuple[int, FloatArray]] = ()  # rows that are no tokens: the first of a block, and the block [n D]
 
 
@@ -41,6 +42,9 @@ def build(runs: Sequence[Run]) -> StepBatch:
         page_table=page_table,
         capture_rows=np.array([row for row, _ in captures], np.int32),
         capture_slots=np.array([slot for _, slot in captures], np.int32),
+        journals=np.array([run.state.journal for run in runs], np.int32),
+        pending=np.array([run.state.pending for run in runs], np.int32),
+        defers=np.array([run.defers for run in runs], np.int32),
         logit_rows=np.array(
             [start + row for start, run in zip(starts, runs, strict=False) for row in run.logit_rows], np.int32
         ),

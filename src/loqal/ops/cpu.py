@@ -16,6 +16,7 @@ from ..errors import RequestError
 from ..quant.tensor import Tensor
 from . import _kernels, packed_file, rope
 from .interface import (
+    JOURNAL_ROWS,
     KV_BLOCK,
     PAGE_TOKENS,
     AttentionShape,
@@ -63,6 +64,7 @@ class CpuSlots:
 
     tails: FloatArray  # [slots 3 C]
     states: FloatArray  # [slots Hv 128 128]
+    journals: FloatArray  # [journals JOURNAL_ROWS floats], see JournalRow in cpp/common/table.h
 
 
 def available_isas() -> list[str]:
@@ -160,12 +162,41 @@ class CpuOps:
         """See Ops."""
         return CpuPages(num_pages, shape, kv_bits)
 
-    def new_slots(self, num_slots: int, shape: DeltaShape) -> CpuSlots:
+    def new_slots(self, num_slots: int, shape: DeltaShape, num_journals: int = 0) -> CpuSlots:
         """See Ops."""
         channels = 2 * shape.num_key_heads * shape.key_dim + shape.num_value_heads * shape.value_dim
         tails = _lazy_zeros((num_slots, shape.conv_width - 1, channels), np.float32)
         states = _lazy_zeros((num_slots, shape.num_value_heads, shape.key_dim, shape.value_dim), np.float32)
-        return CpuSlots(tails, states)
+        row_floats = channels + (shape.num_key_heads + shape.num_value_heads) * 128 + shape.num_value_heads
+        return CpuSlots(tails, states, _lazy_zeros((num_journals, JOURNAL_ROWS, row_floats), np.float32))
+
+    def settle(self, slots: CpuSlots, slot: int, journal: int, count: int) -> None:
+        """See Ops. A run without rows of its own applies what is pending."""
+        num_heads, channels = slots.states.shape[1], slots.tails.shape[2]
+
+        def none(*shape: int) -> FloatArray:
+            return np.zeros(shape, np.float32)
+
+        one = np.array([0, journal, count, slot], np.int32)
+        nothing, zero = np.empty(0, np.int32), one[:1]
+        step = _kernels.make_step(
+            np.zeros(2, np.int32), zero, one[3:], zero[None], nothing, nothing, one[1:2], one[2:3], zero
+        )
+        self._cpu.gated_delta(
+            none(0, channels),
+            none(0, num_heads * 128),
+            none(0, num_heads),
+            none(0, num_heads),
+            none(4, channels),
+            none(num_heads),
+            none(num_heads),
+            none(128),
+            slots.tails,
+            slots.states,
+            slots.journals,
+            step,
+            0.0,
+        )
 
     def clear_slot(self, slots: CpuSlots, slot: int) -> None:
         """See Ops."""
@@ -276,6 +307,7 @@ class CpuOps:
             weights.norm,
             slots.tails,
             slots.states,
+            slots.journals,
             self._native_step(batch),
             eps,
         )
@@ -380,7 +412,15 @@ class CpuOps:
         """The batch as the kernels read it, checked once and kept for the layers of the same step."""
         if self._step is None or self._step[0] is not batch:
             step = _kernels.make_step(
-                batch.starts, batch.past_len, batch.slots, batch.page_table, batch.capture_rows, batch.capture_slots
+                batch.starts,
+                batch.past_len,
+                batch.slots,
+                batch.page_table,
+                batch.capture_rows,
+                batch.capture_slots,
+                batch.journals,
+                batch.pending,
+                batch.defers,
             )
             self._step = (batch, step)
         return self._step[1]

@@ -39,6 +39,9 @@ PAGE_TOKENS = 64
 KV_BLOCK = 64
 """Dimensions that share a scale in 8-bit keys and values."""
 
+JOURNAL_ROWS = 8
+"""Most rows of a step that a sequence may keep out of its recurrent state until it is known which of them stay."""
+
 SPAN_TOKENS = 512
 """Attention visits keys in spans of this many positions, counted from position 0, and merges the spans in order."""
 
@@ -62,6 +65,9 @@ class StepBatch:
     page_table: IntArray  # [S P] page numbers in position order, padded with -1
     capture_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [C] ascending
     capture_slots: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [C]
+    journals: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] -1: none; empty: nobody has one
+    pending: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] journal rows to be applied first
+    defers: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] 1: this run goes to the journal
     logit_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [R] rows whose logits are wanted
     input_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [M] rows that are no token's
     input_embeddings: FloatArray | None = None  # [M D] what enters the network in these rows
@@ -163,8 +169,12 @@ class Ops(Protocol):
         """
         ...
 
-    def new_slots(self, num_slots: int, shape: DeltaShape) -> Slots:
-        """Room for ``num_slots`` recurrent states (float32) of one Gated DeltaNet layer, all zero."""
+    def new_slots(self, num_slots: int, shape: DeltaShape, num_journals: int = 0) -> Slots:
+        """Room for ``num_slots`` recurrent states (float32) of one Gated DeltaNet layer, all zero, and for journals."""
+        ...
+
+    def settle(self, slots: Slots, slot: int, journal: int, count: int) -> None:
+        """Apply the first ``count`` rows of a journal to a recurrent state in place, bit for bit as if never deferred."""
         ...
 
     def clear_slot(self, slots: Slots, slot: int) -> None:
@@ -257,6 +267,9 @@ class Ops(Protocol):
         token S <- decay S, S <- S + k (strength (v - S^T k))^T, o = S^T q; norm per head over value_dim with weight,
         times silu(z). The state of ``batch.slots`` is advanced in place, and copied to ``capture_slots[i]`` after row
         ``capture_rows[i]``; a capture slot belongs to no sequence of the same step. Heads are 128 wide.
+
+        A sequence with a journal first applies its ``pending`` rows. When it ``defers``, its own rows, at most
+        JOURNAL_ROWS and without captures, are then recorded in the journal instead of changing the state.
         """
         ...
 

@@ -26,11 +26,16 @@ from .allocator import Allocator
 
 @dataclass(slots=True)
 class SequenceState:
-    """The state of one sequence: its slot, its pages in position order, and how many tokens they have seen."""
+    """The state of one sequence: its slot, its pages in position order, and how many tokens they have seen.
+
+    The newest ``pending`` of these tokens may stand in a journal and not yet in the slot.
+    """
 
     slot: int
     pages: list[int] = field(default_factory=list)
     length: int = 0
+    journal: int = -1
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class StateStore:
 
     Args:
         num_slots, num_pages: most of each. Their memory is taken when they are first used.
+        num_journals: sequences that may try tokens which are taken back (``defer``).
         budget_bytes: most memory of both together; None when the numbers alone are the limit.
 
     Attributes:
@@ -71,13 +77,14 @@ class StateStore:
         num_slots: int,
         num_pages: int,
         kv_bits: int = 16,
+        num_journals: int = 0,
         budget_bytes: int | None = None,
     ) -> None:
         self._ops = ops
         self.mixers: list[Pages | Slots] = [
             ops.new_pages(num_pages, config.attention_shape, kv_bits)
             if mixer == "attention"
-            else ops.new_slots(num_slots, config.delta_shape)
+            else ops.new_slots(num_slots, config.delta_shape, num_journals)
             for mixer in config.layers
         ]
         self.draft_pages: Pages | None = (
@@ -89,6 +96,7 @@ class StateStore:
             self._page_stores.append(self.draft_pages)
         self.pages = Allocator(num_pages, "KV pages", sizes.page_bytes(config, kv_bits))
         self.slots = Allocator(num_slots, "recurrent slots", sizes.slot_bytes(config))
+        self.journals = Allocator(num_journals, "journals")
         self.budget_bytes = budget_bytes
         self.reclaim: Callable[[], bool] = lambda: False
         self.spoils = False
@@ -126,13 +134,25 @@ class StateStore:
             state.pages[last] = copy
         state.pages.extend(fresh)
 
-    def advance(self, state: SequenceState, num_tokens: int) -> None:
-        """Record that a step has written ``num_tokens`` more tokens."""
+    def defer(self, state: SequenceState) -> bool:
+        """Get ready for a step whose tokens may be taken back. False when no journal is free."""
+        if state.journal < 0 and self.journals.num_free:
+            state.journal = self.journals.take()
+        return state.journal >= 0
+
+    def advance(self, state: SequenceState, num_tokens: int, *, deferred: bool = False) -> None:
+        """Record that a step has written ``num_tokens`` more tokens.
+
+        Args:
+            deferred: the step left them in the journal; they may be fewer than it computed.
+        """
         state.length += num_tokens
+        state.pending = num_tokens if deferred else 0
         assert state.length <= len(state.pages) * PAGE_TOKENS, "advanced beyond the reserved pages"
 
     def capture(self, state: SequenceState) -> Capture:
         """Copy the state as it stands. Pages are shared, not copied."""
+        self._settle(state)
         slot = self._take(self.slots)
         for store in self._slot_stores:
             self._ops.copy_slot(store, state.slot, slot)
@@ -155,6 +175,8 @@ class StateStore:
 
     def retire(self, state: SequenceState) -> Capture:
         """Turn a state that is no longer used into a capture, without a copy."""
+        self._settle(state)
+        self._drop_journal(state)
         keep = num_pages(state.length)
         for page in state.pages[keep:]:
             self._free_page(page)
@@ -176,6 +198,8 @@ class StateStore:
 
     def release(self, held: SequenceState | Capture) -> None:
         """Give back the slot and the pages."""
+        if isinstance(held, SequenceState):
+            self._drop_journal(held)
         self._free_slot(held.slot)
         for page in held.pages:
             self._free_page(page)
@@ -190,7 +214,20 @@ class StateStore:
         held = list(holders)
         self.slots.check([one.slot for one in held])
         self.pages.check([page for one in held for page in one.pages])
+        self.journals.check([one.journal for one in held if isinstance(one, SequenceState) and one.journal >= 0])
         assert self.budget_bytes is None or self.resident_bytes <= self.budget_bytes, "more memory than the budget"
+
+    def _settle(self, state: SequenceState) -> None:
+        """Bring the slot up to the length of the state."""
+        if state.pending:
+            for store in self._slot_stores:
+                self._ops.settle(store, state.slot, state.journal, state.pending)
+            state.pending = 0
+
+    def _drop_journal(self, state: SequenceState) -> None:
+        if state.journal >= 0:
+            self.journals.release(state.journal)
+        state.journal, state.pending = -1, 0
 
     def _free_slot(self, slot: int) -> None:
         self.slots.release(slot)
