@@ -93,6 +93,7 @@ struct Step {
   In<int32_t, 1> starts, past_len, slots;
   In<int32_t, 2> page_table;
   In<int32_t, 1> capture_rows, capture_slots;
+  In<int32_t, 1> journals, pending, defers;  // empty when no sequence has a journal
 
   int64_t rows() const { return starts.data()[starts.shape(0) - 1]; }
   StepArrays arrays() const {
@@ -104,23 +105,38 @@ struct Step {
             capture_slots.data(),
             static_cast<int64_t>(past_len.shape(0)),
             static_cast<int64_t>(page_table.shape(1)),
-            static_cast<int64_t>(capture_rows.shape(0))};
+            static_cast<int64_t>(capture_rows.shape(0)),
+            journals.shape(0) ? journals.data() : nullptr,
+            pending.data(),
+            defers.data()};
   }
 };
 
 std::unique_ptr<Step> make_step(In<int32_t, 1> starts, In<int32_t, 1> past_len, In<int32_t, 1> slots,
-                                In<int32_t, 2> page_table, In<int32_t, 1> capture_rows, In<int32_t, 1> capture_slots) {
+                                In<int32_t, 2> page_table, In<int32_t, 1> capture_rows, In<int32_t, 1> capture_slots,
+                                In<int32_t, 1> journals, In<int32_t, 1> pending, In<int32_t, 1> defers) {
   const auto sequences = static_cast<int64_t>(past_len.shape(0));
   check("step", "starts", starts, {{"S+1", sequences + 1}});
   check("step", "slots", slots, {{"S", sequences}});
   check("step", "capture_slots", capture_slots, {{"C", static_cast<int64_t>(capture_rows.shape(0))}});
+  if (journals.shape(0)) check("step", "journals", journals, {{"S", sequences}});
+  check("step", "pending", pending, {{"S", static_cast<int64_t>(journals.shape(0))}});
+  check("step", "defers", defers, {{"S", static_cast<int64_t>(journals.shape(0))}});
   require(page_table.shape(0) == past_len.shape(0), "step: page_table should have one row a sequence");
   for (int64_t s = 0; s < sequences; ++s) {
     require(starts.data()[s] <= starts.data()[s + 1], "step: starts must not descend");
     const int64_t end = past_len.data()[s] + starts.data()[s + 1] - starts.data()[s];
     require(end <= static_cast<int64_t>(page_table.shape(1)) * kPage, "step: a sequence has more tokens than pages");
   }
-  return std::make_unique<Step>(Step{starts, past_len, slots, page_table, capture_rows, capture_slots});
+  for (size_t s = 0; s < journals.shape(0); ++s) {
+    const int32_t waiting = pending.data()[s];
+    require(journals.data()[s] >= 0 ? waiting >= 0 && waiting <= kJournalRows : waiting == 0 && !defers.data()[s],
+            "step: more rows are pending than a journal holds");
+    require(!defers.data()[s] || starts.data()[s + 1] - starts.data()[s] <= kJournalRows,
+            "step: a run that defers is longer than a journal");
+  }
+  return std::make_unique<Step>(
+      Step{starts, past_len, slots, page_table, capture_rows, capture_slots, journals, pending, defers});
 }
 
 std::unique_ptr<Weight> pack(Cpu& cpu, const std::string& layout_name, In<uint8_t, 1> source, int64_t experts,
@@ -217,7 +233,8 @@ void gated_mlp(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& gate, 
 
 Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> beta, In<float, 2> alpha,
                        In<float, 2> conv, In<float, 1> a, In<float, 1> dt_bias, In<float, 1> norm,
-                       InOut<float, 3> tails, InOut<float, 4> states, const Step& step, float eps) {
+                       InOut<float, 3> tails, InOut<float, 4> states, InOut<float, 3> journals, const Step& step,
+                       float eps) {
   const int64_t rows = step.rows(), slots = static_cast<int64_t>(states.shape(0));
   const auto channels = static_cast<int64_t>(qkv.shape(1)), value_heads = static_cast<int64_t>(a.shape(0));
   const int64_t key_heads = (channels - value_heads * 128) / 256;
@@ -235,6 +252,12 @@ Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> 
     require(step.slots.data()[s] >= 0 && step.slots.data()[s] < slots, "gated_delta: no such slot");
   for (size_t s = 0; s < step.capture_slots.shape(0); ++s)
     require(step.capture_slots.data()[s] >= 0 && step.capture_slots.data()[s] < slots, "gated_delta: no such slot");
+  const auto num_journals = static_cast<int64_t>(journals.shape(0));
+  const JournalRow record{channels, key_heads * 128, value_heads * 128, value_heads};
+  check("gated_delta", "journals", journals,
+        {{"journals", num_journals}, {"rows", kJournalRows}, {"floats", record.floats()}});
+  for (size_t s = 0; s < step.journals.shape(0); ++s)
+    require(step.journals.data()[s] < num_journals, "gated_delta: no such journal");
   auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(value_heads * 128)});
   DeltaArrays d{qkv.data(),
                 z.data(),
@@ -249,7 +272,8 @@ Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> 
                 out.data(),
                 static_cast<int>(key_heads),
                 static_cast<int>(value_heads),
-                eps};
+                eps,
+                journals.data()};
   nb::gil_scoped_release release;
   cpu.gated_delta(d, step.arrays());
   return out;
@@ -418,7 +442,7 @@ NB_MODULE(_kernels, m) {
   m.def("make_pages", &make_pages, "bits"_a, "num_pages"_a, "kv_heads"_a, "head_dim"_a, "keys"_a, "values"_a,
         "key_scales"_a, "value_scales"_a);
   m.def("make_step", &make_step, "starts"_a, "past_len"_a, "slots"_a, "page_table"_a, "capture_rows"_a,
-        "capture_slots"_a);
+        "capture_slots"_a, "journals"_a, "pending"_a, "defers"_a);
 
   nb::class_<Cpu>(m, "Cpu")
       .def_prop_ro("isa", [](const Cpu& c) { return c.table().name; })
@@ -436,13 +460,14 @@ NB_MODULE(_kernels, m) {
       .def("linear_add", &Timed<&linear_add>::call, "h"_a, "x"_a, "weight"_a)
       .def("gated_mlp", &Timed<&gated_mlp>::call, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a, "expert"_a = 0)
       .def("gated_delta", &Timed<&gated_delta>::call, "qkv"_a, "z"_a, "beta"_a, "alpha"_a, "conv"_a, "a"_a, "dt_bias"_a,
-           "norm"_a, "tails"_a, "states"_a, "step"_a, "eps"_a)
+           "norm"_a, "tails"_a, "states"_a, "journals"_a, "step"_a, "eps"_a)
       .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,
            "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a)
       .def("rotary", &Timed<&rotary>::call, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
       .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a)
       .def("largest", &Timed<&largest>::call, "x"_a, "head"_a, "k"_a, "excluded"_a)
       .def("softmax", &Timed<&softmax>::call, "x"_a);
+  m.attr("JOURNAL_ROWS") = kJournalRows;
   m.attr("LAYOUT_VERSION") = kLayoutVersion;
   m.def("adopt", &adopt, "layout"_a, "packed"_a, "experts"_a, "rows"_a, "inputs"_a);
   m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);

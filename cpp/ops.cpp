@@ -255,9 +255,17 @@ void Cpu::gated_delta(const DeltaArrays& d, const StepArrays& step) {
     task.key_heads = d.key_heads;
     task.value_heads = d.value_heads;
     task.eps = d.eps;
+    const int32_t journal = step.journals ? step.journals[sequence] : -1;
+    if (journal >= 0) {
+      const JournalRow record{channels, key_width, value_width, d.value_heads};
+      task.journal = d.journals + journal * kJournalRows * record.floats();
+      task.pending = step.pending[sequence];
+      task.defers = step.defers[sequence] != 0;
+    }
+    if (step.starts[sequence] == end && task.pending == 0) return;
     // A capture ends a stretch of tokens: the state in memory is then the state after that row.
     const int32_t* rows_end = step.capture_rows + step.captures;
-    for (int64_t row = step.starts[sequence]; row < end;) {
+    for (int64_t row = step.starts[sequence]; row < end || task.pending > 0;) {
       const int32_t* capture = std::lower_bound(step.capture_rows, rows_end, row);
       const bool captured = capture != rows_end && *capture < end;
       const int64_t stop = captured ? *capture + 1 : end;
@@ -268,6 +276,7 @@ void Cpu::gated_delta(const DeltaArrays& d, const StepArrays& step) {
       task.out = d.out + row * value_width;
       task.num_tokens = stop - row;
       table_->delta(task);
+      task.pending = 0;
       for (; captured && capture != rows_end && *capture == stop - 1; ++capture) {
         const int64_t target = step.capture_slots[capture - step.capture_rows];
         const auto copy_channels = [&](int64_t channel) {

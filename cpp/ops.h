@@ -54,6 +54,7 @@ struct Portion {
 struct StepArrays {
   const int32_t *starts, *past_len, *slots, *page_table, *capture_rows, *capture_slots;
   int64_t sequences, pages_per_sequence, captures;
+  const int32_t *journals = nullptr, *pending = nullptr, *defers = nullptr;  // by sequence, or none
 };
 
 struct DeltaArrays {
@@ -61,6 +62,7 @@ struct DeltaArrays {
   float *tails, *states, *out;  // tails [slots 3 channels], states [slots value_heads 128 128]
   int key_heads, value_heads;
   float eps;
+  float* journals = nullptr;  // [journals kJournalRows JournalRow]
 };
 
 struct AttentionArrays {

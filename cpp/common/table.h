@@ -42,6 +42,7 @@ constexpr int kSpan = 512;                       // key positions per attention 
 constexpr int kPage = 64;                        // key positions per page
 constexpr int kKeys = 16;                        // key positions in vector lanes
 constexpr int kChunk = 32;                       // tokens the delta kernel keeps in its buffers
+constexpr int kJournalRows = 8;                  // tokens a step may leave out of a recurrent state
 constexpr int kPeakRows = 16, kPeakChains = 16;  // inputs of the loops that measure a peak
 
 // The bits of 1.5 * 2^23. An integer below 2^22 in magnitude added to them gives the bits of the float 1.5 * 2^23 plus
@@ -67,9 +68,22 @@ struct DeltaTask {
   const float *conv, *a, *dt_bias, *norm;
   float* out;           // [n Hv*dv]
   float *tail, *state;  // of this sequence's slot
+  float* journal;       // of this sequence, see JournalRow
+  int64_t pending;      // its first rows that the state has not seen yet; they are applied first
+  bool defers;          // this run goes to the journal instead of the state
   int64_t num_tokens;
   int key_head, key_heads, value_heads, key_dim, value_dim;
   float eps;
+};
+
+// A journal row is what one token does to the state of a layer: [inputs of the convolution, keys, what is added along
+// them, decays]. Applied to the state it gives the same bits as the token itself.
+struct JournalRow {
+  int64_t channels, key_width, value_width, value_heads;
+  int64_t keys() const { return channels; }
+  int64_t deltas() const { return channels + key_width; }
+  int64_t decays() const { return channels + key_width + value_width; }
+  int64_t floats() const { return channels + key_width + value_width + value_heads; }
 };
 
 struct AttentionShape {

@@ -5,19 +5,24 @@
 //   a = S^T k, b = S^T q on the old state;  d = strength (v - decay a);  S = decay S + k d^T;  o = decay b + d (k q)
 // with four interleaved sums over the keys. The update of one token and the sums of the next share a sweep; the
 // values stored in between are the same, so chunks change no bit.
+//
+// A run that defers leaves tail and state as they are, works on a copy of the tile in the first-level cache, and writes
+// k, d, decay and the inputs of the convolution to its journal. The next run applies as many of these rows as were
+// accepted, tile by tile, before its own: one read and one write of the state, however many tokens were tried.
 
 struct DeltaBuffers {
   alignas(64) float q[kChunk][128], k[kChunk][128], v[kChunk][128], o[kChunk][128];
   alignas(64) float kq[kChunk], decay[kChunk], strength[kChunk];
+  alignas(64) float tile[128 * 32], tail[3 * 128];
 };
 
-// Convolution of width 4 and silu over `width` channels; the tail keeps the last three inputs.
+// Convolution of width 4 and silu over 128 channels; the tail keeps the last three inputs.
 inline void conv_silu(const float* x, int64_t row_stride, int64_t n, const float* taps, int64_t channels, float* tail,
-                      int width, float* out) {
-  for (int c = 0; c < width; c += 16) {
+                      int64_t tail_stride, float* out) {
+  for (int c = 0; c < 128; c += 16) {
     const Floats w0 = load(taps + c), w1 = load(taps + channels + c), w2 = load(taps + 2 * channels + c),
                  w3 = load(taps + 3 * channels + c);
-    Floats x0 = load(tail + c), x1 = load(tail + channels + c), x2 = load(tail + 2 * channels + c);
+    Floats x0 = load(tail + c), x1 = load(tail + tail_stride + c), x2 = load(tail + 2 * tail_stride + c);
     for (int64_t t = 0; t < n; ++t) {
       const Floats x3 = load(x + t * row_stride + c);
       store(out + t * 128 + c, silu(fma(w3, x3, fma(w2, x2, fma(w1, x1, mul(w0, x0))))));
@@ -26,8 +31,17 @@ inline void conv_silu(const float* x, int64_t row_stride, int64_t n, const float
       x2 = x3;
     }
     store(tail + c, x0);
-    store(tail + channels + c, x1);
-    store(tail + 2 * channels + c, x2);
+    store(tail + tail_stride + c, x1);
+    store(tail + 2 * tail_stride + c, x2);
+  }
+}
+
+// Moves the tail of 128 channels on by n inputs.
+inline void shift_tail(float* tail, int64_t channels, const float* inputs, int64_t row_stride, int64_t n) {
+  for (int64_t tap = 0; tap < 3; ++tap) {
+    const int64_t from = tap + n;
+    const float* source = from < 3 ? tail + from * channels : inputs + (from - 3) * row_stride;
+    for (int c = 0; c < 128; c += 16) store(tail + tap * channels + c, load(source + c));
   }
 }
 
@@ -44,7 +58,25 @@ inline float dot128(const float* a, const float* b) {
 
 constexpr int kTile = 2;  // vectors of value columns per tile
 
-inline void delta_tile(float* state, int64_t n, DeltaBuffers& b, int column) {
+// Applies journal rows to a tile: `keys` of this key head, `deltas` of these columns, `decays` of this value head.
+inline void settle_tile(float* state, int64_t n, const float* keys, const float* deltas, const float* decays,
+                        int64_t row_stride) {
+  for (int key = 0; key < 128; ++key)
+    for (int v = 0; v < kTile; ++v) {
+      float* s = state + key * 128 + 16 * v;
+      Floats value = load(s);
+      for (int64_t t = 0; t < n; ++t) {
+        const int64_t row = t * row_stride;
+        value = fma(splat(keys[row + key]), load(deltas + row + 16 * v), mul(splat(decays[row]), value));
+      }
+      store(s, value);
+    }
+}
+
+// Runs n tokens over a tile whose rows are `stride` apart. The last update is stored only when `commits`; what every
+// token adds along its key goes to `deltas` when that is given.
+inline void delta_tile(float* state, int64_t stride, int64_t n, DeltaBuffers& b, int column, bool commits,
+                       float* deltas, int64_t row_stride) {
   Floats decay = zero(), d[kTile];
   const float* last_k = nullptr;
   for (int64_t t = 0; t < n; ++t) {
@@ -55,7 +87,7 @@ inline void delta_tile(float* state, int64_t n, DeltaBuffers& b, int column) {
       for (int i = 0; i < 4; ++i) {
         const Floats kk = splat(b.k[t][key + i]), qq = splat(b.q[t][key + i]);
         for (int v = 0; v < kTile; ++v) {
-          float* s = state + (key + i) * 128 + column + 16 * v;
+          float* s = state + (key + i) * stride + 16 * v;
           Floats value = load(s);
           if (last_k) {
             value = fma(splat(last_k[key + i]), d[v], mul(decay, value));
@@ -74,11 +106,13 @@ inline void delta_tile(float* state, int64_t n, DeltaBuffers& b, int column) {
       const Floats sq = add(add(qa[v][0], qa[v][1]), add(qa[v][2], qa[v][3]));
       d[v] = mul(splat(b.strength[t]), fma(sub(zero(), decay), sk, load(b.v[t] + at)));
       store(b.o[t] + at, fma(d[v], splat(b.kq[t]), mul(decay, sq)));
+      if (deltas) store(deltas + t * row_stride + 16 * v, d[v]);
     }
   }
+  if (!commits) return;
   for (int key = 0; key < 128; ++key)
     for (int v = 0; v < kTile; ++v) {
-      float* s = state + key * 128 + column + 16 * v;
+      float* s = state + key * stride + 16 * v;
       store(s, fma(splat(last_k[key]), d[v], mul(decay, load(s))));
     }
 }
@@ -95,17 +129,55 @@ inline void gates(const DeltaTask& task, int64_t first, int64_t n, int head, Del
   }
 }
 
+// One tile of one value head: what is pending, then the run.
+inline void delta_head_tile(const DeltaTask& task, const JournalRow& row, int head, int64_t n, DeltaBuffers& b,
+                            int column) {
+  float* state = task.state + static_cast<int64_t>(head) * 128 * 128 + column;
+  const int64_t at = row.deltas() + head * 128 + column;
+  if (task.pending)
+    settle_tile(state, task.pending, task.journal + row.keys() + task.key_head * 128, task.journal + at,
+                task.journal + row.decays() + head, row.floats());
+  if (!task.defers) {
+    if (n) delta_tile(state, 128, n, b, column, true, nullptr, 0);
+    return;
+  }
+  int64_t stride = 128;
+  if (n > 1) {  // later tokens need the state after earlier ones, which is not to be kept
+    for (int key = 0; key < 128; ++key)
+      for (int v = 0; v < kTile; ++v) store(b.tile + key * 16 * kTile + 16 * v, load(state + key * 128 + 16 * v));
+    state = b.tile;
+    stride = 16 * kTile;
+  }
+  delta_tile(state, stride, n, b, column, false, task.journal + at, row.floats());
+}
+
+// Keys, decays and inputs of a deferred run, where its journal expects them. `channel` and `width` say which inputs.
+inline void record_inputs(const DeltaTask& task, const JournalRow& row, int64_t channel, const float* rows) {
+  for (int64_t t = 0; t < task.num_tokens; ++t)
+    for (int c = 0; c < 128; c += 16)
+      store(task.journal + t * row.floats() + channel + c, load(rows + t * row.channels + channel + c));
+}
+
 void delta(const DeltaTask& task) {
-  static_assert(kChunk % 16 == 0);
+  static_assert(kChunk % 16 == 0 && kJournalRows <= kChunk);
   const int64_t key_width = static_cast<int64_t>(task.key_heads) * 128;
   const int64_t value_width = static_cast<int64_t>(task.value_heads) * 128;
   const int64_t channels = 2 * key_width + value_width;
+  const JournalRow row{channels, key_width, value_width, task.value_heads};
+  DeltaTask run = task;  // its pending rows are applied in the first chunk
   DeltaBuffers b;
-  for (int64_t first = 0; first < task.num_tokens; first += kChunk) {
+  for (int64_t first = 0; first == 0 || first < task.num_tokens; first += kChunk) {
     const int64_t n = least<int64_t>(kChunk, task.num_tokens - first);
     const float* rows = task.qkv + first * channels;
     const auto convolve = [&](int64_t channel, float* out) {
-      conv_silu(rows + channel, channels, n, task.conv + channel, channels, task.tail + channel, 128, out);
+      float *tail = task.tail + channel, *journal = task.journal + channel;
+      if (run.pending) shift_tail(tail, channels, journal, row.floats(), run.pending);
+      if (!task.defers)
+        return conv_silu(rows + channel, channels, n, task.conv + channel, channels, tail, channels, out);
+      for (int tap = 0; tap < 3; ++tap)
+        for (int c = 0; c < 128; c += 16) store(b.tail + tap * 128 + c, load(tail + tap * channels + c));
+      conv_silu(rows + channel, channels, n, task.conv + channel, channels, b.tail, 128, out);
+      record_inputs(task, row, channel, rows);
     };
     convolve(task.key_head * 128, b.q[0]);
     convolve(key_width + task.key_head * 128, b.k[0]);
@@ -117,8 +189,9 @@ void delta(const DeltaTask& task) {
     for (int head = task.key_head; head < task.value_heads; head += task.key_heads) {
       convolve(2 * key_width + head * 128, b.v[0]);
       gates(task, first, n, head, b);
-      float* state = task.state + static_cast<int64_t>(head) * 128 * 128;
-      for (int column = 0; column < 128; column += 16 * kTile) delta_tile(state, n, b, column);
+      for (int column = 0; column < 128; column += 16 * kTile) delta_head_tile(run, row, head, n, b, column);
+      if (task.defers)
+        for (int64_t t = 0; t < n; ++t) task.journal[t * row.floats() + row.decays() + head] = b.decay[t];
       for (int64_t t = 0; t < n; ++t) {
         const float scale = 1.0f / __builtin_sqrtf(sum_of_squares(b.o[t], 128) / 128.0f + task.eps);
         const int64_t at = (first + t) * value_width + head * 128;
@@ -128,5 +201,10 @@ void delta(const DeltaTask& task) {
         }
       }
     }
+    if (task.defers)  // only now, since every value head needed the old keys
+      for (int64_t t = 0; t < n; ++t)
+        for (int c = 0; c < 128; c += 16)
+          store(task.journal + t * row.floats() + row.keys() + task.key_head * 128 + c, load(b.k[t] + c));
+    run.pending = 0;
   }
 }

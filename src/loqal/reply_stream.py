@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Protocol
 
 from .chat.detokenizer import Detokenizer, StopStrings
 from .chat.tokenizer import Tokenizer
+from .engine.event_stream import EventStream
 from .engine.sequence import Sequence as EngineSequence
 from .errors import RequestError
 from .types import FinishReason, Reply, ReplyDelta, Timings, TokenEvent, TokenLogprobs, Usage
@@ -90,7 +91,7 @@ class StopFilter:
 
 
 class ReplyStream:
-    """An iterator of the pieces of a reply.
+    """The pieces of a reply, for ``for`` or ``async for``.
 
     Use it as a context manager, or close it: closing before the end cancels the request and frees its state. After the
     end ``reply`` holds the whole; after a cancellation it holds what was read until then.
@@ -98,28 +99,42 @@ class ReplyStream:
 
     def __init__(
         self,
-        events: Generator[TokenEvent, None, None],
+        events: EventStream[TokenEvent],
         parser: Parser,
         sequence: EngineSequence,
         *,
         load_ms: float,
         started: float,
+        explain: Callable[[EngineSequence], str | None] = lambda sequence: None,
     ) -> None:
         self._events, self._parser, self._sequence = events, parser, sequence
         self._filter = StopFilter(sequence.params.stop)
-        self._load_ms, self._started = load_ms, started
-        self._first_token_ms = self._prefill_s = self._decode_s = 0.0
+        self._load_ms, self._started, self._explain = load_ms, started, explain
         self._deltas: list[ReplyDelta] = []
+        self._ready: deque[ReplyDelta] = deque()
         self._logprobs: list[TokenLogprobs] = []
         self._num_tokens = 0
         self._finish_reason: FinishReason | None = None
-        self._pieces = self._read()
 
-    def __iter__(self) -> Iterator[ReplyDelta]:
+    def __iter__(self) -> ReplyStream:
         return self
 
     def __next__(self) -> ReplyDelta:
-        return next(self._pieces)
+        while not self._ready:
+            if self._finish_reason is not None:
+                raise StopIteration
+            self._take(next(self._events, None))
+        return self._ready.popleft()
+
+    def __aiter__(self) -> ReplyStream:
+        return self
+
+    async def __anext__(self) -> ReplyDelta:
+        while not self._ready:
+            if self._finish_reason is not None:
+                raise StopAsyncIteration
+            self._take(await anext(self._events, None))
+        return self._ready.popleft()
 
     def __enter__(self) -> ReplyStream:
         return self
@@ -129,13 +144,21 @@ class ReplyStream:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> ReplyStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """End the reply here. Does nothing after the end."""
-        self._pieces.close()
         self._events.close()  # frees the sequence's state
+        self._ready.clear()
         if self._finish_reason is None:
-            self._finish_reason = FinishReason.CANCELLED
-            self._deltas += self._filter.finish(self._parser.finish())
+            self._end(FinishReason.CANCELLED)
+            self._ready.clear()
 
     def finish(self) -> Reply:
         """Read to the end and return the whole reply."""
@@ -144,63 +167,78 @@ class ReplyStream:
                 pass
         return self.reply
 
+    async def finish_async(self) -> Reply:
+        """Read to the end without blocking the event loop and return the whole reply."""
+        async with self:
+            async for _ in self:
+                pass
+        return self.reply
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Tokens of the prompt that were read so far, cached ones included, and all of them. From any thread."""
+        return self._sequence.num_read, self._sequence.prompt_len
+
     @property
     def reply(self) -> Reply:
         """The whole reply. Raises RequestError before the stream has ended or was closed."""
         if self._finish_reason is None:
             raise RequestError("The reply is not finished.", "Its stream has not ended.", "Read or close the stream.")
+        sequence = self._sequence
         return Reply(
             text="".join(delta.text for delta in self._deltas),
             reasoning="".join(delta.reasoning for delta in self._deltas),
-            token_ids=tuple(self._sequence.token_ids[self._sequence.prompt_len :][: self._num_tokens]),
+            token_ids=tuple(sequence.token_ids[sequence.prompt_len :][: self._num_tokens]),
             finish_reason=self._finish_reason,
-            usage=Usage(self._sequence.prompt_len, self._num_tokens, self._parser.reasoning_tokens),
+            usage=Usage(
+                sequence.prompt_len,
+                self._num_tokens,
+                self._parser.reasoning_tokens,
+                sequence.cache.cached,
+                self._explain(sequence),
+            ),
             timings=self._timings(),
-            seed=self._sequence.seed,
+            seed=sequence.seed,
             tool_calls=tuple(delta.tool_call for delta in self._deltas if delta.tool_call is not None),
-            logprobs=None if self._sequence.params.logprobs is None else tuple(self._logprobs),
+            logprobs=None if sequence.params.logprobs is None else tuple(self._logprobs),
         )
 
-    def _read(self) -> Generator[ReplyDelta, None, None]:
-        reason: FinishReason | None = None
-        end_ids: tuple[int, ...] = ()
-        while reason is None:
-            event = self._next_event()
-            reason = event.finish_reason
-            if reason is FinishReason.STOP:  # the token that ends a reply is no part of its text
-                end_ids = (event.token_id,)
-                break
-            deltas = self._filter.push(self._parser.push(event.token_id))
-            self._deltas += deltas
-            yield from deltas
-            if self._filter.stopped:
-                reason = FinishReason.STOP
-        self._events.close()
-        deltas = self._filter.finish(self._parser.finish(), end_ids)
-        self._deltas += deltas
-        called = any(delta.tool_call is not None for delta in self._deltas)
-        self._finish_reason = FinishReason.TOOL_CALLS if called and reason is FinishReason.STOP else reason
-        yield from deltas
-
-    def _next_event(self) -> TokenEvent:
-        """The next event, counted and timed. Time the caller spends between two of them is not."""
-        began = time.perf_counter()
-        event = next(self._events)
-        ended = time.perf_counter()
-        if self._num_tokens == 0:
-            self._first_token_ms, self._prefill_s = (ended - self._started) * 1e3, ended - began
-        else:
-            self._decode_s += ended - began
+    def _take(self, event: TokenEvent | None) -> None:
+        """Read one token, or the end of a sequence that the engine cancelled."""
+        if event is None:
+            self._end(FinishReason.CANCELLED)
+            return
         self._num_tokens += 1
         if event.logprobs is not None:
             self._logprobs.append(event.logprobs)
-        return event
+        if event.finish_reason is FinishReason.STOP:  # the token that ends a reply is no part of its text
+            self._end(FinishReason.STOP, (event.token_id,))
+            return
+        self._show(self._filter.push(self._parser.push(event.token_id)))
+        if self._filter.stopped:
+            self._end(FinishReason.STOP)
+        elif event.finish_reason is not None:
+            self._end(event.finish_reason)
+
+    def _end(self, reason: FinishReason, end_ids: tuple[int, ...] = ()) -> None:
+        self._events.close()
+        self._show(self._filter.finish(self._parser.finish(), end_ids))
+        called = any(delta.tool_call is not None for delta in self._deltas)
+        self._finish_reason = FinishReason.TOOL_CALLS if called and reason is FinishReason.STOP else reason
+
+    def _show(self, deltas: Iterable[ReplyDelta]) -> None:
+        for delta in deltas:
+            self._deltas.append(delta)
+            self._ready.append(delta)
 
     def _timings(self) -> Timings:
-        prompt_len, num_decoded = self._sequence.prompt_len, self._num_tokens - 1
+        sequence = self._sequence
+        read_s = sequence.first_drawn_s - sequence.began_s
+        write_s = sequence.last_drawn_s - sequence.first_drawn_s
+        num_drawn = sequence.num_generated - 1
         return Timings(
             load_ms=self._load_ms,
-            first_token_ms=self._first_token_ms,
-            prefill_tokens_per_s=prompt_len / self._prefill_s if self._prefill_s else 0.0,
-            decode_tokens_per_s=num_decoded / self._decode_s if self._decode_s else 0.0,
+            first_token_ms=(sequence.first_drawn_s - self._started) * 1e3 if self._num_tokens else 0.0,
+            prefill_tokens_per_s=(sequence.prompt_len - sequence.cache.cached) / read_s if read_s > 0 else 0.0,
+            decode_tokens_per_s=num_drawn / write_s if write_s > 0 else 0.0,
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import limits, settings
+from . import cache_words, limits, settings
 from .chat import defaults
 from .chat.choice import TemplateChoice, choose_template
 from .chat.output_parser import OutputParser
@@ -31,13 +31,11 @@ from .messages import to_messages
 from .model.decoder import Decoder
 from .model_info import ModelInfo, describe
 from .ops.choose import choose_ops
-from .ops.interface import PAGE_TOKENS, FloatArray
+from .ops.interface import FloatArray
 from .reply_stream import Parser, PlainParser, ReplyStream
 from .state.store import StateStore
 from .types import Message, Reply, SamplingParams
 from .weights.load import Checkpoint, open_checkpoint
-
-_MAX_SEQUENCES = 4  # replies that may be streamed at the same time; they share the context's pages
 
 _DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
 
@@ -52,6 +50,8 @@ def load(
     backend: str | None = None,
     isa: str | None = None,
     kv_bits: int | None = None,
+    max_sequences: int | None = None,
+    cache_bytes: int | None = None,
     packed_file: str | None = None,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Runtime:
@@ -66,6 +66,9 @@ def load(
         isa: instruction set of the kernels, by default the best of this machine.
         packed_file: where to keep the packed weights for the next start ("auto": beside the model); by default nowhere.
         kv_bits: how keys and values are stored: 8 for half the memory, 16, or 32 (the default with F32 weights).
+        max_sequences: most requests that compute at the same time; others wait for their turn.
+        cache_bytes: most memory for states of earlier requests, from which later ones with the same beginning start;
+            0 keeps none. By default a quarter of the memory, together with the states of what is running.
         mmproj: the separate vision tower of a GGUF model.
 
     Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
@@ -78,7 +81,7 @@ def load(
     """
     started = time.perf_counter()
     given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa, "kv_bits": kv_bits}
-    given["packed_file"] = packed_file
+    given |= {"packed_file": packed_file, "max_sequences": max_sequences, "cache_bytes": cache_bytes}
     chosen = settings.resolve(given, os.environ)
     checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
     try:
@@ -127,11 +130,20 @@ class Runtime:
             )
         keep_packed = _packed_path(checkpoint, chosen.packed_file)
         ops = choose_ops(chosen.backend, isa=chosen.isa, threads=chosen.threads, keep_packed=keep_packed)
-        num_pages = -(-self.context_len // PAGE_TOKENS) + _MAX_SEQUENCES - 1
+        # The specification touches all memory it is given, so it gets no more than it needs.
+        cache_bytes = 0 if chosen.cache_bytes is None and chosen.backend == "reference" else chosen.cache_bytes
+        room = memory_plan.plan_states(config, self.context_len, kv_bits, chosen.max_sequences, cache_bytes)
         try:
             decoder = Decoder(config, ops, checkpoint.tensors)
             ops.finish_loading()
-            store = StateStore(ops, config, num_slots=_MAX_SEQUENCES, num_pages=num_pages, kv_bits=kv_bits)
+            store = StateStore(
+                ops,
+                config,
+                num_slots=room.num_slots,
+                num_pages=room.num_pages,
+                kv_bits=kv_bits,
+                budget_bytes=room.budget_bytes,
+            )
         except OSError as error:
             raise RequestError(
                 f"The packed weights cannot be kept in {chosen.packed_file}.",
@@ -146,7 +158,15 @@ class Runtime:
                 "Choose a smaller context_len, or a model of fewer or smaller weights.",
             ) from error
         padding_ids = self._tokenizer.padding_ids(config.vocab_size)
-        self._engine: Engine | None = Engine(decoder, store, ops, context_len=self.context_len, padding_ids=padding_ids)
+        self._engine: Engine | None = Engine(
+            decoder,
+            store,
+            ops,
+            context_len=self.context_len,
+            padding_ids=padding_ids,
+            most_active=chosen.max_sequences,
+            caches=cache_bytes != 0,
+        )
         self.load_ms = (time.perf_counter() - started) * 1e3
 
     # Requests -------------------------------------------------------------------------------------------------------
@@ -227,7 +247,9 @@ class Runtime:
 
     def close(self) -> None:
         """Give the memory back, as soon as streams that are still open have ended. Closing twice does nothing."""
-        self._engine = None
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
         if self._checkpoint is not None:
             self._checkpoint.close()
             self._checkpoint = None
@@ -257,9 +279,13 @@ class Runtime:
 
     def _stream(self, prompt_ids: list[int], params: SamplingParams, parser: Parser, started: float) -> ReplyStream:
         end_ids = set(params.stop_token_ids) | (set() if params.ignore_eos else self._end_ids)
-        sequence = engine_sequence.Sequence(prompt_ids, params, end_ids)
+        starts = cache_words.message_starts(prompt_ids, self._tokenizer)
+        sequence = engine_sequence.Sequence(prompt_ids, params, end_ids, boundaries=starts)
         events = self._open_engine().submit(sequence)
-        return ReplyStream(events, parser, sequence, load_ms=self.load_ms, started=started)
+        return ReplyStream(events, parser, sequence, load_ms=self.load_ms, started=started, explain=self._explain)
+
+    def _explain(self, sequence: engine_sequence.Sequence) -> str | None:
+        return cache_words.explain(sequence.cache, sequence.token_ids[: sequence.prompt_len], self._tokenizer)
 
 
 def _packed_path(checkpoint: Checkpoint, wanted: str | None) -> tuple[Path, Sequence[Path]] | None:

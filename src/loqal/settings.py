@@ -33,6 +33,10 @@ class Settings:
         "bits of a stored key or value: 8 halves the memory of the context (default: 32 with F32 weights, else 16)",
         choices=(8, 16, 32),
     )
+    max_sequences: int = _knob(int, 8, "most requests that compute at the same time; others wait for their turn", low=1)
+    cache_bytes: int | None = _knob(
+        int, None, "most memory for states of earlier requests; 0 keeps none (default: up to a quarter of all)", low=0
+    )
     packed_file: str | None = _knob(
         str, None, "keep the packed weights in this file and map it at the next start; auto: beside the model"
     )

@@ -19,17 +19,16 @@ from .engine import memory_plan
 from .engine.step_batch import Run, build
 from .errors import CapacityError, RequestError
 from .locate import locate
-from .model.config import ModelConfig
 from .model.decoder import Decoder
 from .ops.choose import choose_ops
 from .ops.interface import PAGE_TOKENS
 from .ops.measured import MeasuredOps
+from .state import sizes
 from .state.store import SequenceState, StateStore
 from .weights.load import Checkpoint, open_checkpoint
 
 _CHUNK_TOKENS = 512  # of a prompt in one step, as in the engine
 _READ_BYTES = 1 << 29  # many times what most machines cache
-_STATE_BYTES = 4  # float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ class TimedModel:
     @property
     def state_bytes(self) -> int:
         """Bytes of the recurrent states and convolution tails of one sequence."""
-        return _state_bytes(self.config)
+        return sizes.slot_bytes(self.config)
 
     # Timing ---------------------------------------------------------------------------------------------------------
 
@@ -214,10 +213,3 @@ def _main_format(checkpoint: Checkpoint) -> str:
         if name.startswith("layers."):
             sizes[tensors.format(name)] = sizes.get(tensors.format(name), 0) + tensors.size_bytes(name)
     return max(sizes, key=lambda format: sizes[format])
-
-
-def _state_bytes(config: ModelConfig) -> int:
-    shape = config.delta_shape
-    channels = 2 * shape.num_key_heads * shape.key_dim + shape.num_value_heads * shape.value_dim
-    values = shape.num_value_heads * shape.key_dim * shape.value_dim + (shape.conv_width - 1) * channels
-    return config.layers.count("delta") * values * _STATE_BYTES

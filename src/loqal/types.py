@@ -106,12 +106,16 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one request."""
+    """Token counts of one request.
+
+    ``cached_tokens`` of the prompt were not computed again; ``cache_miss`` says in words why not more of them were.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     reasoning_tokens: int = 0
     cached_tokens: int = 0
+    cache_miss: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,28 @@ def rewound_is_never_left(machine: Machine, ids: Ids, at: int, detour: Ids) -> N
         machine.store.release(capture)
 
 
+def deferred_is_plain(machine: Machine, ids: Ids, at: int, tries: Sequence[int]) -> None:
+    """Trying tokens in a step and keeping only some of them is like having fed those alone.
+
+    ``tries`` says how many of the tokens of each try are kept; every try goes on for a few wrong tokens.
+    """
+    expected = whole(machine, ids)
+    with opened(machine) as (state,):
+        rows = machine.step((state, ids[:at]))
+        for turn, kept in enumerate(tries):
+            right = ids[state.length : state.length + kept]
+            wrong = (np.array(ids[: turn % 3], np.int64) + 1) % 200
+            length = state.length
+            found = machine.try_step(state, [*right, *wrong], kept)
+            same_bits(found[:kept], expected[length : length + kept], "tried")
+        rows = machine.step((state, ids[state.length : state.length + 1]))
+        same_bits(rows[0], expected[state.length - 1 : state.length], "after what was tried")
+        machine.try_step(state, ids[state.length : state.length + 2], 2)
+        capture = machine.store.capture(state)
+        _continues(machine, capture, ids[state.length :], expected[state.length :])
+        machine.store.release(capture)
+
+
 def forks_are_independent(machine: Machine, ids: Ids, at: int, other: Ids) -> None:
     """Two sequences that start from one capture and take turns do not see each other, though they share its pages."""
     paths = ids[: at + len(other)], np.concatenate([ids[:at], other])

@@ -48,7 +48,7 @@ class Machine:
         self.config, self.ops = config, ops
         self.decoder = Decoder(config, ops, tensors)
         self.draft_head = DraftHead(self.decoder, tensors) if config.num_draft_layers else None
-        self.store = StateStore(ops, config, num_slots=num_slots, num_pages=num_pages, kv_bits=kv_bits)
+        self.store = StateStore(ops, config, num_slots=num_slots, num_pages=num_pages, kv_bits=kv_bits, num_journals=1)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, ops: Ops, **room: int) -> Machine:
@@ -90,6 +90,15 @@ class Machine:
         for state, ids in runs:
             self.store.advance(state, len(ids))
         return [logits[start:end] for start, end in zip(batch.starts[:-1], batch.starts[1:], strict=True)]
+
+    def try_step(self, state: SequenceState, ids: Ids, kept: int) -> FloatArray:
+        """A step that defers and keeps the first tokens only: the logits of all, [n V or 2V]."""
+        assert self.store.defer(state)
+        self.store.reserve(state, len(ids))
+        batch = build([Run(state, list(ids), text_positions(state.length, len(ids)), defers=True)])
+        logits = self.ops.run_step(self._both, batch)
+        self.store.advance(state, kept, deferred=True)
+        return logits
 
     def _both(self, batch: StepBatch) -> FloatArray:
         rows = self.decoder.forward(batch, self.store)

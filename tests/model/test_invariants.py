@@ -80,6 +80,17 @@ def test_a_prefix_can_be_taken_up(machine: Machine, at: int) -> None:
     invariants.forks_are_independent(machine, IDS, at, other=IDS[:5])
 
 
+@pytest.mark.parametrize("isa", available_isas())
+def test_tried_tokens_can_be_taken_back(checkpoint: Checkpoint, isa: str) -> None:
+    machine = Machine.of(checkpoint, CpuOps(isa, threads=2))
+    for at in (1, 2, 62):
+        invariants.deferred_is_plain(machine, IDS, at, tries=[1, 2, 4, 1, 3, 6, 1, 1])
+
+
+def test_the_specification_can_take_back_tried_tokens(checkpoint: Checkpoint) -> None:
+    invariants.deferred_is_plain(Machine.of(checkpoint, ReferenceOps()), IDS[:40], 5, tries=[1, 2, 4, 1, 3])
+
+
 @pytest.mark.parametrize("kv_bits", [8, 16, 32])
 def test_leftovers_change_nothing(checkpoint: Checkpoint, kv_bits: int) -> None:
     invariants.leftovers_change_nothing(Machine.of(checkpoint, CpuOps(threads=1), kv_bits=kv_bits), IDS)

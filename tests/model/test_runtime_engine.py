@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from loqal.engine.engine import Engine
 from loqal.engine.sequence import Sequence
-from loqal.errors import CapacityError, ContextError, RequestError
+from loqal.errors import ContextError, RequestError
 from loqal.model.decoder import Decoder
 from loqal.ops.reference import ReferenceOps
 from loqal.quant.tensor import Tensor
@@ -41,16 +42,25 @@ class Machine:
     decoder: Decoder
     store: StateStore
     ops: ReferenceOps
+    engines: list[Engine] = field(default_factory=list)
 
     def engine(self, chunk_tokens: int = 512, context_len: int = 512, padding_ids: tuple[int, ...] = ()) -> Engine:
-        return Engine(
+        engine = Engine(
             self.decoder,
             self.store,
             self.ops,
             context_len=context_len,
             padding_ids=padding_ids,
             chunk_tokens=chunk_tokens,
+            caches=False,
+            checks=True,
         )
+        self.engines.append(engine)
+        return engine
+
+    def wait(self) -> None:
+        for engine in self.engines:
+            engine.wait_idle()
 
     def is_clean(self) -> bool:
         return (self.store.slots.num_free, self.store.pages.num_free) == (NUM_SLOTS, NUM_PAGES)
@@ -65,12 +75,16 @@ def machine() -> Machine:
         for name, values in random_tensors(config).items()
     }
     store = StateStore(ops, config, num_slots=NUM_SLOTS, num_pages=NUM_PAGES)
+    store.spoils = True
     return Machine(Decoder(config, ops, tensors), store, ops)
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(machine: Machine) -> Iterator[None]:
     yield
+    for engine in machine.engines:
+        engine.stop()
+    machine.engines.clear()
     assert machine.is_clean()
 
 
@@ -133,22 +147,30 @@ def test_threads_change_nothing(machine: Machine) -> None:
 
 
 def test_closing_a_stream_frees_its_state(machine: Machine) -> None:
-    stream = machine.engine().submit(Sequence(PROMPT, PARAMS))
+    engine = machine.engine()
+    stream = engine.submit(Sequence(PROMPT, replace(PARAMS, max_tokens=300)))
     next(stream)
     assert not machine.is_clean()
     stream.close()
+    machine.wait()
     assert machine.is_clean()
+    assert list(stream) == []
 
 
-def test_too_many_streams(machine: Machine) -> None:
+def test_letting_go_of_a_stream_frees_its_state(machine: Machine) -> None:
     engine = machine.engine()
-    streams = [engine.submit(Sequence([1, 2], PARAMS)) for _ in range(NUM_SLOTS + 1)]
-    for stream in streams[:-1]:
-        next(stream)
-    with pytest.raises(CapacityError):
-        next(streams[-1])
-    for stream in streams:
-        stream.close()
+    next(engine.submit(Sequence(PROMPT, replace(PARAMS, max_tokens=300))))
+    gc.collect()
+    machine.wait()
+    assert machine.is_clean()
+    assert engine.call(lambda loop: loop.counts.written_tokens) < 300
+
+
+def test_more_streams_than_states_take_turns(machine: Machine) -> None:
+    engine = machine.engine()
+    alone = tokens(engine, [1, 2])
+    streams = [engine.submit(Sequence([1, 2], PARAMS)) for _ in range(NUM_SLOTS + 3)]
+    assert [[event.token_id for event in stream] for stream in streams] == [alone] * len(streams)
 
 
 def test_end_tokens(machine: Machine) -> None:

@@ -53,14 +53,8 @@ def test_flags_fill_the_parameters() -> None:
     assert parse(*words.split()) == SamplingParams(
         max_tokens=5, temperature=0.5, stop=("a", "b"), stop_token_ids=(3,), penalize_prompt=True, seed=-1
     )
-    assert parse_settings("--threads", "2", "--isa", "avx2") == {
-        "context_len": None,
-        "threads": 2,
-        "isa": "avx2",
-        "kv_bits": None,
-        "packed_file": None,
-        "backend": None,
-    }
+    found = parse_settings("--threads", "2", "--isa", "avx2")
+    assert found == {knob.name: None for knob in settings.KNOBS} | {"threads": 2, "isa": "avx2"}
 
 
 @pytest.mark.parametrize(

@@ -1,37 +1,50 @@
-"""Token ids in, token ids out. Knows no text.
+"""Token ids in, token ids out, for many callers at once. Knows no text.
 
-A sequence is advanced step by step: each step feeds the tokens its state has not seen yet, at most ``chunk_tokens`` of
-them, and draws a new token once all were seen. Reading a prompt and writing a reply are the same loop.
+One thread owns the model and its states (``Loop``). Callers hand it sequences through a queue and read tokens from
+streams; neither ever waits for a step to end, and a caller that reads slowly delays nobody.
 """
 
 from __future__ import annotations
 
+import atexit
+import queue
 import threading
-from collections.abc import Generator
+import time
+import weakref
+from collections.abc import Callable
 from collections.abc import Sequence as Ids
+from typing import Any
 
 import numpy as np
 
 from .. import limits
-from ..errors import ContextError, RequestError
+from ..errors import CapacityError, ContextError, RequestError
 from ..model.decoder import Decoder
 from ..ops.interface import FloatArray, Ops
-from ..state.store import SequenceState, StateStore
-from ..types import TokenEvent
-from . import sampling, step_batch
-from .head_logits import HeadLogits
-from .sequence import Sequence
+from ..state.store import StateStore, num_pages
+from ..types import SamplingParams, TokenEvent
+from .active import Active
+from .event_stream import EventStream, Mailbox
+from .loop import Loop
+from .scheduler import LATENCY_S
+from .sequence import Reading, Sequence
+
+_Job = Callable[[Loop], Any]
+_RUNNING: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
     """Runs sequences over one model.
 
-    Several sequences may be open at a time, from several threads; one step runs at a time.
-
     Args:
         context_len: most tokens of prompt and reply together.
         padding_ids: rows of the vocabulary without a token; they are never chosen.
         chunk_tokens: most prompt tokens in one step. Changes no bit of any result.
+        most_active: sequences that compute at the same time; by default as many as the store has slots.
+        caches: keep states of earlier requests while there is room, and take them up again.
+        latency_s: how long a step should take while replies are running.
+        checks: assert whenever the engine falls idle that nothing leaked. For tests.
+        clock: seconds.
     """
 
     def __init__(
@@ -43,88 +56,123 @@ class Engine:
         context_len: int,
         padding_ids: Ids[int] = (),
         chunk_tokens: int = 512,
+        most_active: int | None = None,
+        caches: bool = True,
+        latency_s: float = LATENCY_S,
+        checks: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._decoder, self._store, self._ops = decoder, state, ops
-        self._chunk_tokens = chunk_tokens
-        self._vocab_size = decoder.config.vocab_size
-        self._padding_ids = np.array(padding_ids, np.int32)
-        # Reentrant: the garbage collector may close an abandoned stream, and so release its state, in the middle of
-        # another sequence's step.
-        self._lock = threading.RLock()
         self.context_len = context_len
+        self._decoder, self._store = decoder, state
+        self._vocab_size = decoder.config.vocab_size
+        self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self._loop = Loop(
+            decoder,
+            state,
+            ops,
+            context_len=context_len,
+            padding_ids=np.array(padding_ids, np.int32),
+            chunk_tokens=chunk_tokens,
+            most_active=most_active or state.slots.size,
+            caches=caches,
+            latency_s=latency_s,
+            clock=clock,
+        )
+        self._checks = checks
 
-    def submit(self, sequence: Sequence) -> Generator[TokenEvent, None, None]:
+    def submit(self, sequence: Sequence) -> EventStream[TokenEvent]:
         """Check a sequence and return the stream of its tokens. Closing the stream cancels it and frees its state.
 
         Raises:
             RequestError: the prompt is empty or holds ids outside the vocabulary, or a parameter is out of range.
             ContextError: prompt and one token do not fit the context.
-            CapacityError: too many sequences are open (when the first token is asked for).
+            CapacityError: the prompt's state is larger than all memory for states.
         """
         limits.check(sequence.params)
-        self._check_ids(sequence.token_ids, room=1)
-        return self._generate(sequence)
+        self._check_ids(sequence.token_ids, room=0 if sequence.reading else 1)
+        self._check_room(len(sequence.token_ids))
+        mailbox: Mailbox[TokenEvent] = Mailbox()
+        arrived: list[Active] = []
+        inbox = self._inbox  # not self: an abandoned stream must not keep the engine, nor the engine the stream
+        self._send(lambda loop: arrived.append(loop.add(sequence, mailbox)))
+        return EventStream(mailbox, lambda: inbox.put(lambda loop: loop.cancel(arrived[0])))
 
     def logits(self, token_ids: Ids[int]) -> FloatArray:
         """Logits after every token of a sequence: -> [T V], float32. Raises as ``submit`` does."""
-        self._check_ids(token_ids, room=0)
-        with self._lock:
-            state = self._store.open()
-        try:
-            rows = []
-            while state.length < len(token_ids):
-                chunk = token_ids[state.length : state.length + self._chunk_tokens]
-                rows.append(self._decoder.unembed(self._step(state, chunk, range(len(chunk)))))
-            return np.concatenate(rows)
-        finally:
-            self._release(state)
+        rows: list[FloatArray] = []
+        self.read(token_ids, Reading(0, lambda hidden: rows.append(self._decoder.unembed(hidden))))
+        return np.concatenate(rows)
 
-    def _generate(self, sequence: Sequence) -> Generator[TokenEvent, None, None]:
-        with self._lock:
-            state = self._store.open()
-        try:
-            event: TokenEvent | None = None
-            while event is None or event.finish_reason is None:
-                chunk = sequence.token_ids[state.length : state.length + self._chunk_tokens]
-                is_last = state.length + len(chunk) == len(sequence.token_ids)
-                hidden = self._step(state, chunk, [len(chunk) - 1] if is_last else [])
-                if is_last:
-                    event = self._choose(sequence, hidden)
-                    yield event
-        finally:
-            self._release(state)
+    def read(self, token_ids: Ids[int], reading: Reading, **kwargs: Any) -> Sequence:
+        """Read a prompt to its end and hand its hidden rows to ``reading``. Raises as ``submit`` does."""
+        sequence = Sequence(token_ids, SamplingParams(seed=0), reading=reading, **kwargs)
+        for _ in self.submit(sequence):
+            pass
+        return sequence
 
-    def _step(self, state: SequenceState, token_ids: Ids[int], logit_rows: Ids[int]) -> FloatArray:
-        """Feed tokens to a state; hidden rows of those whose logits are wanted: -> [R D]."""
-        positions = np.arange(state.length, state.length + len(token_ids), dtype=np.int32)
-        with self._lock:
-            self._store.reserve(state, len(token_ids))
-            run = step_batch.Run(state, token_ids, np.repeat(positions[:, None], 3, axis=1), logit_rows)
-            batch = step_batch.build([run])
-            hidden = self._ops.run_step(lambda step: self._decoder.forward(step, self._store), batch)
-            self._store.advance(state, len(token_ids))
-            return self._ops.select(hidden, batch.logit_rows)
+    def call(self, job: Callable[[Loop], Any]) -> Any:
+        """Run something between two steps, on the engine's thread, and return what it returns."""
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def _choose(self, sequence: Sequence, hidden: FloatArray) -> TokenEvent:
-        """Draw the token after a hidden row [1 D]."""
-        params = sequence.params
-        logits = HeadLogits(self._decoder, hidden, self._padding_ids)
-        token_id = sampling.choose(
-            logits,
-            params,
-            self._ops.candidates,
-            seed=sequence.seed,
-            position=len(sequence.token_ids),
-            counted=sequence.counted,
-        )
-        logprobs = None
-        if params.logprobs is not None:
-            logprobs = sampling.logprobs(logits.row(), token_id, params.logprobs, self._ops.candidates)
-        return TokenEvent(token_id, logprobs, sequence.append(token_id, self.context_len))
+        def work(loop: Loop) -> None:
+            try:
+                done.put((True, job(loop)))
+            except BaseException as error:
+                done.put((False, error))
 
-    def _release(self, state: SequenceState) -> None:
-        with self._lock:
-            self._store.release(state)
+        self._send(work)
+        is_good, result = done.get()
+        if not is_good:
+            raise result
+        return result
+
+    def wait_idle(self) -> None:
+        """Return once nothing is running or waiting."""
+        while not self.call(lambda loop: loop.is_idle):
+            time.sleep(0.001)
+
+    def close(self) -> None:
+        """Take nothing more; the thread ends when the open streams have ended. Closing twice does nothing."""
+        with self._start_lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._inbox.put(None)
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Cancel everything and wait for the thread to end."""
+        self.close()
+        self._inbox.put(_cancel_all)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+
+    def __del__(self) -> None:
+        self._inbox.put(None)
+
+    def _send(self, job: _Job) -> None:
+        with self._start_lock:
+            if self._is_closed:
+                raise RequestError("The model was closed.", "A closed model answers nothing.", "Load it again.")
+            if self._thread is None:
+                arguments = (self._loop, self._inbox, self._checks)
+                self._thread = threading.Thread(target=_work, args=arguments, name="loqal-engine", daemon=True)
+                self._thread.start()
+                _RUNNING.add(self)
+            self._inbox.put(job)
+
+    def _check_room(self, length: int) -> None:
+        store = self._store
+        needed = num_pages(length + 1) * store.pages.unit_bytes + store.slots.unit_bytes
+        budget = store.budget_bytes
+        if num_pages(length + 1) > store.pages.size or (budget is not None and needed > budget):
+            has = store.pages.size * store.pages.unit_bytes if budget is None else budget
+            raise CapacityError(
+                f"The state of a prompt of {length} tokens takes {needed:,} bytes.",
+                f"{has:,} bytes are planned for the states of all requests.",
+                "Shorten the prompt, or load the model with more memory.",
+            )
 
     def _check_ids(self, token_ids: Ids[int], *, room: int) -> None:
         if not token_ids:
@@ -144,3 +192,37 @@ class Engine:
                     f"Ids run from 0 to {self._vocab_size - 1}.",
                     "Use the ids of this model's tokenizer.",
                 )
+
+
+def _work(loop: Loop, inbox: queue.SimpleQueue[_Job | None], checks: bool) -> None:
+    """What the engine's thread does. It holds the loop but not the ``Engine``, whose end is its own."""
+    is_closing = False
+    while not (is_closing and loop.is_idle):
+        try:
+            job = inbox.get(block=loop.is_idle)
+        except queue.Empty:
+            job = _step
+        try:
+            if job is None:
+                is_closing = True
+            else:
+                job(loop)
+            if checks and loop.is_idle:
+                loop.check()
+        except BaseException as error:  # a caller must not wait for ever
+            loop.fail_all(error)
+
+
+def _step(loop: Loop) -> None:
+    loop.step()
+
+
+def _cancel_all(loop: Loop) -> None:
+    loop.cancel_all()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """End the threads before the interpreter does, so that none is inside a kernel then."""
+    for engine in list(_RUNNING):
+        engine.stop()

@@ -1,6 +1,8 @@
-"""The logits after one hidden row, computed as far as the choice of a token needs them."""
+"""The logits after hidden rows, computed as far as the choice of tokens needs them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from ..ops.interface import FloatArray, IntArray
 
 _MOST_TRACKED = 1024  # beyond this many the whole row is cheaper than tracking the largest
 
+Largest = tuple[IntArray, FloatArray]
+
 
 class HeadLogits:
     """``sampling.Logits`` over the head. The padding of the vocabulary never appears, or is minus infinity.
@@ -17,19 +21,25 @@ class HeadLogits:
     Args:
         hidden: [1 D].
         padding_ids: rows of the vocabulary without a token, ascending.
+        known: some of the largest logits, computed already.
     """
 
-    def __init__(self, decoder: Decoder, hidden: FloatArray, padding_ids: IntArray) -> None:
+    def __init__(
+        self, decoder: Decoder, hidden: FloatArray, padding_ids: IntArray, known: Largest | None = None
+    ) -> None:
         self._decoder, self._hidden, self._padding_ids = decoder, hidden, padding_ids
+        self._known = known
         self._row: FloatArray | None = None
 
-    def largest(self, k: int) -> tuple[IntArray, FloatArray]:
+    def largest(self, k: int) -> Largest:
         """See sampling.Logits."""
-        if self._row is None and k <= _MOST_TRACKED:
-            all_ids, all_values = self._decoder.largest(self._hidden, k, self._padding_ids)
-            ids, values = all_ids[0], all_values[0]
-        else:
+        if self._row is not None or k > _MOST_TRACKED:
             ids, values, _ = self._decoder.ops.candidates(self.row(), k)
+        else:
+            if self._known is None or len(self._known[0]) < k:
+                all_ids, all_values = self._decoder.largest(self._hidden, k, self._padding_ids)
+                self._known = all_ids[0], all_values[0]
+            ids, values = self._known[0][:k], self._known[1][:k]
         if not np.isfinite(values[0]):
             raise CheckpointError(
                 "The model computed no finite logit.",
@@ -44,3 +54,20 @@ class HeadLogits:
             self._row = self._decoder.unembed(self._hidden)[0]
             self._row[self._padding_ids] = -np.inf
         return self._row
+
+
+def of_rows(
+    decoder: Decoder, hidden: FloatArray, enough: Sequence[int | None], padding_ids: IntArray
+) -> list[HeadLogits]:
+    """The logits after hidden rows [R D]. The largest ones that the choices need come from one pass over the head.
+
+    Args:
+        enough: how many of the largest logits of each row are needed; None for all.
+    """
+    tracked = [row for row, k in enumerate(enough) if k is not None and k <= _MOST_TRACKED]
+    known: dict[int, Largest] = {}
+    if tracked:
+        most = max(k for k in enough if k is not None and k <= _MOST_TRACKED)
+        ids, values = decoder.largest(np.ascontiguousarray(hidden[tracked]), most, padding_ids)
+        known = {row: (ids[i], values[i]) for i, row in enumerate(tracked)}
+    return [HeadLogits(decoder, hidden[row : row + 1], padding_ids, known.get(row)) for row in range(len(enough))]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..model.config import ModelConfig
-from ..ops.interface import KV_BLOCK, PAGE_TOKENS
+from ..ops.interface import PAGE_TOKENS
+from ..state.sizes import kv_token_bytes, page_bytes, slot_bytes
+
+__all__ = ["StateRoom", "default_context_len", "default_kv_bits", "kv_token_bytes", "machine_bytes", "plan_states"]
 
 _SHARE_FOR_KV = 4  # keys and values may fill a quarter of the memory
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -15,14 +19,6 @@ _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 def default_kv_bits(weight_format: str) -> int:
     """How keys and values are kept unless told otherwise: as exactly as float32 weights deserve, else float16."""
     return 32 if weight_format == "F32" else 16
-
-
-def kv_token_bytes(config: ModelConfig, kv_bits: int = 16) -> int:
-    """Bytes of keys and values of one position, over all attention layers and the draft head."""
-    num_layers = config.layers.count("attention") + config.num_draft_layers
-    values = num_layers * 2 * config.num_kv_heads * config.head_dim
-    scale_bytes = 2 * values // KV_BLOCK if kv_bits == 8 else 0
-    return values * kv_bits // 8 + scale_bytes
 
 
 def machine_bytes() -> int:
@@ -43,3 +39,28 @@ def default_context_len(config: ModelConfig, memory_bytes: int, kv_bits: int = 1
     """
     affordable = memory_bytes // _SHARE_FOR_KV // kv_token_bytes(config, kv_bits) // PAGE_TOKENS * PAGE_TOKENS
     return max(PAGE_TOKENS, min(config.context_len, affordable))
+
+
+@dataclass(frozen=True, slots=True)
+class StateRoom:
+    """How much sequences may remember. Pages and slots share the bytes, so their numbers alone are no plan."""
+
+    num_slots: int
+    num_pages: int
+    budget_bytes: int
+
+
+def plan_states(
+    config: ModelConfig, context_len: int, kv_bits: int, max_sequences: int, cache_bytes: int | None
+) -> StateRoom:
+    """Room for one full context, the recurrent states of all running sequences, and the prefix cache.
+
+    Args:
+        cache_bytes: None for as much as a quarter of the memory leaves.
+    """
+    page, slot = page_bytes(config, kv_bits), slot_bytes(config)
+    required = (-(-context_len // PAGE_TOKENS) + max_sequences) * page + max_sequences * slot
+    if cache_bytes is None:
+        cache_bytes = max(0, machine_bytes() // _SHARE_FOR_KV - required)
+    budget = required + cache_bytes
+    return StateRoom(max(max_sequences, budget // max(slot, 1)), budget // page, budget)

@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
 
+import numpy as np
+
+from ..ops.interface import FloatArray, IntArray
 from ..types import FinishReason, SamplingParams
 from . import sampling
+from .prefix_cache import CacheReport
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSpan:
+    """A run of prompt rows that enter the network as embeddings instead of tokens.
+
+    The token ids of these rows are placeholders; what stands there is told apart by ``digest`` alone, so two spans with
+    one digest must have the same embeddings and positions relative to their first row.
+    """
+
+    start: int  # index of the first row in the prompt
+    length: int
+    digest: bytes
+    embed: Callable[[], FloatArray]
+    """Computes the rows [length D]. Called on the engine's thread when the span is read and not in the prefix cache,
+    perhaps more than once; what takes long is better begun before, and only waited for here."""
+
+    @property
+    def end(self) -> int:
+        """One past the last row."""
+        return self.start + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Takes the hidden rows of a prompt instead of a reply. ``take`` runs on the engine's thread."""
+
+    start: int  # index of the first row that is wanted
+    take: Callable[[FloatArray], None]  # gets the rows [n D] of every chunk, in order
 
 
 class Sequence:
@@ -15,22 +50,71 @@ class Sequence:
         prompt_ids: at least one token.
         params: every default filled in, the seed included; ``max_tokens`` None means as the context allows.
         end_ids: tokens that end the reply. They are emitted, then nothing follows.
+        positions: rotary positions of the prompt [n 3]; None for plain text, where they count from 0. Generated tokens
+            go on one past the largest of them.
+        media: spans of the prompt that are not tokens, ascending and apart.
+        boundaries: indices where the prompt may be cut with profit for the prefix cache, such as starts of messages.
+        priority: the more urgent has the lower number.
+        client: who asked; clients share the machine evenly.
+        reading: what to do with the prompt's hidden rows; None writes a reply instead.
+
+    Attributes:
+        cache: what the prefix cache did for the prompt, once its reading began.
+        num_read: leading tokens of the prompt that are done, cached ones included.
+        began_s, first_drawn_s, last_drawn_s: when its reading began and tokens were drawn, on the engine's clock.
     """
 
-    def __init__(self, prompt_ids: Iterable[int], params: SamplingParams, end_ids: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        prompt_ids: Iterable[int],
+        params: SamplingParams,
+        end_ids: Iterable[int] = (),
+        *,
+        positions: IntArray | None = None,
+        media: Items[MediaSpan] = (),
+        boundaries: Iterable[int] = (),
+        priority: int = 0,
+        client: str = "",
+        reading: Reading | None = None,
+    ) -> None:
         if params.seed is None:
             raise ValueError("a sequence needs its seed")
         self.token_ids = list(prompt_ids)
         self.prompt_len = len(self.token_ids)
+        if positions is not None and positions.shape != (self.prompt_len, 3):
+            raise ValueError(f"positions {positions.shape} do not fit a prompt of {self.prompt_len} tokens")
         self.params = params
         self.seed = params.seed
         self.end_ids = frozenset(end_ids)
+        self.media = tuple(media)
+        self.boundaries = tuple(sorted(set(boundaries)))
+        self.priority, self.client, self.reading = priority, client, reading
+        self.cache = CacheReport()
+        self.num_read = 0
+        self.began_s = self.first_drawn_s = self.last_drawn_s = 0.0
         self.counted = sampling.TokenCounts(self.token_ids if params.penalize_prompt else ())
+        self._positions = positions
+        self._decode_offset = 0 if positions is None else int(positions.max()) + 1 - self.prompt_len
 
     @property
     def num_generated(self) -> int:
         """Tokens generated so far."""
         return len(self.token_ids) - self.prompt_len
+
+    def positions(self, start: int, end: int) -> IntArray:
+        """Rotary positions of tokens ``start`` to ``end``, which need not exist yet: -> [end - start, 3]."""
+        index = np.arange(start, end, dtype=np.int32)
+        found = np.repeat((index + self._decode_offset)[:, None], 3, axis=1)
+        if self._positions is not None and start < self.prompt_len:
+            given = self._positions[start:end]
+            found[: len(given)] = given
+        return found
+
+    def mark_drawn(self, now_s: float) -> None:
+        """Note when a token was drawn."""
+        if self.num_generated == 1:
+            self.first_drawn_s = now_s
+        self.last_drawn_s = now_s
 
     def append(self, token_id: int, context_len: int) -> FinishReason | None:
         """Add a generated token; the reason when it is the last one."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ops.interface import IntArray, StepBatch
+from ..ops.interface import FloatArray, IntArray, StepBatch
 from ..state.store import SequenceState
 
 
@@ -19,6 +19,9 @@ class Run:
     token_ids: Sequence[int]
     positions: IntArray  # [n 3]
     logit_rows: Sequence[int] = ()  # rows of this run whose logits are wanted
+    captures: Sequence[tuple[int, int]] = ()  # rows of this run after which the state is copied, and to which slot
+    defers: bool = False  # keep the recurrent state as it is, since some of the tokens may be taken back
+    inputs: Sequence[tuple[int, FloatArray]] = ()  # rows that are no tokens: the first of a block, and the block [n D]
 
 
 def build(runs: Sequence[Run]) -> StepBatch:
@@ -28,6 +31,8 @@ def build(runs: Sequence[Run]) -> StepBatch:
     page_table = np.full((len(runs), max(len(run.state.pages) for run in runs)), -1, np.int32)
     for row, run in enumerate(runs):
         page_table[row, : len(run.state.pages)] = run.state.pages
+    captures = [(start + row, slot) for start, run in zip(starts, runs, strict=False) for row, slot in run.captures]
+    inputs = [(start + row, block) for start, run in zip(starts, runs, strict=False) for row, block in run.inputs]
     return StepBatch(
         token_ids=np.concatenate([np.asarray(run.token_ids, np.int32) for run in runs]),
         positions=np.ascontiguousarray(np.concatenate([run.positions for run in runs]), np.int32),
@@ -35,7 +40,16 @@ def build(runs: Sequence[Run]) -> StepBatch:
         past_len=np.array([run.state.length for run in runs], np.int32),
         slots=np.array([run.state.slot for run in runs], np.int32),
         page_table=page_table,
+        capture_rows=np.array([row for row, _ in captures], np.int32),
+        capture_slots=np.array([slot for _, slot in captures], np.int32),
+        journals=np.array([run.state.journal for run in runs], np.int32),
+        pending=np.array([run.state.pending for run in runs], np.int32),
+        defers=np.array([run.defers for run in runs], np.int32),
         logit_rows=np.array(
             [start + row for start, run in zip(starts, runs, strict=False) for row in run.logit_rows], np.int32
         ),
+        input_rows=np.concatenate([np.arange(row, row + len(block), dtype=np.int32) for row, block in inputs])
+        if inputs
+        else np.empty(0, np.int32),
+        input_embeddings=np.concatenate([block for _, block in inputs]) if inputs else None,
     )

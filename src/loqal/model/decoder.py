@@ -134,8 +134,9 @@ class Decoder:
         self._head = self._embed if config.tied_head else ops.put_weight(tensors["output"])
 
     def embed(self, batch: StepBatch) -> FloatArray:
-        """Embedding rows of the step's tokens: -> [T D]."""
-        return self.ops.embed(self._embed, batch.token_ids)
+        """What enters the network: embedding rows of the step's tokens, or the rows that replace them: -> [T D]."""
+        h = self.ops.embed(self._embed, batch.token_ids)
+        return h if batch.input_embeddings is None else self.ops.put_rows(h, batch.input_rows, batch.input_embeddings)
 
     def forward(self, batch: StepBatch, state: MixerStates) -> FloatArray:
         """Hidden rows after the final norm: -> [T D]. Advances the states of the batch's sequences in ``state``."""

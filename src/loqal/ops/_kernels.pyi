@@ -10,6 +10,7 @@ _I32 = npt.NDArray[np.int32]
 _U8 = npt.NDArray[np.uint8]
 _U16 = npt.NDArray[np.uint16]
 
+JOURNAL_ROWS: int
 LAYOUT_VERSION: int
 
 def adopt(layout: str, packed: _U8, experts: int, rows: int, inputs: int) -> Weight: ...
@@ -17,7 +18,15 @@ def isas() -> list[str]: ...
 def usable_cpus() -> int: ...
 def make_cpu(isa: str, threads: int) -> Cpu: ...
 def make_step(
-    starts: _I32, past_len: _I32, slots: _I32, page_table: _I32, capture_rows: _I32, capture_slots: _I32
+    starts: _I32,
+    past_len: _I32,
+    slots: _I32,
+    page_table: _I32,
+    capture_rows: _I32,
+    capture_slots: _I32,
+    journals: _I32,
+    pending: _I32,
+    defers: _I32,
 ) -> Step: ...
 def make_pages(
     bits: int,
@@ -68,6 +77,7 @@ class Cpu:
         norm: _F32,
         tails: _F32,
         states: _F32,
+        journals: _F32,
         step: Step,
         eps: float,
     ) -> _F32: ...

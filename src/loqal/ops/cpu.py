@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from ..errors import RequestError
 from ..quant.tensor import Tensor
 from . import _kernels, packed_file, rope
 from .interface import (
+    JOURNAL_ROWS,
     KV_BLOCK,
     PAGE_TOKENS,
     AttentionShape,
@@ -23,6 +24,7 @@ from .interface import (
     DeltaWeights,
     FloatArray,
     IntArray,
+    RawArray,
     Result,
     RopeConfig,
     Rotary,
@@ -62,6 +64,7 @@ class CpuSlots:
 
     tails: FloatArray  # [slots 3 C]
     states: FloatArray  # [slots Hv 128 128]
+    journals: FloatArray  # [journals JOURNAL_ROWS floats], see JournalRow in cpp/common/table.h
 
 
 def available_isas() -> list[str]:
@@ -78,6 +81,18 @@ def _lazy_zeros(shape: tuple[int, ...], dtype: type[_Scalar]) -> npt.NDArray[_Sc
     size = max(1, count * np.dtype(dtype).itemsize)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype, count).reshape(shape)
+
+
+def _give_back(array: RawArray, row: int) -> None:
+    """Drop the memory behind one row of ``_lazy_zeros``; it reads as zeros when it is touched again."""
+    whole: Any = array
+    while isinstance(whole, np.ndarray):
+        whole = whole.base
+    memory = whole if isinstance(whole, mmap.mmap) else whole.obj
+    start, size = row * array[row].nbytes, array[row].nbytes
+    first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > first and hasattr(mmap, "MADV_DONTNEED"):
+        memory.madvise(mmap.MADV_DONTNEED, first, end - first)
 
 
 class CpuOps:
@@ -147,12 +162,41 @@ class CpuOps:
         """See Ops."""
         return CpuPages(num_pages, shape, kv_bits)
 
-    def new_slots(self, num_slots: int, shape: DeltaShape) -> CpuSlots:
+    def new_slots(self, num_slots: int, shape: DeltaShape, num_journals: int = 0) -> CpuSlots:
         """See Ops."""
         channels = 2 * shape.num_key_heads * shape.key_dim + shape.num_value_heads * shape.value_dim
         tails = _lazy_zeros((num_slots, shape.conv_width - 1, channels), np.float32)
         states = _lazy_zeros((num_slots, shape.num_value_heads, shape.key_dim, shape.value_dim), np.float32)
-        return CpuSlots(tails, states)
+        row_floats = channels + (shape.num_key_heads + shape.num_value_heads) * 128 + shape.num_value_heads
+        return CpuSlots(tails, states, _lazy_zeros((num_journals, JOURNAL_ROWS, row_floats), np.float32))
+
+    def settle(self, slots: CpuSlots, slot: int, journal: int, count: int) -> None:
+        """See Ops. A run without rows of its own applies what is pending."""
+        num_heads, channels = slots.states.shape[1], slots.tails.shape[2]
+
+        def none(*shape: int) -> FloatArray:
+            return np.zeros(shape, np.float32)
+
+        one = np.array([0, journal, count, slot], np.int32)
+        nothing, zero = np.empty(0, np.int32), one[:1]
+        step = _kernels.make_step(
+            np.zeros(2, np.int32), zero, one[3:], zero[None], nothing, nothing, one[1:2], one[2:3], zero
+        )
+        self._cpu.gated_delta(
+            none(0, channels),
+            none(0, num_heads * 128),
+            none(0, num_heads),
+            none(0, num_heads),
+            none(4, channels),
+            none(num_heads),
+            none(num_heads),
+            none(128),
+            slots.tails,
+            slots.states,
+            slots.journals,
+            step,
+            0.0,
+        )
 
     def clear_slot(self, slots: CpuSlots, slot: int) -> None:
         """See Ops."""
@@ -168,6 +212,24 @@ class CpuOps:
         """See Ops."""
         for array in pages.arrays:
             array[target] = array[source]
+
+    def discard_slot(self, slots: CpuSlots, slot: int) -> None:
+        """See Ops."""
+        for array in (slots.tails, slots.states):
+            _give_back(array, slot)
+
+    def discard_page(self, pages: CpuPages, page: int) -> None:
+        """See Ops."""
+        for array in pages.arrays:
+            _give_back(array, page)
+
+    def slot_arrays(self, slots: CpuSlots, slot: int) -> tuple[RawArray, ...]:
+        """See Ops."""
+        return slots.tails[slot], slots.states[slot]
+
+    def page_arrays(self, pages: CpuPages, page: int) -> tuple[RawArray, ...]:
+        """See Ops."""
+        return tuple(array[page] for array in pages.arrays)
 
     # The network ------------------------------------------------------------------------------------------------
 
@@ -245,6 +307,7 @@ class CpuOps:
             weights.norm,
             slots.tails,
             slots.states,
+            slots.journals,
             self._native_step(batch),
             eps,
         )
@@ -312,6 +375,11 @@ class CpuOps:
         """See Ops."""
         return x[rows]
 
+    def put_rows(self, x: FloatArray, rows: IntArray, values: FloatArray) -> FloatArray:
+        """See Ops."""
+        x[rows] = values
+        return x
+
     # Sampling and steps -----------------------------------------------------------------------------------------
 
     def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
@@ -344,7 +412,15 @@ class CpuOps:
         """The batch as the kernels read it, checked once and kept for the layers of the same step."""
         if self._step is None or self._step[0] is not batch:
             step = _kernels.make_step(
-                batch.starts, batch.past_len, batch.slots, batch.page_table, batch.capture_rows, batch.capture_slots
+                batch.starts,
+                batch.past_len,
+                batch.slots,
+                batch.page_table,
+                batch.capture_rows,
+                batch.capture_slots,
+                batch.journals,
+                batch.pending,
+                batch.defers,
             )
             self._step = (batch, step)
         return self._step[1]

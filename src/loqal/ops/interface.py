@@ -24,6 +24,7 @@ from ..quant.tensor import Tensor
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
+RawArray = npt.NDArray[Any]
 Weight = Any  # a backend's own form of one linear weight, opaque to the model
 Pages = Any  # a backend's own store of keys and values of one layer
 Slots = Any  # a backend's own store of recurrent states of one layer
@@ -37,6 +38,9 @@ PAGE_TOKENS = 64
 
 KV_BLOCK = 64
 """Dimensions that share a scale in 8-bit keys and values."""
+
+JOURNAL_ROWS = 8
+"""Most rows of a step that a sequence may keep out of its recurrent state until it is known which of them stay."""
 
 SPAN_TOKENS = 512
 """Attention visits keys in spans of this many positions, counted from position 0, and merges the spans in order."""
@@ -61,7 +65,12 @@ class StepBatch:
     page_table: IntArray  # [S P] page numbers in position order, padded with -1
     capture_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [C] ascending
     capture_slots: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [C]
+    journals: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] -1: none; empty: nobody has one
+    pending: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] journal rows to be applied first
+    defers: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] 1: this run goes to the journal
     logit_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [R] rows whose logits are wanted
+    input_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [M] rows that are no token's
+    input_embeddings: FloatArray | None = None  # [M D] what enters the network in these rows
 
     @property
     def num_tokens(self) -> int:
@@ -160,8 +169,12 @@ class Ops(Protocol):
         """
         ...
 
-    def new_slots(self, num_slots: int, shape: DeltaShape) -> Slots:
-        """Room for ``num_slots`` recurrent states (float32) of one Gated DeltaNet layer, all zero."""
+    def new_slots(self, num_slots: int, shape: DeltaShape, num_journals: int = 0) -> Slots:
+        """Room for ``num_slots`` recurrent states (float32) of one Gated DeltaNet layer, all zero, and for journals."""
+        ...
+
+    def settle(self, slots: Slots, slot: int, journal: int, count: int) -> None:
+        """Apply the first ``count`` rows of a journal to a recurrent state in place, bit for bit as if never deferred."""
         ...
 
     def clear_slot(self, slots: Slots, slot: int) -> None:
@@ -174,6 +187,22 @@ class Ops(Protocol):
 
     def copy_page(self, pages: Pages, source: int, target: int) -> None:
         """Copy one page of keys and values over another in place."""
+        ...
+
+    def discard_slot(self, slots: Slots, slot: int) -> None:
+        """Give the memory of one recurrent state back to the system. Its values are lost; it may be used again."""
+        ...
+
+    def discard_page(self, pages: Pages, page: int) -> None:
+        """Give the memory of one page back to the system. Its values are lost; it may be used again."""
+        ...
+
+    def slot_arrays(self, slots: Slots, slot: int) -> tuple[RawArray, ...]:
+        """The memory of one recurrent state, to be saved, restored or spoiled: arrays of any type, not copies."""
+        ...
+
+    def page_arrays(self, pages: Pages, page: int) -> tuple[RawArray, ...]:
+        """The memory of one page, to be saved, restored or spoiled: arrays of any type, not copies."""
         ...
 
     # The network ------------------------------------------------------------------------------------------------
@@ -238,6 +267,9 @@ class Ops(Protocol):
         token S <- decay S, S <- S + k (strength (v - S^T k))^T, o = S^T q; norm per head over value_dim with weight,
         times silu(z). The state of ``batch.slots`` is advanced in place, and copied to ``capture_slots[i]`` after row
         ``capture_rows[i]``; a capture slot belongs to no sequence of the same step. Heads are 128 wide.
+
+        A sequence with a journal first applies its ``pending`` rows. When it ``defers``, its own rows, at most
+        JOURNAL_ROWS and without captures, are then recorded in the journal instead of changing the state.
         """
         ...
 
@@ -284,6 +316,10 @@ class Ops(Protocol):
 
     def select(self, x: FloatArray, rows: IntArray) -> FloatArray:
         """Some rows: [T D], [R] -> [R D]."""
+        ...
+
+    def put_rows(self, x: FloatArray, rows: IntArray, values: FloatArray) -> FloatArray:
+        """x with some rows replaced, in place: [T D], [M], [M D] -> [T D]."""
         ...
 
     # Sampling and steps -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from .interface import (
     DeltaWeights,
     FloatArray,
     IntArray,
+    RawArray,
     Result,
     RopeConfig,
     Rotary,
@@ -72,12 +74,22 @@ class ReferencePages:
         return rounded
 
 
+class JournalRow(NamedTuple):
+    """What one token does to a recurrent state."""
+
+    window: FloatArray  # [conv_width C] the inputs of the convolution, this token's last
+    decay: DoubleArray  # [Hv]
+    key: DoubleArray  # [Hv key_dim]
+    delta: DoubleArray  # [Hv value_dim]
+
+
 @dataclass(frozen=True, slots=True)
 class ReferenceSlots:
     """Recurrent states of one Gated DeltaNet layer."""
 
     tail: FloatArray  # [num_slots conv_width-1 C] the last inputs of the convolution, oldest first
     state: FloatArray  # [num_slots Hv key_dim value_dim]
+    journals: dict[int, list[JournalRow]]  # rows that a step kept out of the state
 
 
 class ReferenceOps:
@@ -104,13 +116,19 @@ class ReferenceOps:
         size = (num_pages, shape.num_kv_heads, PAGE_TOKENS, shape.head_dim)
         return ReferencePages(np.full(size, np.nan), np.full(size, np.nan), kv_bits)
 
-    def new_slots(self, num_slots: int, shape: DeltaShape) -> ReferenceSlots:
+    def new_slots(self, num_slots: int, shape: DeltaShape, num_journals: int = 0) -> ReferenceSlots:
         """States full of zeros."""
         channels = 2 * shape.num_key_heads * shape.key_dim + shape.num_value_heads * shape.value_dim
         return ReferenceSlots(
             np.zeros((num_slots, shape.conv_width - 1, channels), np.float32),
             np.zeros((num_slots, shape.num_value_heads, shape.key_dim, shape.value_dim), np.float32),
+            {},
         )
+
+    def settle(self, slots: ReferenceSlots, slot: int, journal: int, count: int) -> None:
+        """Row by row."""
+        for row in slots.journals.get(journal, [])[:count]:
+            slots.tail[slot], slots.state[slot] = row.window[1:], _updated(slots.state[slot], row)
 
     def clear_slot(self, slots: ReferenceSlots, slot: int) -> None:
         """Zero one state."""
@@ -126,6 +144,22 @@ class ReferenceOps:
         """Copy one page over another."""
         pages.keys[target] = pages.keys[source]
         pages.values[target] = pages.values[source]
+
+    def discard_slot(self, slots: ReferenceSlots, slot: int) -> None:
+        """Lose the values."""
+        slots.tail[slot], slots.state[slot] = np.nan, np.nan
+
+    def discard_page(self, pages: ReferencePages, page: int) -> None:
+        """Lose the values."""
+        pages.keys[page] = pages.values[page] = np.nan
+
+    def slot_arrays(self, slots: ReferenceSlots, slot: int) -> tuple[RawArray, ...]:
+        """Tail and state."""
+        return slots.tail[slot], slots.state[slot]
+
+    def page_arrays(self, pages: ReferencePages, page: int) -> tuple[RawArray, ...]:
+        """Keys and values."""
+        return pages.keys[page], pages.values[page]
 
     # The network ------------------------------------------------------------------------------------------------
 
@@ -208,16 +242,24 @@ class ReferenceOps:
         captures = dict(zip(batch.capture_rows.tolist(), batch.capture_slots.tolist(), strict=True))
         for sequence, first, end in _sequences(batch):
             slot = int(batch.slots[sequence])
+            journal = int(batch.journals[sequence]) if len(batch.journals) else -1
+            if journal >= 0:
+                self.settle(slots, slot, journal, int(batch.pending[sequence]))
+            rows, tail, state = [], slots.tail[slot], slots.state[slot]
             for row in range(first, end):
-                window = np.concatenate([slots.tail[slot], qkv[row : row + 1]])
-                slots.tail[slot] = window[1:]
+                window = np.concatenate([tail, qkv[row : row + 1]])
                 query, key, value = delta_heads(window, weights.conv, shape)
-                state = slots.state[slot] * decay[row, :, None, None]
-                delta = strength[row, :, None] * (value - np.einsum("hkv,hk->hv", state, key))
-                slots.state[slot] = state + key[:, :, None] * delta[:, None, :]
-                outputs[row] = np.einsum("hkv,hk->hv", slots.state[slot].astype(np.float64), query)
+                decayed = state * decay[row, :, None, None]
+                delta = strength[row, :, None] * (value - np.einsum("hkv,hk->hv", decayed, key))
+                rows.append(JournalRow(window, decay[row], key, delta))
+                tail, state = window[1:], _updated(state, rows[-1])
+                outputs[row] = np.einsum("hkv,hk->hv", state.astype(np.float64), query)
                 if row in captures:
-                    self.copy_slot(slots, slot, captures[row])
+                    slots.tail[captures[row]], slots.state[captures[row]] = tail, state
+            if journal >= 0 and batch.defers[sequence]:
+                slots.journals[journal] = rows
+            else:
+                slots.tail[slot], slots.state[slot] = tail, state
         gated = _rms_normed(outputs, weights.norm, eps) * _silu(z.reshape(outputs.shape))
         return gated.astype(np.float32).reshape(z.shape)
 
@@ -273,6 +315,11 @@ class ReferenceOps:
     def select(self, x: FloatArray, rows: IntArray) -> FloatArray:
         """Some rows."""
         return x[rows]
+
+    def put_rows(self, x: FloatArray, rows: IntArray, values: FloatArray) -> FloatArray:
+        """x[rows] = values."""
+        x[rows] = values
+        return x
 
     # Sampling and steps -----------------------------------------------------------------------------------------
 
@@ -330,6 +377,11 @@ def delta_heads(
     repeats = shape.num_value_heads // shape.num_key_heads  # value head j reads key head j mod Hk
     value = mixed[2 * width :].reshape(shape.num_value_heads, -1)
     return np.tile(query, (repeats, 1)), np.tile(key, (repeats, 1)), value
+
+
+def _updated(state: FloatArray, row: JournalRow) -> FloatArray:
+    """A recurrent state [Hv key_dim value_dim] after one more token, rounded to float32."""
+    return (state * row.decay[:, None, None] + row.key[:, :, None] * row.delta[:, None, :]).astype(np.float32)
 
 
 def _product(x: FloatArray, matrix: FloatArray, quantised_inputs: bool) -> FloatArray:

@@ -2,50 +2,94 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from ..errors import CapacityError
+from ..ops.interface import IntArray
 
 
 class Allocator:
-    """Hands out the numbers 0 .. size-1, lowest first, and counts who holds each.
+    """Hands out the numbers 0 .. size-1 and counts who holds each.
+
+    A number that was handed out once stays *resident* (its memory was touched) until ``discard`` forgets it. Resident
+    numbers are handed out again first, else the lowest.
 
     Invariants: a number is either free or has at least one holder; releasing a free number is a bug and asserts.
+
+    Args:
+        unit_bytes: memory of one number once it was touched.
     """
 
-    def __init__(self, size: int, what: str) -> None:
-        self.size = size
+    def __init__(self, size: int, what: str, unit_bytes: int = 0) -> None:
+        self.size, self.unit_bytes = size, unit_bytes
         self._what = what
-        self._free = list(range(size - 1, -1, -1))
-        self._holders = [0] * size
+        self._fresh = list(range(size - 1, -1, -1))
+        self._spare: list[int] = []  # free and resident
+        self._holders = np.zeros(size, np.int32)
 
     @property
     def num_free(self) -> int:
         """Numbers nobody holds."""
-        return len(self._free)
+        return len(self._fresh) + len(self._spare)
+
+    @property
+    def num_spare(self) -> int:
+        """Free numbers whose memory was touched already."""
+        return len(self._spare)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of all numbers that were touched."""
+        return (self.size - len(self._fresh)) * self.unit_bytes
 
     def take(self) -> int:
         """A free number, now held once. Raises CapacityError when there is none."""
-        if not self._free:
+        if not self.num_free:
             raise CapacityError(
                 f"All {self.size} {self._what} are in use.",
                 "The store was sized when the model was loaded and does not grow behind your back.",
                 "Wait for a running request to end, or load with a larger context or more sequences.",
             )
-        number = self._free.pop()
+        number = self._spare.pop() if self._spare else self._fresh.pop()
         self._holders[number] = 1
         return number
+
+    def discard(self) -> int | None:
+        """Forget one spare number, whose memory can then be given back; None when there is none."""
+        if not self._spare:
+            return None
+        self._fresh.append(self._spare.pop())
+        return self._fresh[-1]
 
     def share(self, number: int) -> None:
         """Count one more holder."""
         assert self._holders[number] > 0, f"{self._what} {number} is free"
         self._holders[number] += 1
 
+    def is_held(self, number: int) -> bool:
+        """Whether anybody has it."""
+        return bool(self._holders[number] > 0)
+
     def is_shared(self, number: int) -> bool:
         """Whether more than one holder has it, so that writing needs a copy first."""
-        return self._holders[number] > 1
+        return bool(self._holders[number] > 1)
+
+    def holders(self, numbers: npt.NDArray[np.int64]) -> IntArray:
+        """How many hold each of some numbers."""
+        return self._holders[numbers]
 
     def release(self, number: int) -> None:
         """Count one holder less; the last one frees the number."""
         assert self._holders[number] > 0, f"{self._what} {number} was released twice"
         self._holders[number] -= 1
         if self._holders[number] == 0:
-            self._free.append(number)
+            self._spare.append(number)
+
+    def check(self, held: list[int]) -> None:
+        """Assert that exactly the holders of ``held`` exist, each number once per holder."""
+        expected = np.bincount(np.array(held, np.int64), minlength=self.size)
+        wrong = np.flatnonzero(expected != self._holders)
+        assert not len(wrong), f"{self._what} {wrong[:8].tolist()} are held {self._holders[wrong[:8]].tolist()} times"
+        free = sorted(self._fresh + self._spare)
+        assert free == np.flatnonzero(self._holders == 0).tolist(), f"the free list of {self._what} is wrong"

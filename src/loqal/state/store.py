@@ -6,25 +6,36 @@ capture, which holds the pages up to a length together with a copy of every recu
 Invariants:
 * ``SequenceState.length`` counts the tokens that both its pages and its slot have seen;
 * a page that several hold is never written: ``reserve`` copies the last, partly filled page first;
-* every page and slot number is owned by states and captures only, and returns with ``release``.
+* every page and slot number is owned by states and captures only, and returns with ``release``;
+* memory that was touched never exceeds ``budget_bytes``, pages and slots together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from ..errors import CapacityError
 from ..model.config import ModelConfig
-from ..ops.interface import PAGE_TOKENS, Ops, Pages, Slots
+from ..ops.interface import PAGE_TOKENS, Ops, Pages, RawArray, Slots
+from . import sizes
 from .allocator import Allocator
 
 
 @dataclass(slots=True)
 class SequenceState:
-    """The state of one sequence: its slot, its pages in position order, and how many tokens they have seen."""
+    """The state of one sequence: its slot, its pages in position order, and how many tokens they have seen.
+
+    The newest ``pending`` of these tokens may stand in a journal and not yet in the slot.
+    """
 
     slot: int
     pages: list[int] = field(default_factory=list)
     length: int = 0
+    journal: int = -1
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +47,44 @@ class Capture:
     length: int
 
 
+def num_pages(length: int) -> int:
+    """Pages that hold ``length`` positions."""
+    return -(-length // PAGE_TOKENS)
+
+
 class StateStore:
     """All state of one model.
 
     ``mixers[i]`` is the backend's handle of trunk layer i (pages or slots, as the layer needs); ``draft_pages`` is the
     one of the draft layer, or None. All attention layers share one page numbering, all recurrent layers one slot
     numbering.
+
+    Args:
+        num_slots, num_pages: most of each. Their memory is taken when they are first used.
+        num_journals: sequences that may try tokens which are taken back (``defer``).
+        budget_bytes: most memory of both together; None when the numbers alone are the limit.
+
+    Attributes:
+        reclaim: asked for memory when there is none left. It gives something back and returns True, or returns False.
+        spoils: fill what nobody holds any more with NaN, so that tests notice who still reads it.
     """
 
-    def __init__(self, ops: Ops, config: ModelConfig, *, num_slots: int, num_pages: int, kv_bits: int = 16) -> None:
+    def __init__(
+        self,
+        ops: Ops,
+        config: ModelConfig,
+        *,
+        num_slots: int,
+        num_pages: int,
+        kv_bits: int = 16,
+        num_journals: int = 0,
+        budget_bytes: int | None = None,
+    ) -> None:
         self._ops = ops
         self.mixers: list[Pages | Slots] = [
             ops.new_pages(num_pages, config.attention_shape, kv_bits)
             if mixer == "attention"
-            else ops.new_slots(num_slots, config.delta_shape)
+            else ops.new_slots(num_slots, config.delta_shape, num_journals)
             for mixer in config.layers
         ]
         self.draft_pages: Pages | None = (
@@ -59,61 +94,186 @@ class StateStore:
         self._page_stores = [s for s, mixer in zip(self.mixers, config.layers, strict=True) if mixer == "attention"]
         if self.draft_pages is not None:
             self._page_stores.append(self.draft_pages)
-        self.pages = Allocator(num_pages, "KV pages")
-        self.slots = Allocator(num_slots, "recurrent slots")
+        self.pages = Allocator(num_pages, "KV pages", sizes.page_bytes(config, kv_bits))
+        self.slots = Allocator(num_slots, "recurrent slots", sizes.slot_bytes(config))
+        self.journals = Allocator(num_journals, "journals")
+        self.budget_bytes = budget_bytes
+        self.reclaim: Callable[[], bool] = lambda: False
+        self.spoils = False
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of pages and slots that was touched and not given back."""
+        return self.pages.resident_bytes + self.slots.resident_bytes
 
     def open(self) -> SequenceState:
-        """A fresh state of length 0. Raises CapacityError when all slots are in use."""
-        slot = self.slots.take()
+        """A fresh state of length 0. Raises CapacityError when there is no room for it."""
+        slot = self._take(self.slots)
         for store in self._slot_stores:
             self._ops.clear_slot(store, slot)
         return SequenceState(slot)
 
     def reserve(self, state: SequenceState, num_tokens: int) -> None:
         """Make room for ``num_tokens`` more tokens. Raises CapacityError, leaving the state as it was."""
-        if state.length % PAGE_TOKENS and self.pages.is_shared(state.pages[-1]):
-            fresh = self.pages.take()
-            for store in self._page_stores:
-                self._ops.copy_page(store, state.pages[-1], fresh)
-            self.pages.release(state.pages[-1])
-            state.pages[-1] = fresh
-        missing = -(-(state.length + num_tokens) // PAGE_TOKENS) - len(state.pages)
-        fresh_pages: list[int] = []
+        missing = num_pages(state.length + num_tokens) - len(state.pages)
+        is_shared = state.length % PAGE_TOKENS != 0 and self.pages.is_shared(state.pages[num_pages(state.length) - 1])
+        fresh: list[int] = []
         try:
-            for _ in range(missing):
-                fresh_pages.append(self.pages.take())
+            for _ in range(missing + is_shared):
+                fresh.append(self._take(self.pages))
         except BaseException:
-            for page in fresh_pages:
+            for page in fresh:
                 self.pages.release(page)
             raise
-        state.pages.extend(fresh_pages)
+        if is_shared:
+            last = num_pages(state.length) - 1
+            copy = fresh.pop()
+            for store in self._page_stores:
+                self._ops.copy_page(store, state.pages[last], copy)
+            self._free_page(state.pages[last])
+            state.pages[last] = copy
+        state.pages.extend(fresh)
 
-    def advance(self, state: SequenceState, num_tokens: int) -> None:
-        """Record that a step has written ``num_tokens`` more tokens."""
+    def defer(self, state: SequenceState) -> bool:
+        """Get ready for a step whose tokens may be taken back. False when no journal is free."""
+        if state.journal < 0 and self.journals.num_free:
+            state.journal = self.journals.take()
+        return state.journal >= 0
+
+    def advance(self, state: SequenceState, num_tokens: int, *, deferred: bool = False) -> None:
+        """Record that a step has written ``num_tokens`` more tokens.
+
+        Args:
+            deferred: the step left them in the journal; they may be fewer than it computed.
+        """
         state.length += num_tokens
+        state.pending = num_tokens if deferred else 0
         assert state.length <= len(state.pages) * PAGE_TOKENS, "advanced beyond the reserved pages"
 
     def capture(self, state: SequenceState) -> Capture:
         """Copy the state as it stands. Pages are shared, not copied."""
-        slot = self.slots.take()
+        self._settle(state)
+        slot = self._take(self.slots)
         for store in self._slot_stores:
             self._ops.copy_slot(store, state.slot, slot)
-        pages = state.pages[: -(-state.length // PAGE_TOKENS)]
+        return self.share(state, slot, state.length)
+
+    def capture_slot(self) -> int:
+        """A slot for a copy that a step will make; ``share`` or ``drop_slot`` takes it over."""
+        return self._take(self.slots)
+
+    def drop_slot(self, slot: int) -> None:
+        """Give back a slot of ``capture_slot`` that was not used."""
+        self._free_slot(slot)
+
+    def share(self, state: SequenceState, slot: int, length: int) -> Capture:
+        """The capture of a state at a length up to its own, whose recurrent states a step copied to ``slot``."""
+        pages = tuple(state.pages[: num_pages(length)])
         for page in pages:
             self.pages.share(page)
-        return Capture(slot, tuple(pages), state.length)
+        return Capture(slot, pages, length)
+
+    def retire(self, state: SequenceState) -> Capture:
+        """Turn a state that is no longer used into a capture, without a copy."""
+        self._settle(state)
+        self._drop_journal(state)
+        keep = num_pages(state.length)
+        for page in state.pages[keep:]:
+            self._free_page(page)
+        return Capture(state.slot, tuple(state.pages[:keep]), state.length)
 
     def adopt(self, capture: Capture) -> SequenceState:
         """A new sequence that continues from a capture, which stays usable."""
-        slot = self.slots.take()
+        slot = self._take(self.slots)
         for store in self._slot_stores:
             self._ops.copy_slot(store, capture.slot, slot)
         for page in capture.pages:
             self.pages.share(page)
         return SequenceState(slot, list(capture.pages), capture.length)
 
+    def fork(self, state: SequenceState) -> SequenceState:
+        """A second sequence that continues from where the first stands."""
+        capture = self.capture(state)
+        return SequenceState(capture.slot, list(capture.pages), capture.length)
+
     def release(self, held: SequenceState | Capture) -> None:
         """Give back the slot and the pages."""
-        self.slots.release(held.slot)
+        if isinstance(held, SequenceState):
+            self._drop_journal(held)
+        self._free_slot(held.slot)
         for page in held.pages:
-            self.pages.release(page)
+            self._free_page(page)
+
+    def num_freed_bytes(self, capture: Capture) -> int:
+        """Memory that releasing a capture would free: its slot, and the pages that nobody else holds."""
+        alone = int((self.pages.holders(np.array(capture.pages, np.int64)) == 1).sum())
+        return self.slots.unit_bytes + alone * self.pages.unit_bytes
+
+    def check(self, holders: Iterable[SequenceState | Capture]) -> None:
+        """Assert that these hold all that is not free, and that memory is within the budget."""
+        held = list(holders)
+        self.slots.check([one.slot for one in held])
+        self.pages.check([page for one in held for page in one.pages])
+        self.journals.check([one.journal for one in held if isinstance(one, SequenceState) and one.journal >= 0])
+        assert self.budget_bytes is None or self.resident_bytes <= self.budget_bytes, "more memory than the budget"
+
+    def _settle(self, state: SequenceState) -> None:
+        """Bring the slot up to the length of the state."""
+        if state.pending:
+            for store in self._slot_stores:
+                self._ops.settle(store, state.slot, state.journal, state.pending)
+            state.pending = 0
+
+    def _drop_journal(self, state: SequenceState) -> None:
+        if state.journal >= 0:
+            self.journals.release(state.journal)
+        state.journal, state.pending = -1, 0
+
+    def _free_slot(self, slot: int) -> None:
+        self.slots.release(slot)
+        if self.spoils and not self.slots.is_held(slot):
+            for store in self._slot_stores:
+                _spoil(self._ops.slot_arrays(store, slot))
+
+    def _free_page(self, page: int) -> None:
+        self.pages.release(page)
+        if self.spoils and not self.pages.is_held(page):
+            for store in self._page_stores:
+                _spoil(self._ops.page_arrays(store, page))
+
+    def _take(self, pool: Allocator) -> int:
+        """A number of a pool within the budget: spare ones first, then fresh ones, then what others give back."""
+        while True:
+            if pool.num_spare or (pool.num_free and self._fits(pool.unit_bytes)):
+                return pool.take()
+            if not self.reclaim():
+                break
+        if not pool.num_free or self.budget_bytes is None:
+            return pool.take()  # raises, or is not bounded by bytes
+        raise CapacityError(
+            f"The state of another token takes {pool.unit_bytes:,} bytes more.",
+            f"{self.resident_bytes:,} of the {self.budget_bytes:,} bytes planned for states are in use.",
+            "Wait for a running request to end, or load with more memory, a smaller context or fewer sequences.",
+        )
+
+    def _fits(self, num_bytes: int) -> bool:
+        """Whether memory for something fresh is within the budget once spare memory of the other pool is given back."""
+        if self.budget_bytes is None:
+            return True
+        while self.resident_bytes + num_bytes > self.budget_bytes:
+            slot, page = self.slots.discard(), None
+            if slot is not None:
+                for store in self._slot_stores:
+                    self._ops.discard_slot(store, slot)
+                continue
+            page = self.pages.discard()
+            if page is None:
+                return False
+            for store in self._page_stores:
+                self._ops.discard_page(store, page)
+        return True
+
+
+def _spoil(arrays: Iterable[RawArray]) -> None:
+    for array in arrays:
+        array.view(np.uint8).fill(0xFF)  # NaN in every floating type
