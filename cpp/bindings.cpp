@@ -247,7 +247,8 @@ Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> 
   check("gated_delta", "dt_bias", dt_bias, {{"Hv", value_heads}});
   check("gated_delta", "norm", norm, {{"value_dim", 128}});
   check("gated_delta", "tails", tails, {{"slots", slots}, {"taps-1", 3}, {"C", channels}});
-  check("gated_delta", "states", states, {{"slots", slots}, {"Hv", value_heads}, {"key", 128}, {"value", 128}});
+  check("gated_delta", "states", states,
+        {{"slots", slots}, {"Hv", value_heads}, {"tiles*128", 128 / kStateTile * 128}, {"tile", kStateTile}});
   for (size_t s = 0; s < step.slots.shape(0); ++s)
     require(step.slots.data()[s] >= 0 && step.slots.data()[s] < slots, "gated_delta: no such slot");
   for (size_t s = 0; s < step.capture_slots.shape(0); ++s)
@@ -468,6 +469,7 @@ NB_MODULE(_kernels, m) {
       .def("largest", &Timed<&largest>::call, "x"_a, "head"_a, "k"_a, "excluded"_a)
       .def("softmax", &Timed<&softmax>::call, "x"_a);
   m.attr("JOURNAL_ROWS") = kJournalRows;
+  m.attr("STATE_TILE") = kStateTile;
   m.attr("LAYOUT_VERSION") = kLayoutVersion;
   m.def("adopt", &adopt, "layout"_a, "packed"_a, "experts"_a, "rows"_a, "inputs"_a);
   m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);

@@ -24,8 +24,6 @@ struct Scratch {
   void* data;
 };
 
-// Activation rows that stay in the second-level cache while all panels of a thread pass over them.
-constexpr int64_t kTileRows = 128;
 // Portions shrink towards the end, where what one thread still has to do keeps the others waiting. The smallest:
 constexpr int64_t kSmallPortionBytes = 16 << 10;
 // Values of row-wise work worth handing to another thread, about five microseconds.
@@ -108,37 +106,34 @@ std::vector<Portion> Cpu::portions(const std::vector<Product>& products) const {
 }
 
 void Cpu::multiply(const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row,
-                   int columns, float* out) const {
+                   int columns, const Target& target) const {
   const int64_t stride = w.quantised() ? w.inputs / kRun : w.inputs;
   table_->panels(w.layout, w.panel(expert, panel), w.panel_bytes, count, w.inputs,
-                 in.xq ? in.xq + row * stride : nullptr, in.x + row * w.inputs, stride, columns, out);
+                 in.xq ? in.xq + row * stride : nullptr, in.x + row * w.inputs, stride, columns, target);
 }
 
 void Cpu::run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products) {
   const std::vector<Portion> work = portions(products);
   const auto count = static_cast<int64_t>(work.size()), tiles = (rows + kTileRows - 1) / kTileRows;
   pool_.run(count * tiles, [&](int64_t task, int) {
-    alignas(64) float out[kPanels * kTileRows * kRows];
     const Portion& portion = work[static_cast<size_t>(task % count)];
     const Product& p = *portion.product;
     const Weight& w = *p.weight;
-    const int64_t tile = task / count * kTileRows;
-    const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
-    for (int64_t i = portion.first; i < portion.last; i += kPanels) {
-      const int panels = static_cast<int>(std::min<int64_t>(kPanels, portion.last - i));
-      multiply(w, p.expert, i, panels, {x, xq}, tile, columns, out);
-      for (int j = 0; j < panels * columns; ++j) {
-        const int64_t first = (i + j / columns) * kRows;
-        const auto width = static_cast<size_t>(std::min<int64_t>(kRows, w.rows - first));
-        float* y = p.y + (tile + j % columns) * w.rows + first;
-        const float* product = out + j * kRows;
-        if (p.add) {
-          for (size_t r = 0; r < width; ++r) y[r] += product[r];
-        } else {
-          std::memcpy(y, product, width * sizeof(float));
-        }
+    const int64_t tile = task / count * kTileRows, whole = std::min(portion.last, w.rows / kRows);
+    const int columns = static_cast<int>(std::min<int64_t>(kTileRows, rows - tile));
+    float* y = p.y + tile * w.rows;
+    for (int64_t i = portion.first; i < whole; i += kPanels)
+      multiply(w, p.expert, i, static_cast<int>(std::min<int64_t>(kPanels, whole - i)), {x, xq}, tile, columns,
+               {y + i * kRows, w.rows, p.add});
+    if (whole == portion.last) return;
+    // The last panel has fewer rows than lanes.
+    alignas(64) float out[kTileRows * kRows];
+    multiply(w, p.expert, whole, 1, {x, xq}, tile, columns, {out, kRows, false});
+    for (int c = 0; c < columns; ++c)
+      for (int64_t r = 0; r < w.rows % kRows; ++r) {
+        float& to = y[c * w.rows + whole * kRows + r];
+        to = p.add ? to + out[c * kRows + r] : out[c * kRows + r];
       }
-    }
   });
 }
 
@@ -170,12 +165,12 @@ void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, c
   const std::vector<Product> products = {{&head, 0, nullptr, false}};
   const std::vector<Portion> work = portions(products);
   for (int64_t tile = 0; tile < rows; tile += kTileRows) {
-    const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
+    const int columns = static_cast<int>(std::min<int64_t>(kTileRows, rows - tile));
     std::vector<Best> best(static_cast<size_t>(threads() * columns), Best(k));
     pool_.run(static_cast<int64_t>(work.size()), [&](int64_t task, int thread) {
       alignas(64) float out[kTileRows * kRows];
       for (int64_t i = work[static_cast<size_t>(task)].first; i < work[static_cast<size_t>(task)].last; ++i) {
-        multiply(head, 0, i, 1, {x, xq}, tile, columns, out);
+        multiply(head, 0, i, 1, {x, xq}, tile, columns, {out, kRows, false});
         const int width = static_cast<int>(std::min<int64_t>(kRows, head.rows - i * kRows));
         for (int c = 0; c < columns; ++c) {
           Best& mine = best[static_cast<size_t>(thread * columns + c)];
@@ -217,19 +212,18 @@ void Cpu::gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, 
   const std::vector<Portion> work = portions(products);
   const auto count = static_cast<int64_t>(work.size()), tiles = (rows + kTileRows - 1) / kTileRows;
   pool_.run(count * tiles, [&](int64_t task, int) {
-    alignas(64) float g[kPanels * kTileRows * kRows], u[kPanels * kTileRows * kRows];
+    constexpr int64_t kWidth = kPanels * kRows;
+    alignas(64) float g[kTileRows * kWidth], u[kTileRows * kWidth];
     const Portion& portion = work[static_cast<size_t>(task % count)];
     const int64_t tile = task / count * kTileRows;
-    const int columns = static_cast<int>(std::min(kTileRows, rows - tile));
+    const int columns = static_cast<int>(std::min<int64_t>(kTileRows, rows - tile));
     for (int64_t i = portion.first; i < portion.last; i += kPanels) {
       const int panels = static_cast<int>(std::min<int64_t>(kPanels, portion.last - i));
-      multiply(gate, expert, i, panels, {x, xq}, tile, columns, g);
-      multiply(up, expert, i, panels, {x, xq}, tile, columns, u);
-      for (int j = 0; j < panels * columns; ++j) {
-        const int64_t at = (i + j / columns) * kRows;
-        table_->silu_mul(g + j * kRows, u + j * kRows, a + (tile + j % columns) * width + at,
-                         std::min<int64_t>(kRows, width - at));
-      }
+      multiply(gate, expert, i, panels, {x, xq}, tile, columns, {g, kWidth, false});
+      multiply(up, expert, i, panels, {x, xq}, tile, columns, {u, kWidth, false});
+      const int64_t n = std::min<int64_t>(panels * kRows, width - i * kRows);
+      for (int c = 0; c < columns; ++c)
+        table_->silu_mul(g + c * kWidth, u + c * kWidth, a + (tile + c) * width + i * kRows, n);
     }
   });
   if (down.quantised()) quantise(a, rows, width, aq);

@@ -59,7 +59,7 @@ struct StepArrays {
 
 struct DeltaArrays {
   const float *qkv, *z, *beta, *alpha, *conv, *a, *dt_bias, *norm;
-  float *tails, *states, *out;  // tails [slots 3 channels], states [slots value_heads 128 128]
+  float *tails, *states, *out;  // tails [slots 3 channels], states [slots value_heads 128/kStateTile 128 kStateTile]
   int key_heads, value_heads;
   float eps;
   float* journals = nullptr;  // [journals kJournalRows JournalRow]
@@ -138,9 +138,9 @@ class Cpu {
   template <class Row>
   void for_rows(int64_t rows, int64_t row_work, Row row);
   void quantise(const float* x, int64_t rows, int64_t inputs, ActivationRun* out);
-  // Some panels of a weight times some rows of its inputs, from `row` on: out [count columns 16].
+  // Some panels of a weight times some rows of its inputs, from `row` on.
   void multiply(const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row, int columns,
-                float* out) const;
+                const Target& target) const;
   std::vector<Portion> portions(const std::vector<Product>& products) const;
   void run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products);
   void write_keys(const AttentionArrays& a, const StepArrays& step, const int64_t* sequence_of, float* queries);

@@ -82,8 +82,11 @@ void* BlockPool::take(size_t bytes) {
       return header + 1;
     }
   }
-  auto* header = static_cast<Header*>(std::aligned_alloc(64, size));
+  auto* header = static_cast<Header*>(std::aligned_alloc(size < kHugeBytes ? 64 : kHugeBytes, size));
   if (!header) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+  if (size >= kHugeBytes) madvise(header, size, MADV_HUGEPAGE);
+#endif
   header->size = size;
   return header + 1;
 }

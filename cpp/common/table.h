@@ -37,10 +37,13 @@ struct LayoutInfo {
 
 constexpr int kRows = 16;                        // output rows in a panel
 constexpr int kPanels = 2;                       // panels a kernel takes at a time
+constexpr int kTileRows = 128;                   // activation rows a kernel takes at a time, so that they stay in the
+                                                 // second-level cache while all panels of a thread pass over them
 constexpr int kRun = 32;                         // inputs that share an activation scale
 constexpr int kSpan = 512;                       // key positions per attention span
 constexpr int kPage = 64;                        // key positions per page
 constexpr int kKeys = 16;                        // key positions in vector lanes
+constexpr int kStateTile = 32;                   // value columns of a recurrent state that lie together
 constexpr int kChunk = 32;                       // tokens the delta kernel keeps in its buffers
 constexpr int kJournalRows = 8;                  // tokens a step may leave out of a recurrent state
 constexpr int kPeakRows = 16, kPeakChains = 16;  // inputs of the loops that measure a peak
@@ -61,6 +64,13 @@ struct alignas(64) ActivationRun {
   int8_t* q() { return reinterpret_cast<int8_t*>(q4); }
 };
 static_assert(sizeof(ActivationRun) == 64);
+
+// Where the product of a panel's row r with activation row c goes, or is added: y[c * stride + 16 * panel + r].
+struct Target {
+  float* y;
+  int64_t stride;
+  bool add;
+};
 
 // One key head of a Gated DeltaNet layer with its value heads, for one sequence's run of tokens.
 struct DeltaTask {
@@ -118,10 +128,10 @@ struct Partial {
 struct KernelTable {
   const char* name;
   void (*quantise)(const float* x, int64_t inputs, ActivationRun* out);
-  // Some panels, at most kPanels, times `columns` activation rows: out [panels columns 16]. `x_stride` counts elements
-  // of the kind that is used.
+  // Some panels, at most kPanels, times activation rows, at most kTileRows. `x_stride` counts elements of the kind that
+  // is used.
   void (*panels)(Layout layout, const uint8_t* panels, int64_t panel_bytes, int count, int64_t inputs,
-                 const ActivationRun* xq, const float* xf, int64_t x_stride, int columns, float* out);
+                 const ActivationRun* xq, const float* xf, int64_t x_stride, int columns, const Target& target);
   void (*rms_norm)(const float* x, const float* weight, float* y, int64_t width, float eps);
   void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);
   void (*sigmoid_mul)(const float* gate, float* y, int64_t n);  // y *= sigmoid(gate)

@@ -1,7 +1,8 @@
 // Gated DeltaNet between its projections, for one key head and the value heads that read it.
 //
 // Tokens are taken in order, in chunks of at most kChunk, so that one pass over a tile of the state serves a whole
-// chunk. The state S is [key value] with value columns in lanes: no sum runs across lanes. Every token does
+// chunk. The state S has value columns in lanes, so no sum runs across lanes; it lies [tile key kStateTile], each tile
+// in one piece, so that memory is read in order. Every token does
 //   a = S^T k, b = S^T q on the old state;  d = strength (v - decay a);  S = decay S + k d^T;  o = decay b + d (k q)
 // with four interleaved sums over the keys. The update of one token and the sums of the next share a sweep; the
 // values stored in between are the same, so chunks change no bit.
@@ -10,10 +11,12 @@
 // k, d, decay and the inputs of the convolution to its journal. The next run applies as many of these rows as were
 // accepted, tile by tile, before its own: one read and one write of the state, however many tokens were tried.
 
+constexpr int kTile = kStateTile / 16;  // vectors of value columns in a tile
+
 struct DeltaBuffers {
   alignas(64) float q[kChunk][128], k[kChunk][128], v[kChunk][128], o[kChunk][128];
   alignas(64) float kq[kChunk], decay[kChunk], strength[kChunk];
-  alignas(64) float tile[128 * 32], tail[3 * 128];
+  alignas(64) float tile[128 * kStateTile], tail[3 * 128];
 };
 
 // Convolution of width 4 and silu over 128 channels; the tail keeps the last three inputs.
@@ -56,14 +59,18 @@ inline float dot128(const float* a, const float* b) {
   return sum(total);
 }
 
-constexpr int kTile = 2;  // vectors of value columns per tile
+// States come from memory at every step, for there are more of them than a cache holds: a tile is fetched while the
+// one before it is worked on.
+inline void prefetch_tile(const float* tile, int first_key, int keys) {
+  prefetch(reinterpret_cast<const uint8_t*>(tile + first_key * kStateTile), 4 * kStateTile * keys);
+}
 
 // Applies journal rows to a tile: `keys` of this key head, `deltas` of these columns, `decays` of this value head.
 inline void settle_tile(float* state, int64_t n, const float* keys, const float* deltas, const float* decays,
                         int64_t row_stride) {
   for (int key = 0; key < 128; ++key)
     for (int v = 0; v < kTile; ++v) {
-      float* s = state + key * 128 + 16 * v;
+      float* s = state + key * kStateTile + 16 * v;
       Floats value = load(s);
       for (int64_t t = 0; t < n; ++t) {
         const int64_t row = t * row_stride;
@@ -73,10 +80,11 @@ inline void settle_tile(float* state, int64_t n, const float* keys, const float*
     }
 }
 
-// Runs n tokens over a tile whose rows are `stride` apart. The last update is stored only when `commits`; what every
+// Runs n tokens over a tile. The last update is stored only when `commits`; what every
 // token adds along its key goes to `deltas` when that is given.
-inline void delta_tile(float* state, int64_t stride, int64_t n, DeltaBuffers& b, int column, bool commits,
-                       float* deltas, int64_t row_stride) {
+// The tile at `next`, if there is one, is fetched meanwhile.
+inline void delta_tile(float* state, int64_t n, DeltaBuffers& b, int column, bool commits, float* deltas,
+                       int64_t row_stride, const float* next) {
   Floats decay = zero(), d[kTile];
   const float* last_k = nullptr;
   for (int64_t t = 0; t < n; ++t) {
@@ -84,10 +92,11 @@ inline void delta_tile(float* state, int64_t stride, int64_t n, DeltaBuffers& b,
     for (int v = 0; v < kTile; ++v)
       for (int i = 0; i < 4; ++i) ka[v][i] = qa[v][i] = zero();
     for (int key = 0; key < 128; key += 4) {
+      if (t == 0 && next) prefetch_tile(next, key, 4);
       for (int i = 0; i < 4; ++i) {
         const Floats kk = splat(b.k[t][key + i]), qq = splat(b.q[t][key + i]);
         for (int v = 0; v < kTile; ++v) {
-          float* s = state + (key + i) * stride + 16 * v;
+          float* s = state + (key + i) * kStateTile + 16 * v;
           Floats value = load(s);
           if (last_k) {
             value = fma(splat(last_k[key + i]), d[v], mul(decay, value));
@@ -112,7 +121,7 @@ inline void delta_tile(float* state, int64_t stride, int64_t n, DeltaBuffers& b,
   if (!commits) return;
   for (int key = 0; key < 128; ++key)
     for (int v = 0; v < kTile; ++v) {
-      float* s = state + key * stride + 16 * v;
+      float* s = state + key * kStateTile + 16 * v;
       store(s, fma(splat(last_k[key]), d[v], mul(decay, load(s))));
     }
 }
@@ -132,23 +141,26 @@ inline void gates(const DeltaTask& task, int64_t first, int64_t n, int head, Del
 // One tile of one value head: what is pending, then the run.
 inline void delta_head_tile(const DeltaTask& task, const JournalRow& row, int head, int64_t n, DeltaBuffers& b,
                             int column) {
-  float* state = task.state + static_cast<int64_t>(head) * 128 * 128 + column;
+  float* state = task.state + (static_cast<int64_t>(head) * 128 + column) * 128;
+  const float* next = state + 128 * kStateTile;
+  if (column + kStateTile == 128) {
+    const int next_head = head + task.key_heads;
+    next = next_head < task.value_heads ? task.state + static_cast<int64_t>(next_head) * 128 * 128 : nullptr;
+  }
   const int64_t at = row.deltas() + head * 128 + column;
   if (task.pending)
     settle_tile(state, task.pending, task.journal + row.keys() + task.key_head * 128, task.journal + at,
                 task.journal + row.decays() + head, row.floats());
   if (!task.defers) {
-    if (n) delta_tile(state, 128, n, b, column, true, nullptr, 0);
+    if (n) delta_tile(state, n, b, column, true, nullptr, 0, next);
     return;
   }
-  int64_t stride = 128;
   if (n > 1) {  // later tokens need the state after earlier ones, which is not to be kept
     for (int key = 0; key < 128; ++key)
-      for (int v = 0; v < kTile; ++v) store(b.tile + key * 16 * kTile + 16 * v, load(state + key * 128 + 16 * v));
+      for (int at = key * kStateTile; at < (key + 1) * kStateTile; at += 16) store(b.tile + at, load(state + at));
     state = b.tile;
-    stride = 16 * kTile;
   }
-  delta_tile(state, stride, n, b, column, false, task.journal + at, row.floats());
+  delta_tile(state, n, b, column, false, task.journal + at, row.floats(), next);
 }
 
 // Keys, decays and inputs of a deferred run, where its journal expects them. `channel` and `width` say which inputs.
@@ -166,6 +178,7 @@ void delta(const DeltaTask& task) {
   const JournalRow row{channels, key_width, value_width, task.value_heads};
   DeltaTask run = task;  // its pending rows are applied in the first chunk
   DeltaBuffers b;
+  prefetch_tile(task.state + static_cast<int64_t>(task.key_head) * 128 * 128, 0, 128);
   for (int64_t first = 0; first == 0 || first < task.num_tokens; first += kChunk) {
     const int64_t n = least<int64_t>(kChunk, task.num_tokens - first);
     const float* rows = task.qkv + first * channels;
@@ -189,7 +202,7 @@ void delta(const DeltaTask& task) {
     for (int head = task.key_head; head < task.value_heads; head += task.key_heads) {
       convolve(2 * key_width + head * 128, b.v[0]);
       gates(task, first, n, head, b);
-      for (int column = 0; column < 128; column += 16 * kTile) delta_head_tile(run, row, head, n, b, column);
+      for (int column = 0; column < 128; column += kStateTile) delta_head_tile(run, row, head, n, b, column);
       if (task.defers)
         for (int64_t t = 0; t < n; ++t) task.journal[t * row.floats() + row.decays() + head] = b.decay[t];
       for (int64_t t = 0; t < n; ++t) {

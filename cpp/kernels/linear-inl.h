@@ -53,9 +53,17 @@ inline Floats add_run(Floats acc, Floats product, const Floats minimum[2], const
   return acc;
 }
 
+inline Target moved(const Target& target, int64_t columns, int panels) {
+  return {target.y + columns * target.stride + panels * kRows, target.stride, target.add};
+}
+inline void put(const Target& target, int64_t column, int panel, Floats product) {
+  float* y = target.y + column * target.stride + panel * kRows;
+  store(y, target.add ? add(load(y), product) : product);
+}
+
 // Few columns: unpack in registers, use at once.
 template <class F, int C>
-void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, float* out) {
+void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, const Target& target) {
   // Fetched evenly over the group: in one burst the requests would wait for each other and hold up the loads.
   constexpr int kRunBytes = F::kBytes * kRun / F::kInputs;
   Floats acc[C];
@@ -83,10 +91,10 @@ void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t
       }
     }
   }
-  for (int c = 0; c < C; ++c) store(out + c * kRows, acc[c]);
+  for (int c = 0; c < C; ++c) put(target, c, 0, acc[c]);
 }
 
-// Many columns: unpack a slab once, then run all columns over it, keeping partial sums in `out`.
+// Many columns: unpack a slab once, then run all columns over it, keeping partial sums beside it.
 constexpr int kSlabRuns = 8;
 struct UnpackedRun {
   alignas(64) uint8_t codes[512];
@@ -94,13 +102,13 @@ struct UnpackedRun {
 };
 
 // A tile of P panels and C columns: every activation is broadcast once for P panels, every vector of codes loaded once
-// for C columns.
+// for C columns. The last slab's sums go to the target.
 template <class F, int P, int C>
 inline void slab_tile(const UnpackedRun (*slab)[kSlabRuns], int runs, bool first, const ActivationRun* x,
-                      int64_t stride, float* out, int64_t panel_stride) {
+                      int64_t stride, float* partial, const Target* target, int column) {
   Floats acc[P][C];
   for (int p = 0; p < P; ++p)
-    for (int c = 0; c < C; ++c) acc[p][c] = first ? zero() : load(out + p * panel_stride + c * kRows);
+    for (int c = 0; c < C; ++c) acc[p][c] = first ? zero() : load(partial + (c * P + p) * kRows);
   for (int j = 0; j < runs; ++j) {
     Floats product[P][C];
     for (int half = 0; half < (F::kPair ? 2 : 1); ++half) {
@@ -127,8 +135,11 @@ inline void slab_tile(const UnpackedRun (*slab)[kSlabRuns], int runs, bool first
       for (int c = 0; c < C; ++c) acc[p][c] = add_run<F>(acc[p][c], product[p][c], minimum, x[c * stride + j]);
     }
   }
-  for (int p = 0; p < P; ++p)
-    for (int c = 0; c < C; ++c) store(out + p * panel_stride + c * kRows, acc[p][c]);
+  for (int c = 0; c < C; ++c)
+    for (int p = 0; p < P; ++p) {
+      if (target) put(*target, column + c, p, acc[p][c]);
+      else store(partial + (c * P + p) * kRows, acc[p][c]);
+    }
 }
 
 template <class F>
@@ -144,9 +155,10 @@ inline void unpack_run(const F& format, const uint8_t* w, int block, UnpackedRun
 
 template <class F, int P>
 void panels_many(const uint8_t* w, int64_t panel_bytes, int64_t inputs, const ActivationRun* x, int64_t stride,
-                 int columns, float* out) {
+                 int columns, const Target& target) {
   UnpackedRun slab[P][kSlabRuns];
-  const int64_t total = inputs / kRun, panel_stride = static_cast<int64_t>(columns) * kRows;
+  alignas(64) float partial[kTileRows * P * kRows];
+  const int64_t total = inputs / kRun;
   constexpr int per_group = F::kInputs / kRun;
   for (int64_t run = 0; run < total; run += kSlabRuns) {
     const int runs = static_cast<int>(least<int64_t>(total - run, kSlabRuns));
@@ -159,43 +171,44 @@ void panels_many(const uint8_t* w, int64_t panel_bytes, int64_t inputs, const Ac
         for (int k = 0; k < per_group; ++k) unpack_run(format, group, k, slab[p][j + k]);
       }
     }
+    const Target* last = run + runs == total ? &target : nullptr;
     const ActivationRun* at = x + run;
     int c = 0;
     for (; c + kTileColumns <= columns; c += kTileColumns)
-      slab_tile<F, P, kTileColumns>(slab, runs, run == 0, at + c * stride, stride, out + c * kRows, panel_stride);
+      slab_tile<F, P, kTileColumns>(slab, runs, run == 0, at + c * stride, stride, partial + c * P * kRows, last, c);
     for (; c < columns; ++c)
-      slab_tile<F, P, 1>(slab, runs, run == 0, at + c * stride, stride, out + c * kRows, panel_stride);
+      slab_tile<F, P, 1>(slab, runs, run == 0, at + c * stride, stride, partial + c * P * kRows, last, c);
   }
 }
 
 template <class F>
 void quantised_panel(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, int columns,
-                     float* out) {
+                     const Target& target) {
   switch (columns) {
-    case 1: return panel_few<F, 1>(w, inputs, x, stride, out);
-    case 2: return panel_few<F, 2>(w, inputs, x, stride, out);
-    case 3: return panel_few<F, 3>(w, inputs, x, stride, out);
-    case 4: return panel_few<F, 4>(w, inputs, x, stride, out);
-    case 5: return panel_few<F, 5>(w, inputs, x, stride, out);
-    case 6: return panel_few<F, 6>(w, inputs, x, stride, out);
-    case 7: return panel_few<F, 7>(w, inputs, x, stride, out);
-    case 8: return panel_few<F, 8>(w, inputs, x, stride, out);
-    default: return panels_many<F, 1>(w, 0, inputs, x, stride, columns, out);
+    case 1: return panel_few<F, 1>(w, inputs, x, stride, target);
+    case 2: return panel_few<F, 2>(w, inputs, x, stride, target);
+    case 3: return panel_few<F, 3>(w, inputs, x, stride, target);
+    case 4: return panel_few<F, 4>(w, inputs, x, stride, target);
+    case 5: return panel_few<F, 5>(w, inputs, x, stride, target);
+    case 6: return panel_few<F, 6>(w, inputs, x, stride, target);
+    case 7: return panel_few<F, 7>(w, inputs, x, stride, target);
+    case 8: return panel_few<F, 8>(w, inputs, x, stride, target);
+    default: return panels_many<F, 1>(w, 0, inputs, x, stride, columns, target);
   }
 }
 
 template <class F>
 void quantised_panels(const uint8_t* w, int64_t panel_bytes, int count, int64_t inputs, const ActivationRun* x,
-                      int64_t stride, int columns, float* out) {
+                      int64_t stride, int columns, const Target& target) {
   static_assert(kPanels == 2);
   if (count == 2 && kTilePanels == 2 && columns > 8)
-    return panels_many<F, 2>(w, panel_bytes, inputs, x, stride, columns, out);
+    return panels_many<F, 2>(w, panel_bytes, inputs, x, stride, columns, target);
   for (int p = 0; p < count; ++p)
-    quantised_panel<F>(w + p * panel_bytes, inputs, x, stride, columns, out + p * columns * kRows);
+    quantised_panel<F>(w + p * panel_bytes, inputs, x, stride, columns, moved(target, 0, p));
 }
 
 template <class W, int C>
-void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, float* out) {
+void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, const Target& target) {
   Floats acc[C];
   for (int c = 0; c < C; ++c) acc[c] = zero();
   for (int64_t k = 0; k < inputs; ++k, w += W::kBytes) {
@@ -203,13 +216,13 @@ void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t str
     const Floats weights = W::weights(w);
     for (int c = 0; c < C; ++c) acc[c] = fma(weights, splat(x[c * stride + k]), acc[c]);
   }
-  for (int c = 0; c < C; ++c) store(out + c * kRows, acc[c]);
+  for (int c = 0; c < C; ++c) put(target, c, 0, acc[c]);
 }
 
 template <class W>
-void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, int columns, float* out) {
+void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, int columns, const Target& target) {
   const auto run = [&]<int C>(std::integral_constant<int, C>, int c) {
-    float_columns<W, C>(w, inputs, x + c * stride, stride, out + c * kRows);
+    float_columns<W, C>(w, inputs, x + c * stride, stride, moved(target, c, 0));
     return c + C;
   };
   int c = 0;
@@ -221,37 +234,40 @@ void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t strid
 }
 
 void panels(Layout layout, const uint8_t* w, int64_t panel_bytes, int count, int64_t inputs, const ActivationRun* xq,
-            const float* xf, int64_t stride, int columns, float* out) {
+            const float* xf, int64_t stride, int columns, const Target& target) {
   with_format(
       layout,
       [&]<class W>(W) {
         for (int p = 0; p < count; ++p)
-          float_panel<W>(w + p * panel_bytes, inputs, xf, stride, columns, out + p * columns * kRows);
+          float_panel<W>(w + p * panel_bytes, inputs, xf, stride, columns, moved(target, 0, p));
       },
-      [&]<class F>(F) { quantised_panels<F>(w, panel_bytes, count, inputs, xq, stride, columns, out); });
+      [&]<class F>(F) { quantised_panels<F>(w, panel_bytes, count, inputs, xq, stride, columns, target); });
 }
 
 // q = round_half_even(x * 127 / largest magnitude), per run of 32.
 void quantise(const float* x, int64_t inputs, ActivationRun* out) {
   for (int64_t k = 0; k < inputs; k += kRun, ++out) {
-    const Floats a = load(x + k), b = load(x + k + 16);
-    const float top = largest(max(abs(a), abs(b)));
+    const Floats x0 = load(x + k), x1 = load(x + k + 16);
+    const float top = largest(max(abs(x0), abs(x1)));
     // 127 / top overflows below 3.8e-37: such a run counts as zero.
-    const float inverse = 127.0f / top, used = inverse > 3.4e38f ? 0.0f : inverse;
-    int8_t* q = out->q();
-    store_i8(q, round_even(mul(a, splat(used))));
-    store_i8(q + 16, round_even(mul(b, splat(used))));
-    out->scale = used == 0.0f ? 0.0f : top / 127.0f;
-    int32_t sums[2] = {0, 0};
-    for (int i = 0; i < kRun; ++i) sums[i / 16] += q[i];
-    for (int h = 0; h < 2; ++h) {
-      out->neg_sum16[h] = -(out->scale * static_cast<float>(sums[h]));
-      out->start32[h] = kSumBase - 32 * sums[h];
+    const float inverse = 127.0f / top;
+    if (!(inverse > 0.0f && inverse <= 3.4e38f)) {
+      *out = {{}, 0.0f, 0.0f, {}, kSumBase, kSumBase, {kSumBase, kSumBase}};
+      continue;
     }
-    const int32_t sum = sums[0] + sums[1];
-    out->neg_sum = -(out->scale * static_cast<float>(sum));
-    out->start8 = kSumBase - 8 * sum;
-    out->start128 = kSumBase - 128 * sum;
+    const Floats q0 = round_even(mul(x0, splat(inverse))), q1 = round_even(mul(x1, splat(inverse)));
+    store_i8(out->q(), q0);
+    store_i8(out->q() + 16, q1);
+    out->scale = top / 127.0f;
+    const float sums[2] = {sum(q0), sum(q1)};  // of integers, so exact
+    const int32_t isums[2] = {static_cast<int32_t>(sums[0]), static_cast<int32_t>(sums[1])};
+    for (int h = 0; h < 2; ++h) {
+      out->neg_sum16[h] = -(out->scale * sums[h]);
+      out->start32[h] = kSumBase - 32 * isums[h];
+    }
+    out->neg_sum = -(out->scale * (sums[0] + sums[1]));
+    out->start8 = kSumBase - 8 * (isums[0] + isums[1]);
+    out->start128 = kSumBase - 128 * (isums[0] + isums[1]);
   }
 }
 

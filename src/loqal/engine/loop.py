@@ -196,7 +196,7 @@ class Loop:
             self._discard(active, error)
             return None
         positions, copies = sequence.positions(start, end), self._captures(active, start, end)
-        return Run(state, sequence.token_ids[start:end], positions, logit_rows, copies, inputs)
+        return Run(state, sequence.token_ids[start:end], positions, logit_rows, copies, inputs=inputs)
 
     def _captures(self, active: Active, start: int, end: int) -> list[tuple[int, int]]:
         """Rows of a run after which its state is copied, and the slots for the copies."""

@@ -63,7 +63,7 @@ class CpuSlots:
     """Convolution tails and delta states."""
 
     tails: FloatArray  # [slots 3 C]
-    states: FloatArray  # [slots Hv 128 128]
+    states: FloatArray  # [slots Hv tiles*128 tile], value columns in tiles
     journals: FloatArray  # [journals JOURNAL_ROWS floats], see JournalRow in cpp/common/table.h
 
 
@@ -75,12 +75,15 @@ def available_isas() -> list[str]:
 _Scalar = TypeVar("_Scalar", np.uint8, np.uint16, np.float32)
 
 
-def _lazy_zeros(shape: tuple[int, ...], dtype: type[_Scalar]) -> npt.NDArray[_Scalar]:
+def _lazy_zeros(shape: tuple[int, ...], dtype: type[_Scalar], *, huge_pages: bool = False) -> npt.NDArray[_Scalar]:
     """Zeros that take memory only where they are written: room for the whole context costs nothing at first."""
     count = int(np.prod(shape))
     size = max(1, count * np.dtype(dtype).itemsize)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype, count).reshape(shape)
+    room = mmap.mmap(-1, size, flags=flags)
+    if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
+        room.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(room, dtype, count).reshape(shape)
 
 
 def _give_back(array: RawArray, row: int) -> None:
@@ -166,7 +169,9 @@ class CpuOps:
         """See Ops."""
         channels = 2 * shape.num_key_heads * shape.key_dim + shape.num_value_heads * shape.value_dim
         tails = _lazy_zeros((num_slots, shape.conv_width - 1, channels), np.float32)
-        states = _lazy_zeros((num_slots, shape.num_value_heads, shape.key_dim, shape.value_dim), np.float32)
+        tile = _kernels.STATE_TILE
+        tiles = (num_slots, shape.num_value_heads, shape.value_dim // tile * shape.key_dim, tile)
+        states = _lazy_zeros(tiles, np.float32, huge_pages=True)
         row_floats = channels + (shape.num_key_heads + shape.num_value_heads) * 128 + shape.num_value_heads
         return CpuSlots(tails, states, _lazy_zeros((num_journals, JOURNAL_ROWS, row_floats), np.float32))
 
