@@ -196,6 +196,8 @@ class ReplyStream:
                 self._parser.reasoning_tokens,
                 sequence.cache.cached,
                 self._explain(sequence),
+                sequence.drafts.drafted,
+                sequence.drafts.accepted,
             ),
             timings=self._timings(),
             seed=sequence.seed,
@@ -241,4 +243,5 @@ class ReplyStream:
             first_token_ms=(sequence.first_drawn_s - self._started) * 1e3 if self._num_tokens else 0.0,
             prefill_tokens_per_s=(sequence.prompt_len - sequence.cache.cached) / read_s if read_s > 0 else 0.0,
             decode_tokens_per_s=num_drawn / write_s if write_s > 0 else 0.0,
+            draft_gain=sequence.drafts.gain if sequence.drafts.drafted else None,
         )

@@ -29,6 +29,7 @@ from .errors import CapacityError, RequestError
 from .locate import locate
 from .messages import to_messages
 from .model.decoder import Decoder
+from .model.draft_head import DraftHead
 from .model_info import ModelInfo, describe
 from .ops.choose import choose_ops
 from .ops.interface import FloatArray
@@ -52,6 +53,7 @@ def load(
     kv_bits: int | None = None,
     max_sequences: int | None = None,
     cache_bytes: int | None = None,
+    drafts: str | None = None,
     packed_file: str | None = None,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Runtime:
@@ -69,6 +71,7 @@ def load(
         max_sequences: most requests that compute at the same time; others wait for their turn.
         cache_bytes: most memory for states of earlier requests, from which later ones with the same beginning start;
             0 keeps none. By default a quarter of the memory, together with the states of what is running.
+        drafts: "auto" (the default) guesses tokens ahead where that saves time, "off" never does; no answer changes.
         mmproj: the separate vision tower of a GGUF model.
 
     Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
@@ -82,6 +85,7 @@ def load(
     started = time.perf_counter()
     given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa, "kv_bits": kv_bits}
     given |= {"packed_file": packed_file, "max_sequences": max_sequences, "cache_bytes": cache_bytes}
+    given["drafts"] = drafts
     chosen = settings.resolve(given, os.environ)
     checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
     try:
@@ -111,7 +115,8 @@ class Runtime:
     """
 
     def __init__(self, checkpoint: Checkpoint, chosen: settings.Settings, started: float) -> None:
-        config = checkpoint.config
+        guesses = chosen.drafts != "off"
+        config = checkpoint.config if guesses else dataclasses.replace(checkpoint.config, num_draft_layers=0)
         self._checkpoint: Checkpoint | None = checkpoint
         self._tokenizer = _tokenizer(checkpoint)
         self._template = _template(checkpoint, self._tokenizer)
@@ -135,6 +140,7 @@ class Runtime:
         room = memory_plan.plan_states(config, self.context_len, kv_bits, chosen.max_sequences, cache_bytes)
         try:
             decoder = Decoder(config, ops, checkpoint.tensors)
+            draft_head = DraftHead(decoder, checkpoint.tensors) if config.num_draft_layers else None
             ops.finish_loading()
             store = StateStore(
                 ops,
@@ -142,6 +148,7 @@ class Runtime:
                 num_slots=room.num_slots,
                 num_pages=room.num_pages,
                 kv_bits=kv_bits,
+                num_journals=chosen.max_sequences if guesses else 0,
                 budget_bytes=room.budget_bytes,
             )
         except OSError as error:
@@ -166,6 +173,7 @@ class Runtime:
             padding_ids=padding_ids,
             most_active=chosen.max_sequences,
             caches=cache_bytes != 0,
+            draft_head=draft_head,
         )
         self.load_ms = (time.perf_counter() - started) * 1e3
 

@@ -109,6 +109,7 @@ class Usage:
     """Token counts of one request.
 
     ``cached_tokens`` of the prompt were not computed again; ``cache_miss`` says in words why not more of them were.
+    ``drafted_tokens`` were guessed ahead to save time, and ``accepted_tokens`` of them were right.
     """
 
     prompt_tokens: int
@@ -116,16 +117,22 @@ class Usage:
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     cache_miss: str | None = None
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Durations in milliseconds and speeds in tokens per second of one request."""
+    """Durations in milliseconds and speeds in tokens per second of one request.
+
+    ``draft_gain`` is how many times as fast writing was as without guessing ahead, None where it was not tried.
+    """
 
     load_ms: float
     first_token_ms: float
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
+    draft_gain: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def test_the_json_record(model: str) -> None:
     assert answer["seed"] == 5
     assert answer["finish_reason"] in ("length", "stop")
     assert len(answer["token_ids"]) == answer["usage"]["completion_tokens"] == len(answer["logprobs"])
-    assert set(answer["timings"]) == {"load_ms", "first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s"}
+    assert {"load_ms", "first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s"} < set(answer["timings"])
     assert [len(entry["top"]) for entry in answer["logprobs"]] == [2] * len(answer["token_ids"])
     with loqal.load(model, backend="reference") as same:
         params = loqal.SamplingParams(max_tokens=8, seed=5)

@@ -13,6 +13,7 @@ from loqal.engine.loop import Loop
 from loqal.engine.sequence import MediaSpan, Sequence
 from loqal.model.config import ModelConfig
 from loqal.model.decoder import Decoder
+from loqal.model.draft_head import DraftHead
 from loqal.ops.interface import FloatArray, Ops
 from loqal.state import sizes
 from loqal.state.store import StateStore
@@ -100,19 +101,30 @@ class Rig:
         *,
         num_slots: int = 24,
         num_pages: int = 80,
+        num_journals: int = 0,
         budget_bytes: int | None = None,
         decoder: Decoder | None = None,
         **loop: object,
     ) -> None:
         self.config, self.ops = config, ops
-        self.decoder = decoder or Decoder(config, ops, stored(random_tensors(config)))
-        self.store = StateStore(ops, config, num_slots=num_slots, num_pages=num_pages, budget_bytes=budget_bytes)
+        tensors = stored(random_tensors(config))
+        self.decoder = decoder or Decoder(config, ops, tensors)
+        self.draft_head = DraftHead(self.decoder, tensors) if config.num_draft_layers else None
+        self.store = StateStore(
+            ops,
+            config,
+            num_slots=num_slots,
+            num_pages=num_pages,
+            num_journals=num_journals,
+            budget_bytes=budget_bytes,
+        )
         self.store.spoils = True
         settings = {
             "context_len": CONTEXT_LEN,
             "padding_ids": np.empty(0, np.int32),
             "chunk_tokens": 128,
             "most_active": 4,
+            "draft_head": self.draft_head,
         }
         self.loop = Loop(self.decoder, self.store, ops, **(settings | loop))  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ from loqal.testing import random_tensors, tiny_config
 from model.engine_rig import PARAMS, Alone, Ask, Rig, Running, budget_for
 from model.machine import stored
 
-CONFIG = tiny_config(tied_head=False)
+CONFIG = tiny_config(tied_head=False, num_draft_layers=1)
 OPS = CpuOps(threads=1)
 TEXT = [int(i) for i in np.random.default_rng(3).integers(0, 300, 700)]
 # Prompts are put together from these pieces, so that many begin alike and part somewhere.
@@ -64,10 +64,16 @@ events = st.lists(
 )
 
 
-@given(events, st.sampled_from([1, 17, 64, 300]), st.integers(1, 5), st.sampled_from(["roomy", "tight", "off"]))
+@given(
+    events,
+    st.sampled_from([1, 17, 64, 300]),
+    st.integers(1, 5),
+    st.sampled_from(["roomy", "tight", "off"]),
+    st.integers(0, 3),
+)
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_answer(
-    decoder: Decoder, alone: Alone, happens: list[tuple], chunk_tokens: int, most_active: int, room: str
+    decoder: Decoder, alone: Alone, happens: list[tuple], chunk_tokens: int, most_active: int, room: str, journals: int
 ) -> None:
     budget = budget_for(CONFIG, 3, 12) if room == "tight" else None
     rig = Rig(
@@ -75,6 +81,7 @@ def test_one_answer(
         OPS,
         decoder=decoder,
         budget_bytes=budget,
+        num_journals=journals,
         chunk_tokens=chunk_tokens,
         most_active=most_active,
         caches=room != "off",

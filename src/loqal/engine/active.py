@@ -19,14 +19,12 @@ class Active:
     Attributes:
         state: None while it waits.
         planned: lengths at which its prompt is still to be captured, ascending.
-        goal: tokens to be read before a token can be drawn; more than the prompt after a preemption.
     """
 
     def __init__(self, sequence: Sequence, mailbox: Mailbox[TokenEvent], arrival: int, media: MediaKeys) -> None:
         self.sequence, self.mailbox, self.arrival = sequence, mailbox, arrival
         self.state: SequenceState | None = None
         self.planned: list[int] = []
-        self.is_cancelled = False
         self._prompt_keys = _prompt_keys(sequence, media)
         self._embedded: dict[int, FloatArray] = {}  # media spans that are being read, by start
 

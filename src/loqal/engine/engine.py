@@ -20,6 +20,7 @@ import numpy as np
 from .. import limits
 from ..errors import CapacityError, ContextError, RequestError
 from ..model.decoder import Decoder
+from ..model.draft_head import DraftHead
 from ..ops.interface import FloatArray, Ops
 from ..state.store import StateStore, num_pages
 from ..types import SamplingParams, TokenEvent
@@ -41,6 +42,8 @@ class Engine:
         padding_ids: rows of the vocabulary without a token; they are never chosen.
         chunk_tokens: most prompt tokens in one step. Changes no bit of any result.
         most_active: sequences that compute at the same time; by default as many as the store has slots.
+        draft_head: guesses tokens ahead; without one only the sequences themselves are asked for guesses.
+        drafts: whether to guess at all. Needs journals in the store.
         caches: keep states of earlier requests while there is room, and take them up again.
         latency_s: how long a step should take while replies are running.
         checks: assert whenever the engine falls idle that nothing leaked. For tests.
@@ -58,6 +61,8 @@ class Engine:
         chunk_tokens: int = 512,
         most_active: int | None = None,
         caches: bool = True,
+        drafts: bool = True,
+        draft_head: DraftHead | None = None,
         latency_s: float = LATENCY_S,
         checks: bool = False,
         clock: Callable[[], float] = time.perf_counter,
@@ -69,7 +74,7 @@ class Engine:
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._loop = Loop(
+        self._loop: Loop | None = Loop(
             decoder,
             state,
             ops,
@@ -78,6 +83,8 @@ class Engine:
             chunk_tokens=chunk_tokens,
             most_active=most_active or state.slots.size,
             caches=caches,
+            drafts=drafts,
+            draft_head=draft_head,
             latency_s=latency_s,
             clock=clock,
         )
@@ -147,6 +154,7 @@ class Engine:
         self._inbox.put(_cancel_all)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
+        self._loop = None  # views of weights have to go before the interpreter does
 
     def __del__(self) -> None:
         self._inbox.put(None)
@@ -155,7 +163,7 @@ class Engine:
         with self._start_lock:
             if self._is_closed:
                 raise RequestError("The model was closed.", "A closed model answers nothing.", "Load it again.")
-            if self._thread is None:
+            if self._thread is None and self._loop is not None:
                 arguments = (self._loop, self._inbox, self._checks)
                 self._thread = threading.Thread(target=_work, args=arguments, name="loqal-engine", daemon=True)
                 self._thread.start()

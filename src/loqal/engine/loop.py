@@ -1,47 +1,37 @@
 """The engine's work, step by step, on one thread.
 
-A step feeds many sequences at once: one row for each that writes, and as many rows of prompts as the time allows.
-Reading a prompt and writing a reply are the same thing with different numbers of rows.
-
-Invariants:
-* a sequence is in ``_waiting`` without a state, or in ``_active`` with one;
-* what a sequence is given depends on its own tokens, parameters and seed only; everything here decides *when*.
+A step feeds many sequences at once: a row for each that writes, rows for what it may write next, and as many rows of
+prompts as the time allows. Reading a prompt, writing a reply and verifying guesses are the same thing with different
+numbers of rows. What a sequence is given depends on its own tokens, parameters and seed only; everything here decides
+*when*.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import CapacityError, LoqalError
 from ..model.decoder import Decoder
-from ..ops.interface import PAGE_TOKENS, FloatArray, IntArray, Ops
+from ..model.draft_head import DraftHead
+from ..ops.interface import FloatArray, IntArray, Ops
 from ..state.store import StateStore
 from ..types import TokenEvent
 from . import head_logits, sampling, step_batch
 from .active import Active
+from .drafting import Drafter
 from .event_stream import Mailbox
 from .head_logits import HeadLogits
-from .prefix_cache import CacheReport, PrefixCache
-from .scheduler import LATENCY_S, Fairness, StepCosts, deal
+from .metrics import Counts
+from .prefix_cache import PrefixCache
+from .roster import Roster
+from .scheduler import LATENCY_S, StepCosts, deal
 from .sequence import Reading, Sequence
 from .step_batch import Run
-from .token_tree import common_len
 
-
-@dataclass(slots=True)
-class Counts:
-    """What the engine did since it began."""
-
-    steps: int = 0
-    read_tokens: int = 0  # of prompts, computed
-    cached_tokens: int = 0  # of prompts, taken from the prefix cache or from a sequence beside
-    written_tokens: int = 0
-    preemptions: int = 0
-    longest_step_s: float = 0.0
+_Drawing = tuple[Active, Run, FloatArray]  # rows [n D], each followed by a token to be drawn
 
 
 class Loop:
@@ -49,6 +39,8 @@ class Loop:
 
     Args:
         most_active: sequences that compute at the same time; the others wait.
+        caches: keep states of earlier sequences and take them up again.
+        drafts: guess tokens ahead, with the draft head if there is one. Needs journals in the store.
         latency_s: how long a step should take while replies are running.
         clock: seconds.
     """
@@ -64,139 +56,129 @@ class Loop:
         chunk_tokens: int,
         most_active: int,
         caches: bool = True,
+        drafts: bool = True,
+        draft_head: DraftHead | None = None,
         latency_s: float = LATENCY_S,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._decoder, self._store, self._ops = decoder, store, ops
         self._context_len, self._padding_ids, self._chunk_tokens = context_len, padding_ids, chunk_tokens
-        self._most_active, self._latency_s, self._clock = most_active, latency_s, clock
+        self._latency_s, self._clock = latency_s, clock
         self.cache = PrefixCache(store, is_on=caches)
         self.costs, self.counts = StepCosts(), Counts()
-        self._fairness = Fairness()
-        self._waiting: list[Active] = []
-        self._active: list[Active] = []
-        self._num_arrived = 0
-        self._is_tight = False  # somebody was preempted; nobody new comes in before somebody has left
-
-    # Arrivals and departures ----------------------------------------------------------------------------------------
+        self._drafter: Drafter | None = None
+        if drafts and store.journals.size:
+            self._drafter = Drafter(
+                decoder, draft_head, store, context_len=context_len, padding_ids=padding_ids, clock=clock
+            )
+        on_leave = self._drafter.forget if self._drafter else lambda active: None
+        self._roster = Roster(store, self.cache, self.counts, most_active=most_active, on_leave=on_leave, clock=clock)
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not self._waiting and not self._active
+        return self._roster.is_empty
 
     def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> Active:
         """Take a sequence in."""
-        self._fairness.arrive(sequence.client, {one.sequence.client for one in self._waiting + self._active})
-        active = Active(sequence, mailbox, self._num_arrived, self.cache.media)
-        self._num_arrived += 1
-        self._waiting.append(active)
-        return active
+        return self._roster.add(sequence, mailbox)
 
     def cancel(self, active: Active) -> None:
         """End a sequence before the next step. What it has read stays in the prefix cache."""
-        active.is_cancelled = True
-        if active in self._waiting:
-            self._waiting.remove(active)
-            active.mailbox.put(None)
-        elif active in self._active:
-            self._retire(active)
-            active.mailbox.put(None)
+        self._roster.cancel(active)
 
     def cancel_all(self) -> None:
         """End every sequence before the next step."""
-        for active in self._waiting + self._active:
-            self.cancel(active)
+        for active in self._roster.waiting + self._roster.active:
+            self._roster.cancel(active)
 
     def fail_all(self, error: BaseException) -> None:
         """End what is running after an error in the middle of a step: no state can be trusted any more."""
-        for active in self._active:
-            if active.state is not None:
-                self._store.release(active.state)
-            active.mailbox.put(error)
-        self._active.clear()
+        self._roster.discard_all(error)
         self.cache.clear()
 
     def check(self) -> None:
         """Assert that every slot and page belongs to somebody, and to nobody twice."""
-        self._store.check([*(one.state for one in self._active if one.state), *self.cache.captures])
+        self._store.check([*(one.state for one in self._roster.active if one.state), *self.cache.captures])
 
     # A step ---------------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """Advance some of the sequences. Does nothing when there are none."""
-        self._admit()
-        shares = self._shares()
+        started = self._clock()
+        self._roster.admit()
+        guesses = self._guesses()
         runs: list[tuple[Active, Run]] = []
-        for active, rows in shares:
-            run = self._prepare(active, rows)
+        for active, rows in self._shares(sum(map(len, guesses.values()))):
+            run = self._prepare(active, rows, guesses.get(active.arrival, []))
             if run is not None:
                 runs.append((active, run))
         # Making room for one may have put another aside, after its run was laid out.
         self._drop_copies([run for active, run in runs if active.state is not run.state])
         runs = [(active, run) for active, run in runs if active.state is run.state]
         if runs:
-            self._run(runs)
+            self._run(runs, started)
 
-    def _run(self, runs: list[tuple[Active, Run]]) -> None:
-        started = self._clock()
-        writing = sum(len(run.token_ids) for active, run in runs if active.is_writing)
-        batch = step_batch.build([run for _, run in runs])
+    def _guesses(self) -> dict[int, list[int]]:
+        """Tokens that sequences may write next, by arrival."""
+        active_ones = self._roster.active
+        writing = [active for active in active_ones if active.is_writing]
+        if self._drafter is None or len(writing) not in self.costs.by_rows:
+            return {}  # what a plain step costs has to be known first
+        other_s = self._latency_s if len(writing) < len(active_ones) else 0.0
         try:
-            hidden = self._ops.run_step(lambda step: self._decoder.forward(step, self._store), batch)
-            hidden = self._ops.select(hidden, batch.logit_rows)
-        except BaseException:
-            self._drop_copies([run for _, run in runs])
-            raise
-        for active, run in runs:
-            self._store.advance(run.state, len(run.token_ids))
-            self._keep(active, run)
-        self._finish(runs, hidden)
-        seconds = self._clock() - started
-        self.costs.observe(writing, batch.num_tokens - writing, seconds)
-        self.counts.steps += 1
-        self.counts.longest_step_s = max(self.counts.longest_step_s, seconds)
+            guesses = self._drafter.propose(writing, self.costs, other_s)
+        except CapacityError:  # guesses are a convenience
+            return {}
+        return {
+            active.arrival: tokens
+            for active, tokens in zip(writing, guesses, strict=True)
+            if tokens and active.state is not None and self._store.defer(active.state)
+        }
 
-    def _shares(self) -> list[tuple[Active, int]]:
-        """Who computes how many rows now, the most urgent first."""
-        order = sorted(self._active, key=self._urgency)
+    def _shares(self, num_guesses: int) -> list[tuple[Active, int]]:
+        """Who computes how many rows now beside guesses, the most urgent first."""
+        order = sorted(self._roster.active, key=self._roster.urgency)
         writing = [active for active in order if active.is_writing]
         reading = [active for active in order if not active.is_writing]
         rows = self._chunk_tokens
         if writing:
-            rows = self.costs.affordable_rows(len(writing), self._latency_s, rows)
+            rows = self.costs.affordable_rows(len(writing) + num_guesses, self._latency_s, rows)
         shares = zip(reading, deal([active.num_missing for active in reading], rows), strict=True)
         return [(active, 1) for active in writing] + [(active, share) for active, share in shares if share]
 
-    def _urgency(self, active: Active) -> tuple[int, float, int]:
-        sequence = active.sequence
-        return sequence.priority, self._fairness.served(sequence.client), active.arrival
-
-    def _prepare(self, active: Active, rows: int) -> Run | None:
+    def _prepare(self, active: Active, rows: int, guesses: list[int]) -> Run | None:
         """Lay out the rows of one sequence and make room for them; None when it has to give way itself."""
         while active.state is not None:
             try:
-                self._store.reserve(active.state, rows)
+                self._store.reserve(active.state, rows + len(guesses))
                 break
             except CapacityError as error:
-                if not self._give_way(active, error):
+                if not self._roster.give_way(active, error):
                     return None
         state, sequence = active.state, active.sequence
         if state is None:
             return None
-        start, end = state.length, state.length + rows
-        is_last = end == len(sequence.token_ids)
+        start, end = state.length, state.length + rows + len(guesses)
         if sequence.reading is not None:
             logit_rows = list(range(max(0, sequence.reading.start - start), rows))
         else:
-            logit_rows = [rows - 1] if is_last else []
+            is_last = start + rows == len(sequence.token_ids)
+            logit_rows = list(range(rows - 1, end - start)) if is_last else []
         try:
             inputs = active.inputs(start, end)
         except Exception as error:  # of whoever provides the media
-            self._discard(active, error)
+            self._roster.discard(active, error)
             return None
-        positions, copies = sequence.positions(start, end), self._captures(active, start, end)
-        return Run(state, sequence.token_ids[start:end], positions, logit_rows, copies, inputs=inputs)
+        return Run(
+            state,
+            sequence.token_ids[start : start + rows] + guesses,
+            sequence.positions(start, end),
+            logit_rows,
+            self._captures(active, start, end),
+            bool(guesses),
+            inputs,
+        )
 
     def _captures(self, active: Active, start: int, end: int) -> list[tuple[int, int]]:
         """Rows of a run after which its state is copied, and the slots for the copies."""
@@ -216,6 +198,33 @@ class Loop:
             for _, slot in run.captures:
                 self._store.drop_slot(slot)
 
+    def _run(self, runs: list[tuple[Active, Run]], started: float) -> None:
+        """Compute a step and hand out what it found."""
+        guessing_s = self._clock() - started
+        writing = [(active, run, active.sequence.num_generated) for active, run in runs if active.is_writing]
+        batch = step_batch.build([run for _, run in runs])
+        try:
+            hidden = self._ops.run_step(lambda step: self._decoder.forward(step, self._store), batch)
+        except BaseException:
+            self._drop_copies([run for _, run in runs])
+            raise
+        for start, (active, run) in zip(batch.starts, runs, strict=False):
+            if not run.defers:
+                self._store.advance(run.state, len(run.token_ids))
+                self._keep(active, run)
+                self._note(active, hidden[start : start + len(run.token_ids)])
+        self._finish(runs, self._ops.select(hidden, batch.logit_rows))
+        seconds = self._clock() - started
+        num_writing = sum(len(run.token_ids) for _, run, _ in writing)
+        self.costs.observe(num_writing, batch.num_tokens - num_writing, seconds - guessing_s)
+        self.counts.steps += 1
+        self.counts.longest_step_s = max(self.counts.longest_step_s, seconds)
+        if num_writing == batch.num_tokens:
+            for active, _, before in writing:
+                active.sequence.drafts.spent_s += seconds
+                written = active.sequence.num_generated - before
+                active.sequence.drafts.plain_s += written * self.costs.of_rows(len(writing))
+
     def _keep(self, active: Active, run: Run) -> None:
         """Put the copies that a step made into the prefix cache."""
         start = run.state.length - len(run.token_ids)
@@ -223,25 +232,34 @@ class Loop:
             length = start + row + 1
             self.cache.put(active.keys(length), self._store.share(run.state, slot, length))
 
+    def _note(self, active: Active, hidden: FloatArray) -> None:
+        """Show the drafter the newest hidden rows [n D] of tokens that stay."""
+        if self._drafter is not None and active.sequence.reading is None:
+            end = active.length
+            first = self._drafter.wanted_from(active, end - len(hidden), end)
+            self._drafter.note(active, first, hidden[len(hidden) - (end - first) :])
+
     def _finish(self, runs: list[tuple[Active, Run]], hidden: FloatArray) -> None:
-        """Hand out what a step found: tokens drawn, rows read."""
+        """Hand out what a step found: rows read, tokens drawn."""
         at = 0
-        drawing: list[tuple[Active, FloatArray]] = []
+        drawing: list[_Drawing] = []
         for active, run in runs:
             rows = hidden[at : at + len(run.logit_rows)]
             at += len(run.logit_rows)
             sequence = active.sequence
-            self._fairness.charge(sequence.client, len(run.token_ids))
-            sequence.num_read = min(max(sequence.num_read, run.state.length), sequence.prompt_len)
-            start = run.state.length - len(run.token_ids)
-            self.counts.read_tokens += max(0, min(run.state.length, sequence.prompt_len) - start)
+            self._roster.fairness.charge(sequence.client, len(run.token_ids))
+            if not run.defers:
+                start = run.state.length - len(run.token_ids)
+                self.counts.read_tokens += max(0, min(run.state.length, sequence.prompt_len) - start)
+                sequence.num_read = min(max(sequence.num_read, run.state.length), sequence.prompt_len)
             if sequence.reading is not None:
                 self._hand_over(active, sequence.reading, rows)
             elif len(rows):
-                drawing.append((active, rows))
+                drawing.append((active, run, rows))
                 if sequence.num_generated == 0:
-                    drawing += [(fork, rows) for fork in self._fork(active)]
-        self._draw(drawing)
+                    drawing += [(fork, run, rows) for fork in self._roster.fork(active)]
+        if drawing:
+            self._draw_all(drawing)
 
     def _hand_over(self, active: Active, reading: Reading, rows: FloatArray) -> None:
         """Give rows to whoever wanted them."""
@@ -249,29 +267,53 @@ class Loop:
             if len(rows):
                 reading.take(rows)
         except Exception as error:  # theirs
-            self._discard(active, error)
+            self._roster.discard(active, error)
             return
         if active.num_missing == 0:
-            self._end(active)
+            self._roster.end(active)
 
-    def _draw(self, drawing: list[tuple[Active, FloatArray]]) -> None:
-        """Draw the next token of each sequence from its hidden row [1 D]."""
-        if not drawing:
+    def _draw_all(self, drawing: list[_Drawing]) -> None:
+        """Draw the next tokens of each sequence."""
+        enough: list[int | None] = []
+        for active, _, rows in drawing:
+            fewest = sampling.num_enough(active.sequence.params, active.sequence.counted)
+            # A token drawn in this step may be counted for the next.
+            enough += [None if fewest is None else fewest + row for row in range(len(rows))]
+        hidden = np.concatenate([rows for _, _, rows in drawing])
+        logits = head_logits.of_rows(self._decoder, hidden, enough, self._padding_ids)
+        at = 0
+        for active, run, rows in drawing:
+            self._draw(active, run, rows, logits[at : at + len(rows)])
+            at += len(rows)
+
+    def _draw(self, active: Active, run: Run, rows: FloatArray, logits: list[HeadLogits]) -> None:
+        """Draw tokens for as long as the guesses that the rows go on with are the ones that are drawn."""
+        sequence = active.sequence
+        guesses = run.token_ids[len(run.token_ids) - len(rows) + 1 :]
+        num_drawn, event = 0, None
+        try:
+            for row, guess in zip(logits, [*guesses, None], strict=True):
+                event = self._choose(sequence, row)
+                num_drawn += 1
+                sequence.mark_drawn(self._clock())
+                active.mailbox.put(event)
+                if event.finish_reason is not None or event.token_id != guess:
+                    break
+        except LoqalError as error:
+            self._roster.discard(active, error)
             return
-        enough = [sampling.num_enough(active.sequence.params, active.sequence.counted) for active, _ in drawing]
-        hidden = np.concatenate([rows for _, rows in drawing])
-        all_logits = head_logits.of_rows(self._decoder, hidden, enough, self._padding_ids)
-        for (active, _), logits in zip(drawing, all_logits, strict=True):
-            try:
-                event = self._choose(active.sequence, logits)
-            except LoqalError as error:
-                self._discard(active, error)
-                continue
-            self.counts.written_tokens += 1
-            active.sequence.mark_drawn(self._clock())
-            active.mailbox.put(event)
-            if event.finish_reason is not None:
-                self._end(active)
+        self.counts.written_tokens += num_drawn
+        if run.defers:
+            self._store.advance(run.state, num_drawn, deferred=True)
+            self._note(active, rows[:num_drawn])
+        if self._drafter is not None and guesses == run.token_ids[1:]:
+            self._drafter.observe(active, len(guesses), num_drawn - 1)
+            sequence.drafts.drafted += len(guesses)
+            sequence.drafts.accepted += num_drawn - 1
+            self.counts.drafted_tokens += len(guesses)
+            self.counts.accepted_tokens += num_drawn - 1
+        if event is not None and event.finish_reason is not None:
+            self._roster.end(active)
 
     def _choose(self, sequence: Sequence, logits: HeadLogits) -> TokenEvent:
         params = sequence.params
@@ -287,138 +329,3 @@ class Loop:
         if params.logprobs is not None:
             logprobs = sampling.logprobs(logits.row(), token_id, params.logprobs, self._ops.candidates)
         return TokenEvent(token_id, logprobs, sequence.append(token_id, self._context_len))
-
-    # Coming in and going out ------------------------------------------------------------------------------------------
-
-    def _admit(self) -> None:
-        """Give states to those that wait, the most urgent first."""
-        for active in sorted(self._waiting, key=self._urgency):
-            if len(self._active) >= self._most_active or self._is_tight:
-                if not self._preempt_for(active):
-                    break
-            elif self._leader_of(active) is not None:
-                continue
-            try:
-                self._begin(active)
-            except CapacityError as error:
-                if not self._active:
-                    self._waiting.remove(active)
-                    active.mailbox.put(error)
-                break
-
-    def _begin(self, active: Active) -> None:
-        """Give a state to a sequence that waits: from the deepest capture, or a fresh one."""
-        sequence = active.sequence
-        tokens = len(sequence.token_ids)
-        limit = tokens - 1 if sequence.reading is None else min(sequence.reading.start, tokens - 1)
-        keys = active.keys(tokens)
-        capture, report = self.cache.take(keys, limit)
-        try:
-            active.state = self._store.open() if capture is None else self._store.adopt(capture)
-        finally:
-            if capture is not None:
-                self.cache.unpin(capture)
-        self._waiting.remove(active)
-        self._active.append(active)
-        if sequence.num_generated == 0:
-            sequence.began_s = self._clock()
-            sequence.cache = report
-            sequence.num_read = report.cached
-            self.counts.cached_tokens += report.cached
-        ends = [span.end for span in sequence.media]
-        active.planned = self.cache.plan(tokens, report, sequence.boundaries, ends)
-        self.cache.remember(keys)
-
-    def _leader_of(self, active: Active) -> Active | None:
-        """A sequence that is reading the same beginning right now, and further than anything that is kept.
-
-        Waiting for it saves reading twice: it leaves a copy where the two part, or forks where its prompt ends.
-        """
-        if active.sequence.reading is not None or active.sequence.num_generated:
-            return None
-        keys = active.prompt_keys
-        for other in sorted(self._active, key=lambda one: one.arrival):
-            if other.sequence.num_read >= other.sequence.prompt_len or not self.cache.is_on:
-                continue
-            shared = common_len(keys, other.prompt_keys)
-            if shared - other.length < PAGE_TOKENS or other.sequence.priority > active.sequence.priority:
-                continue
-            part = min(shared, len(keys) - 1)
-            is_same = shared == len(keys) == len(other.prompt_keys) and other.sequence.reading is None
-            if part > other.length and not is_same and part not in other.planned:
-                other.planned = sorted([*other.planned, part])
-            return other
-        return None
-
-    def _fork(self, leader: Active) -> list[Active]:
-        """Start those that wait with the very prompt that a sequence has just read, from its state."""
-        forks: list[Active] = []
-        for active in sorted(self._waiting, key=self._urgency):
-            is_same = np.array_equal(active.prompt_keys, leader.prompt_keys)
-            if not is_same or active.sequence.reading is not None or active.sequence.num_generated:
-                continue
-            if len(self._active) >= self._most_active or leader.state is None:
-                break
-            try:
-                active.state = self._store.fork(leader.state)
-            except CapacityError:
-                break
-            self._waiting.remove(active)
-            self._active.append(active)
-            length = active.sequence.prompt_len
-            active.sequence.began_s = self._clock()
-            active.sequence.cache = CacheReport(length, length, None)
-            active.sequence.num_read = length
-            self.counts.cached_tokens += length
-            forks.append(active)
-        return forks
-
-    def _preempt_for(self, active: Active) -> bool:
-        """Put the least urgent running sequence aside when a waiting one has a higher priority."""
-        least = max(self._active, key=self._urgency, default=None)
-        if least is None or least.sequence.priority <= active.sequence.priority:
-            return False
-        self._put_aside(least)
-        return True
-
-    def _give_way(self, active: Active, error: CapacityError) -> bool:
-        """Free memory for a sequence by putting the least urgent one aside. False when that is the sequence itself."""
-        least = max(self._active, key=self._urgency)
-        if least is active and len(self._active) == 1:
-            self._discard(active, error)
-            return False
-        self._put_aside(least)
-        self._is_tight = True
-        return least is not active
-
-    def _put_aside(self, active: Active) -> None:
-        """Back into the queue. What it has seen stays in the prefix cache for as long as there is room."""
-        self._retire(active)
-        self._waiting.append(active)
-        self.counts.preemptions += 1
-
-    def _end(self, active: Active) -> None:
-        """The sequence is complete."""
-        self._retire(active)
-        active.mailbox.put(None)
-
-    def _discard(self, active: Active, error: BaseException) -> None:
-        """The sequence has failed, and its state may be the reason."""
-        assert active.state is not None
-        self._store.release(active.state)
-        self._leave(active)
-        active.mailbox.put(error)
-
-    def _retire(self, active: Active) -> None:
-        """Turn the state of a sequence that stops into a capture."""
-        assert active.state is not None
-        capture = self._store.retire(active.state)
-        self.cache.put(active.keys(capture.length), capture)
-        self.cache.remember(active.keys(len(active.sequence.token_ids)))
-        self._leave(active)
-
-    def _leave(self, active: Active) -> None:
-        active.state = None
-        self._active.remove(active)
-        self._is_tight = False
-        self._fairness.forget({one.sequence.client for one in self._waiting + self._active})

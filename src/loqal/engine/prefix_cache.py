@@ -10,6 +10,7 @@ Invariant: the cache holds one share of every slot and page of its captures, and
 from __future__ import annotations
 
 import enum
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -83,7 +84,8 @@ class PrefixCache:
         page, slot = store.pages.unit_bytes, store.slots.unit_bytes
         # At this spacing captures take as many bytes as the keys and values between them.
         self.spacing_tokens = max(PAGE_TOKENS, round(slot / max(page, 1)) * PAGE_TOKENS)
-        store.reclaim = self.evict_one
+        me = weakref.ref(self)  # a cycle would keep the weights until the next collection
+        store.reclaim = lambda: (cache := me()) is not None and cache.evict_one()
 
     @property
     def captures(self) -> list[Capture]:

@@ -15,6 +15,7 @@ LATENCY_S = 0.15
 _FIRST_GUESS_ROWS = 16  # of a prompt beside running replies, before anything was measured
 _GROWTH = 2  # rows may grow by this factor from one step to the next, since costs are only known where they were seen
 _SMOOTHING = 0.3
+_ROW_SHARE = 0.06  # of the time of a step that one more row takes, before it was measured
 
 
 @dataclass(slots=True)
@@ -49,6 +50,21 @@ class StepCosts:
             return 0.0
         nearest = min(self.by_rows, key=lambda seen: (abs(seen - rows), seen))
         return self.by_rows[nearest]
+
+    def of_rows(self, rows: int) -> float:
+        """Seconds of a step without prompts, a guess where it was not measured: more rows cost a little more each."""
+        if not self.by_rows:
+            return 1.0 + _ROW_SHARE * rows
+        below = max((seen for seen in self.by_rows if seen <= rows), default=None)
+        above = min((seen for seen in self.by_rows if seen >= rows), default=None)
+        if below is None or above is None:
+            nearest = below if above is None else above
+            assert nearest is not None
+            return self.by_rows[nearest] * (1.0 + _ROW_SHARE * (rows - 1)) / (1.0 + _ROW_SHARE * (nearest - 1))
+        if above == below:
+            return self.by_rows[below]
+        share = (rows - below) / (above - below)
+        return self.by_rows[below] + share * (self.by_rows[above] - self.by_rows[below])
 
     def affordable_rows(self, writing_rows: int, target_s: float, most: int) -> int:
         """Rows of prompts that fit a step beside the writing ones; at least one, or nobody would ever begin."""

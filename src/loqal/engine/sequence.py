@@ -11,6 +11,7 @@ import numpy as np
 from ..ops.interface import FloatArray, IntArray
 from ..types import FinishReason, SamplingParams
 from . import sampling
+from .metrics import DraftCounts
 from .prefix_cache import CacheReport
 
 
@@ -61,6 +62,7 @@ class Sequence:
     Attributes:
         cache: what the prefix cache did for the prompt, once its reading began.
         num_read: leading tokens of the prompt that are done, cached ones included.
+        drafts: what guessing ahead did for it.
         began_s, first_drawn_s, last_drawn_s: when its reading began and tokens were drawn, on the engine's clock.
     """
 
@@ -91,6 +93,7 @@ class Sequence:
         self.priority, self.client, self.reading = priority, client, reading
         self.cache = CacheReport()
         self.num_read = 0
+        self.drafts = DraftCounts()
         self.began_s = self.first_drawn_s = self.last_drawn_s = 0.0
         self.counted = sampling.TokenCounts(self.token_ids if params.penalize_prompt else ())
         self._positions = positions

@@ -122,6 +122,9 @@ class Decoder:
 
     Args:
         tensors: canonical names (model/tensor_names.py) to tensors.
+
+    Attributes:
+        head: the weight that makes logits of hidden rows.
     """
 
     def __init__(self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor]) -> None:
@@ -131,7 +134,7 @@ class Decoder:
             Layer(config, ops, tensors, f"layers.{index}.", mixer) for index, mixer in enumerate(config.layers)
         ]
         self._output_norm = ops.put_vector(tensors["output_norm"])
-        self._head = self._embed if config.tied_head else ops.put_weight(tensors["output"])
+        self.head = self._embed if config.tied_head else ops.put_weight(tensors["output"])
 
     def embed(self, batch: StepBatch) -> FloatArray:
         """What enters the network: embedding rows of the step's tokens, or the rows that replace them: -> [T D]."""
@@ -148,8 +151,8 @@ class Decoder:
 
     def unembed(self, hidden: FloatArray) -> FloatArray:
         """Logits of hidden rows, the trunk's or the draft head's: [R D] -> [R V]."""
-        return self.ops.unembed(hidden, self._head)
+        return self.ops.unembed(hidden, self.head)
 
     def largest(self, hidden: FloatArray, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
         """The k largest logits of hidden rows without the excluded ids: [R D] -> ids [R k], logits [R k]."""
-        return self.ops.largest(hidden, self._head, k, excluded)
+        return self.ops.largest(hidden, self.head, k, excluded)

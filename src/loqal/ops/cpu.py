@@ -39,6 +39,9 @@ _PACKED = frozenset(_FLOATS + _BLOCKS_OF_32 + _BLOCKS_OF_256)
 """Formats with a packed layout of their own. The others are decoded to int8 panels."""
 
 
+_PANEL_ROWS = 16
+
+
 class CpuPages:
     """Keys in groups of 16 positions with positions in lanes, values by position; the kernels' own layout.
 
@@ -371,6 +374,19 @@ class CpuOps:
     def largest(self, x: FloatArray, head: _kernels.Weight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
         """See Ops."""
         return self._cpu.largest(x, head, k, excluded)
+
+    def take_rows(self, weight: _kernels.Weight, rows: IntArray) -> tuple[_kernels.Weight, IntArray]:
+        """See Ops. Panels hold 16 rows."""
+        panels = np.unique(rows // _PANEL_ROWS)
+        packed = weight.packed().reshape(-(-weight.rows // _PANEL_ROWS), -1)
+        if panels[-1] == len(panels) - 1:
+            taken = packed[: len(panels)]
+        else:
+            taken = _lazy_zeros((len(panels), packed.shape[1]), np.uint8)  # aligned as kernels expect
+            np.take(packed, panels, axis=0, out=taken)
+        ids = (panels[:, None] * _PANEL_ROWS + np.arange(_PANEL_ROWS)).astype(np.int32).reshape(-1)
+        ids = ids[ids < weight.rows]
+        return _kernels.adopt(weight.layout, taken.reshape(-1), 1, len(ids), weight.inputs), ids
 
     def concat(self, left: FloatArray, right: FloatArray) -> FloatArray:
         """See Ops."""

@@ -174,7 +174,7 @@ class Ops(Protocol):
         ...
 
     def settle(self, slots: Slots, slot: int, journal: int, count: int) -> None:
-        """Apply the first ``count`` rows of a journal to a recurrent state in place, bit for bit as if never deferred."""
+        """Apply the first ``count`` rows of a journal to a recurrent state, in place: bits as if never deferred."""
         ...
 
     def clear_slot(self, slots: Slots, slot: int) -> None:
@@ -307,6 +307,13 @@ class Ops(Protocol):
         """What ``candidates`` finds in each row of ``unembed`` once the excluded ids (ascending) are taken out.
 
         [R D] -> ids [R n], logits [R n], where n = min(k, V - excluded). The rows themselves are not stored.
+        """
+        ...
+
+    def take_rows(self, weight: Weight, rows: IntArray) -> tuple[Weight, IntArray]:
+        """A weight made of some rows of another [O K], ascending, and those that the layout keeps together with them.
+
+        Returns it and which rows it has, ascending. Leading rows of the other are shared, not copied.
         """
         ...
 

@@ -308,6 +308,10 @@ class ReferenceOps:
         order = np.argsort(-rows, axis=1, kind="stable")[:, :k]
         return allowed[order], np.take_along_axis(rows, order, axis=1)
 
+    def take_rows(self, weight: ReferenceWeight, rows: IntArray) -> tuple[ReferenceWeight, IntArray]:
+        """Just these."""
+        return ReferenceWeight(weight.matrix[rows], weight.quantised_inputs), rows
+
     def concat(self, left: FloatArray, right: FloatArray) -> FloatArray:
         """Side by side."""
         return np.concatenate([left, right], axis=1)
