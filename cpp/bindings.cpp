@@ -406,6 +406,11 @@ double measured_float(Cpu& cpu) {
   return float_gflops(cpu.table(), cpu.pool());
 }
 
+// Bytes of a weight once it is packed.
+int64_t packed_bytes(const std::string& layout_name, int64_t experts, int64_t rows, int64_t inputs) {
+  return static_cast<int64_t>(Weight(find_layout(layout_name), experts, rows, inputs, nullptr, nullptr).num_bytes());
+}
+
 std::unique_ptr<Cpu> make_cpu(const std::string& isa, int threads) {
   for (const KernelTable* table : usable_tables())
     if (isa == table->name) return std::make_unique<Cpu>(table, threads);
@@ -471,6 +476,7 @@ NB_MODULE(_kernels, m) {
   m.attr("JOURNAL_ROWS") = kJournalRows;
   m.attr("STATE_TILE") = kStateTile;
   m.attr("LAYOUT_VERSION") = kLayoutVersion;
+  m.def("packed_bytes", &packed_bytes, "layout"_a, "experts"_a, "rows"_a, "inputs"_a);
   m.def("adopt", &adopt, "layout"_a, "packed"_a, "experts"_a, "rows"_a, "inputs"_a);
   m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);
 }

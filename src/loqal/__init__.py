@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from .model_info import ModelInfo
     from .reply_stream import ReplyStream
-    from .runtime import Runtime, inspect, load
+    from .runtime import Runtime, inspect, load, plan
     from .types import (
         FinishReason,
         MediaPart,
@@ -71,6 +71,7 @@ __all__ = [
     "__version__",
     "inspect",
     "load",
+    "plan",
 ]
 
 _HOMES = {
@@ -79,6 +80,7 @@ _HOMES = {
     "Runtime": "runtime",
     "inspect": "runtime",
     "load": "runtime",
+    "plan": "runtime",
 }
 
 

@@ -16,25 +16,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import cache_words, limits, settings
+from . import assembly, cache_words, limits, settings
 from .chat import defaults
 from .chat.choice import TemplateChoice, choose_template
 from .chat.output_parser import OutputParser
 from .chat.segments import ends_in_thinking
 from .chat.tokenizer import Tokenizer
-from .engine import memory_plan
 from .engine import sequence as engine_sequence
 from .engine.engine import Engine
-from .errors import CapacityError, RequestError
+from .engine.memory_plan import MemoryPlan
+from .errors import RequestError
 from .locate import locate
 from .messages import to_messages
-from .model.decoder import Decoder
-from .model.draft_head import DraftHead
 from .model_info import ModelInfo, describe
-from .ops.choose import choose_ops
 from .ops.interface import FloatArray
 from .reply_stream import Parser, PlainParser, ReplyStream
-from .state.store import StateStore
 from .types import Message, Reply, SamplingParams
 from .weights.load import Checkpoint, open_checkpoint
 
@@ -54,6 +50,8 @@ def load(
     max_sequences: int | None = None,
     cache_bytes: int | None = None,
     drafts: str | None = None,
+    memory_bytes: int | None = None,
+    yarn: int | None = None,
     packed_file: str | None = None,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Runtime:
@@ -72,6 +70,9 @@ def load(
         cache_bytes: most memory for states of earlier requests, from which later ones with the same beginning start;
             0 keeps none. By default a quarter of the memory, together with the states of what is running.
         drafts: "auto" (the default) guesses tokens ahead where that saves time, "off" never does; no answer changes.
+        memory_bytes: most memory of the process, by default what the machine or its container has; see ``plan``.
+        yarn: 2 or 4 stretches the positions for contexts beyond the model's own, up to 1,010,000 tokens. It holds for
+            short texts too, which may come out a little worse.
         mmproj: the separate vision tower of a GGUF model.
 
     Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
@@ -85,7 +86,7 @@ def load(
     started = time.perf_counter()
     given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa, "kv_bits": kv_bits}
     given |= {"packed_file": packed_file, "max_sequences": max_sequences, "cache_bytes": cache_bytes}
-    given["drafts"] = drafts
+    given |= {"drafts": drafts, "memory_bytes": memory_bytes, "yarn": yarn}
     chosen = settings.resolve(given, os.environ)
     checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
     try:
@@ -105,76 +106,40 @@ def inspect(model: str | os.PathLike[str] | None = None, *, mmproj: str | os.Pat
         checkpoint.close()
 
 
+def plan(model: str | os.PathLike[str] | None = None, **given: Any) -> MemoryPlan:
+    """What a model would take of the memory, without loading it. Arguments and errors as in ``load``.
+
+    >>> loqal.plan(context_len=1024).context_len
+    1024
+    """
+    checkpoint = open_checkpoint(locate(model))
+    try:
+        return assembly.plan(checkpoint, settings.resolve(given, os.environ))
+    finally:
+        checkpoint.close()
+
+
 class Runtime:
     """A loaded model. Made by ``load``; usable from several threads; close it to give its memory back.
 
     Attributes:
         info: what was loaded.
         context_len: most tokens of prompt and reply together.
+        plan: what it takes of the memory.
         load_ms: how long loading took.
     """
 
     def __init__(self, checkpoint: Checkpoint, chosen: settings.Settings, started: float) -> None:
-        guesses = chosen.drafts != "off"
-        config = checkpoint.config if guesses else dataclasses.replace(checkpoint.config, num_draft_layers=0)
         self._checkpoint: Checkpoint | None = checkpoint
         self._tokenizer = _tokenizer(checkpoint)
         self._template = _template(checkpoint, self._tokenizer)
         self._end_ids = frozenset(checkpoint.eos_token_ids) | self._tokenizer.eos_ids
         self._file_values = _file_values(checkpoint)
         self.info = _describe(checkpoint, self._tokenizer, self._template)
-        kv_bits = chosen.kv_bits or memory_plan.default_kv_bits(checkpoint.tensors.format("embed"))
-        self.context_len = chosen.context_len or memory_plan.default_context_len(
-            config, memory_plan.machine_bytes(), kv_bits
-        )
-        if self.context_len > config.context_len:
-            raise RequestError(
-                f"context_len is {self.context_len}.",
-                f"The model was made for at most {config.context_len} tokens.",
-                "Choose a context_len up to that.",
-            )
-        keep_packed = _packed_path(checkpoint, chosen.packed_file)
-        ops = choose_ops(chosen.backend, isa=chosen.isa, threads=chosen.threads, keep_packed=keep_packed)
-        # The specification touches all memory it is given, so it gets no more than it needs.
-        cache_bytes = 0 if chosen.cache_bytes is None and chosen.backend == "reference" else chosen.cache_bytes
-        room = memory_plan.plan_states(config, self.context_len, kv_bits, chosen.max_sequences, cache_bytes)
-        try:
-            decoder = Decoder(config, ops, checkpoint.tensors)
-            draft_head = DraftHead(decoder, checkpoint.tensors) if config.num_draft_layers else None
-            ops.finish_loading()
-            store = StateStore(
-                ops,
-                config,
-                num_slots=room.num_slots,
-                num_pages=room.num_pages,
-                kv_bits=kv_bits,
-                num_journals=chosen.max_sequences if guesses else 0,
-                budget_bytes=room.budget_bytes,
-            )
-        except OSError as error:
-            raise RequestError(
-                f"The packed weights cannot be kept in {chosen.packed_file}.",
-                f"{error.strerror or error}.",
-                "Choose another packed_file, or none.",
-            ) from error
-        except MemoryError as error:
-            raise CapacityError(
-                f"{checkpoint.name} does not fit into the memory.",
-                f"Its weights take {checkpoint.weight_bytes / 1e9:.1f} GB, a full context of {self.context_len} tokens "
-                f"{self.context_len * memory_plan.kv_token_bytes(config, kv_bits) / 1e9:.1f} GB.",
-                "Choose a smaller context_len, or a model of fewer or smaller weights.",
-            ) from error
-        padding_ids = self._tokenizer.padding_ids(config.vocab_size)
-        self._engine: Engine | None = Engine(
-            decoder,
-            store,
-            ops,
-            context_len=self.context_len,
-            padding_ids=padding_ids,
-            most_active=chosen.max_sequences,
-            caches=cache_bytes != 0,
-            draft_head=draft_head,
-        )
+        padding_ids = self._tokenizer.padding_ids(checkpoint.config.vocab_size)
+        self._engine: Engine | None
+        self._engine, self.plan = assembly.assemble(checkpoint, chosen, padding_ids)
+        self.context_len = self.plan.context_len
         self.load_ms = (time.perf_counter() - started) * 1e3
 
     # Requests -------------------------------------------------------------------------------------------------------
@@ -294,13 +259,6 @@ class Runtime:
 
     def _explain(self, sequence: engine_sequence.Sequence) -> str | None:
         return cache_words.explain(sequence.cache, sequence.token_ids[: sequence.prompt_len], self._tokenizer)
-
-
-def _packed_path(checkpoint: Checkpoint, wanted: str | None) -> tuple[Path, Sequence[Path]] | None:
-    if wanted is None:
-        return None
-    first = checkpoint.files[0]
-    return (first.with_name(first.name + ".packed") if wanted == "auto" else Path(wanted)), checkpoint.files
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:

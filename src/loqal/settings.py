@@ -37,6 +37,12 @@ class Settings:
     cache_bytes: int | None = _knob(
         int, None, "most memory for states of earlier requests; 0 keeps none (default: up to a quarter of all)", low=0
     )
+    memory_bytes: int | None = _knob(
+        int, None, "most memory of the process (default: what the machine or its container has)", low=1
+    )
+    yarn: int | None = _knob(
+        int, None, "stretch the positions by this factor for longer contexts; short texts may suffer", choices=(2, 4)
+    )
     drafts: str = _knob(
         str, "auto", "guess tokens ahead where that saves time; no answer depends on it", choices=("auto", "off")
     )

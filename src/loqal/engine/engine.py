@@ -10,7 +10,6 @@ import atexit
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
 from typing import Any
@@ -30,8 +29,9 @@ from .loop import Loop
 from .scheduler import LATENCY_S
 from .sequence import Reading, Sequence
 
+_SOON_S, _LATE_S = 1.0, 10.0  # how long to wait for a thread that has nothing to do, or is in a step
 _Job = Callable[[Loop], Any]
-_RUNNING: weakref.WeakSet[Engine] = weakref.WeakSet()
+_RUNNING: dict[threading.Thread, queue.SimpleQueue[_Job | None]] = {}  # threads, and how to tell them
 
 
 class Engine:
@@ -74,7 +74,7 @@ class Engine:
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._loop: Loop | None = Loop(
+        self._loop = Loop(
             decoder,
             state,
             ops,
@@ -144,17 +144,19 @@ class Engine:
     def close(self) -> None:
         """Take nothing more; the thread ends when the open streams have ended. Closing twice does nothing."""
         with self._start_lock:
-            if not self._is_closed:
-                self._is_closed = True
-                self._inbox.put(None)
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._inbox.put(None)
+        if self._thread is not None and self._loop.is_idle:
+            self._thread.join(_SOON_S)  # so that memory is free on return
 
-    def stop(self, timeout_s: float = 10.0) -> None:
+    def stop(self, timeout_s: float = _LATE_S) -> None:
         """Cancel everything and wait for the thread to end."""
         self.close()
         self._inbox.put(_cancel_all)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
-        self._loop = None  # views of weights have to go before the interpreter does
 
     def __del__(self) -> None:
         self._inbox.put(None)
@@ -163,11 +165,11 @@ class Engine:
         with self._start_lock:
             if self._is_closed:
                 raise RequestError("The model was closed.", "A closed model answers nothing.", "Load it again.")
-            if self._thread is None and self._loop is not None:
+            if self._thread is None:
                 arguments = (self._loop, self._inbox, self._checks)
                 self._thread = threading.Thread(target=_work, args=arguments, name="loqal-engine", daemon=True)
+                _RUNNING[self._thread] = self._inbox
                 self._thread.start()
-                _RUNNING.add(self)
             self._inbox.put(job)
 
     def _check_room(self, length: int) -> None:
@@ -219,6 +221,8 @@ def _work(loop: Loop, inbox: queue.SimpleQueue[_Job | None], checks: bool) -> No
                 loop.check()
         except BaseException as error:  # a caller must not wait for ever
             loop.fail_all(error)
+    loop.close()
+    _RUNNING.pop(threading.current_thread(), None)
 
 
 def _step(loop: Loop) -> None:
@@ -232,5 +236,9 @@ def _cancel_all(loop: Loop) -> None:
 @atexit.register
 def _stop_all() -> None:
     """End the threads before the interpreter does, so that none is inside a kernel then."""
-    for engine in list(_RUNNING):
-        engine.stop()
+    running = dict(_RUNNING)
+    for inbox in running.values():
+        inbox.put(_cancel_all)
+        inbox.put(None)
+    for thread in running:
+        thread.join(_LATE_S)

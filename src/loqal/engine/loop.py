@@ -71,7 +71,7 @@ class Loop:
             self._drafter = Drafter(
                 decoder, draft_head, store, context_len=context_len, padding_ids=padding_ids, clock=clock
             )
-        on_leave = self._drafter.forget if self._drafter else lambda active: None
+        on_leave = self._drafter.forget if self._drafter else None
         self._roster = Roster(store, self.cache, self.counts, most_active=most_active, on_leave=on_leave, clock=clock)
 
     @property
@@ -96,6 +96,11 @@ class Loop:
         """End what is running after an error in the middle of a step: no state can be trusted any more."""
         self._roster.discard_all(error)
         self.cache.clear()
+
+    def close(self) -> None:
+        """Let go of views of weights, which must not outlive the interpreter. No step may follow."""
+        self._drafter = None
+        self._roster.on_leave = None
 
     def check(self) -> None:
         """Assert that every slot and page belongs to somebody, and to nobody twice."""

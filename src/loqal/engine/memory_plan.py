@@ -1,19 +1,128 @@
-"""How many tokens of context a machine can keep."""
+"""What a model will take of the memory, to the byte and before anything is loaded, and what of it states may have.
+
+The engine allocates within the plan and refuses what does not fit. Python and its libraries are counted as they stand
+when the plan is made.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from ..errors import CapacityError
 from ..model.config import ModelConfig
-from ..ops.interface import PAGE_TOKENS
-from ..state.sizes import kv_token_bytes, page_bytes, slot_bytes
+from ..model.decoder import Decoder
+from ..model.draft_head import DraftHead
+from ..model.tensor_names import entries
+from ..ops.counting import CountingOps, hollow
+from ..ops.interface import JOURNAL_ROWS, PAGE_TOKENS, Ops
+from ..state.sizes import journal_bytes, kv_token_bytes, page_bytes, slot_bytes
 
-__all__ = ["StateRoom", "default_context_len", "default_kv_bits", "kv_token_bytes", "machine_bytes", "plan_states"]
+__all__ = [
+    "MemoryPlan",
+    "default_context_len",
+    "default_kv_bits",
+    "kv_token_bytes",
+    "machine_bytes",
+    "make_plan",
+]
 
-_SHARE_FOR_KV = 4  # keys and values may fill a quarter of the memory
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_SHARE_FOR_STATES = 4  # unless told otherwise, states may fill a quarter of the memory
+_CGROUP = Path("/sys/fs/cgroup")
+_FLOAT_BYTES = 4
+_QUANTISED_BYTES = 2  # an activation as int8 with the scale and sums of its run of 32
+_MOST_LOGIT_ROWS = 16  # whole rows of logits at a time
+_DRAFT_IDS = 1024  # of the vocabulary that the draft head copies
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes by what they are for. Pages and slots share ``state_bytes``; what nobody needs keeps earlier states."""
+
+    limit_bytes: int
+    process_bytes: int  # taken before loading
+    weight_bytes: int
+    draft_head_bytes: int
+    scratch_bytes: int  # the largest step
+    image_bytes: int  # the largest image, while it is read
+    journal_bytes: int
+    state_bytes: int
+    page_bytes: int
+    slot_bytes: int
+    context_len: int
+    max_sequences: int
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Everything but states."""
+        return (
+            self.process_bytes
+            + self.weight_bytes
+            + self.draft_head_bytes
+            + self.scratch_bytes
+            + self.image_bytes
+            + self.journal_bytes
+        )
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.fixed_bytes + self.state_bytes
+
+    @property
+    def required_bytes(self) -> int:
+        """Of ``state_bytes``: one full context, and a slot and a page for everyone else who computes."""
+        pages = -(-self.context_len // PAGE_TOKENS) + self.max_sequences
+        return pages * self.page_bytes + self.max_sequences * self.slot_bytes
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of ``state_bytes``: what is left for the prefix cache when one context is full."""
+        return self.state_bytes - self.required_bytes
+
+    @property
+    def num_pages(self) -> int:
+        """Most pages."""
+        return self.state_bytes // self.page_bytes
+
+    @property
+    def num_slots(self) -> int:
+        """Most slots."""
+        return max(self.max_sequences, self.state_bytes // max(self.slot_bytes, 1))
+
+    def largest_context(self) -> int:
+        """Most tokens of one sequence within the limit."""
+        others = self.max_sequences * (self.slot_bytes + self.page_bytes)
+        return max(0, (self.limit_bytes - self.fixed_bytes - others) // self.page_bytes * PAGE_TOKENS)
+
+    def most_sequences(self) -> int:
+        """Most sequences of ``context_len`` tokens each within the limit."""
+        each = self.slot_bytes + -(-self.context_len // PAGE_TOKENS) * self.page_bytes
+        return max(0, (self.limit_bytes - self.fixed_bytes) // each)
+
+    def lines(self) -> list[str]:
+        """The plan as a table."""
+        parts = (
+            ("limit", self.limit_bytes),
+            ("Python and libraries", self.process_bytes),
+            ("weights", self.weight_bytes),
+            ("draft head", self.draft_head_bytes),
+            ("scratch of a step", self.scratch_bytes),
+            ("an image while it is read", self.image_bytes),
+            ("guessed tokens", self.journal_bytes),
+            (f"a context of {self.context_len:,} tokens, {self.max_sequences} at a time", self.required_bytes),
+            ("states of earlier requests", self.cache_bytes),
+            ("in all", self.total_bytes),
+        )
+        table = [f"{name:48} {num_bytes:18,}" for name, num_bytes in parts]
+        return [
+            *table,
+            f"{'largest context within the limit, tokens':48} {self.largest_context():18,}",
+            f"{'full contexts within the limit':48} {self.most_sequences():18,}",
+        ]
 
 
 def default_kv_bits(weight_format: str) -> int:
@@ -24,7 +133,7 @@ def default_kv_bits(weight_format: str) -> int:
 def machine_bytes() -> int:
     """Memory this process may use: the machine's, or less where a container limits it."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for path in _CGROUP_LIMITS:
+    for path in _limit_files():
         try:
             total = min(total, int(path.read_text()))
         except (OSError, ValueError):  # no such group, or "max"
@@ -32,35 +141,129 @@ def machine_bytes() -> int:
     return total
 
 
+def resident_bytes() -> int:
+    """Memory of this process that is in the machine's memory now."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 def default_context_len(config: ModelConfig, memory_bytes: int, kv_bits: int = 16) -> int:
     """The model's own context, or as many tokens as fit a quarter of the memory, in whole pages.
 
     Pages are reserved lazily, so a long context costs memory only as it is used.
     """
-    affordable = memory_bytes // _SHARE_FOR_KV // kv_token_bytes(config, kv_bits) // PAGE_TOKENS * PAGE_TOKENS
+    affordable = memory_bytes // _SHARE_FOR_STATES // kv_token_bytes(config, kv_bits) // PAGE_TOKENS * PAGE_TOKENS
     return max(PAGE_TOKENS, min(config.context_len, affordable))
 
 
-@dataclass(frozen=True, slots=True)
-class StateRoom:
-    """How much sequences may remember. Pages and slots share the bytes, so their numbers alone are no plan."""
-
-    num_slots: int
-    num_pages: int
-    budget_bytes: int
-
-
-def plan_states(
-    config: ModelConfig, context_len: int, kv_bits: int, max_sequences: int, cache_bytes: int | None
-) -> StateRoom:
-    """Room for one full context, the recurrent states of all running sequences, and the prefix cache.
+def make_plan(
+    config: ModelConfig,
+    ops: Ops,
+    format_of: Callable[[str], str],
+    *,
+    context_len: int | None,
+    kv_bits: int,
+    max_sequences: int,
+    chunk_tokens: int,
+    cache_bytes: int | None = None,
+    limit_bytes: int | None = None,
+    guesses: bool = True,
+    image_bytes: int = 0,
+) -> MemoryPlan:
+    """Plan a model.
 
     Args:
-        cache_bytes: None for as much as a quarter of the memory leaves.
+        format_of: the format of each tensor, by our names.
+        context_len: None for the default, within the limit.
+        cache_bytes: for the prefix cache; None for what is left of a quarter of the memory, or of a given limit.
+        limit_bytes: most memory of the process; None for all that the machine or its container has.
+
+    Raises:
+        CapacityError: it does not fit the limit; both numbers are given.
     """
-    page, slot = page_bytes(config, kv_bits), slot_bytes(config)
-    required = (-(-context_len // PAGE_TOKENS) + max_sequences) * page + max_sequences * slot
+    limit = limit_bytes or machine_bytes()
+    weights, draft_head = _weights(config, ops, format_of)
+    plan = MemoryPlan(
+        limit_bytes=limit,
+        process_bytes=resident_bytes(),
+        weight_bytes=weights,
+        draft_head_bytes=draft_head,
+        scratch_bytes=_scratch(config, chunk_tokens),
+        image_bytes=image_bytes,
+        journal_bytes=max_sequences * JOURNAL_ROWS * journal_bytes(config) if guesses else 0,
+        state_bytes=0,
+        page_bytes=page_bytes(config, kv_bits),
+        slot_bytes=slot_bytes(config),
+        context_len=context_len or default_context_len(config, limit, kv_bits),
+        max_sequences=max_sequences,
+    )
+    if context_len is None:
+        plan = replace(plan, context_len=max(PAGE_TOKENS, min(plan.context_len, plan.largest_context())))
+    needed = plan.fixed_bytes + plan.required_bytes + (cache_bytes or 0)
+    if needed > limit:
+        raise CapacityError(
+            f"The model takes {needed:,} bytes with a context of {plan.context_len:,} tokens.",
+            f"It may take {limit:,} bytes, of which {plan.fixed_bytes:,} are needed without any context.",
+            f"At most {plan.largest_context():,} tokens of context fit; or choose fewer sequences, or a smaller model.",
+        )
     if cache_bytes is None:
-        cache_bytes = max(0, machine_bytes() // _SHARE_FOR_KV - required)
-    budget = required + cache_bytes
-    return StateRoom(max(max_sequences, budget // max(slot, 1)), budget // page, budget)
+        room = limit - needed if limit_bytes else min(limit - needed, limit // _SHARE_FOR_STATES - plan.required_bytes)
+        cache_bytes = max(0, room)
+    return replace(plan, state_bytes=plan.required_bytes + cache_bytes)
+
+
+def _limit_files() -> list[Path]:
+    """Where the kernel says how much memory this process's control group, and those around it, may take."""
+    files = [_CGROUP / "memory.max", _CGROUP / "memory/memory.limit_in_bytes"]
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return files
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root = _CGROUP if controllers == "" else _CGROUP / "memory"
+            name = "memory.max" if controllers == "" else "memory.limit_in_bytes"
+            group = root / path.lstrip("/")
+            files += [parent / name for parent in (group, *group.parents) if root in (parent, *parent.parents)]
+    return files
+
+
+def _weights(config: ModelConfig, ops: Ops, format_of: Callable[[str], str]) -> tuple[int, int]:
+    """Bytes of the trunk's weights, and of the draft head's: what building them asks the backend for."""
+    tensors = {
+        entry.name: hollow(entry.name, format_of(entry.name), entry.shape)
+        for entry in entries(config)
+        if entry.part != "vision"
+    }
+    counting: Any = CountingOps(ops)
+    trunk = Decoder(config, counting, tensors)
+    weights = counting.num_bytes
+    if config.num_draft_layers:
+        DraftHead(trunk, tensors)
+        head = "embed" if config.tied_head else "output"
+        # Panels of 16 rows around each id that requests have shown.
+        counting.num_bytes += 16 * min(_DRAFT_IDS, config.vocab_size // 16) * _row_bytes(config, ops, format_of(head))
+    return weights, counting.num_bytes - weights
+
+
+def _row_bytes(config: ModelConfig, ops: Ops, format: str) -> int:
+    return ops.weight_bytes(format, (16, config.width)) // 16
+
+
+def _scratch(config: ModelConfig, rows: int) -> int:
+    """Arrays that live together in the widest part of a step, and the logits of some rows."""
+    values = config.num_value_heads * config.value_dim
+    heads = config.num_heads * config.head_dim
+    delta = 2 * config.width + config.conv_channels + 2 * values + 2 * config.num_value_heads
+    attention = 2 * config.width + 4 * heads + 2 * config.num_kv_heads * config.head_dim
+    if config.experts:
+        experts = config.experts
+        mlp = config.width * (3 + experts.num_active) + experts.num_experts + experts.expert_width
+    else:
+        mlp = 2 * config.width + (config.ffn_width or 0)
+    quantised = _QUANTISED_BYTES * max(config.width + values, config.width + (config.ffn_width or 0))
+    step = rows * (_FLOAT_BYTES * max(delta, attention, mlp) + quantised)
+    return step + _MOST_LOGIT_ROWS * config.vocab_size * _FLOAT_BYTES

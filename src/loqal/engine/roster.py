@@ -40,11 +40,11 @@ class Roster:
         counts: Counts,
         *,
         most_active: int,
-        on_leave: Callable[[Active], None],
+        on_leave: Callable[[Active], None] | None,
         clock: Callable[[], float],
     ) -> None:
         self._store, self._cache, self._counts = store, cache, counts
-        self._most_active, self._on_leave, self._clock = most_active, on_leave, clock
+        self._most_active, self.on_leave, self._clock = most_active, on_leave, clock
         self.fairness = Fairness()
         self.waiting: list[Active] = []
         self.active: list[Active] = []
@@ -214,5 +214,6 @@ class Roster:
         active.state = None
         self.active.remove(active)
         self._is_tight = False
-        self._on_leave(active)
+        if self.on_leave is not None:
+            self.on_leave(active)
         self.fairness.forget({one.sequence.client for one in self.waiting + self.active})

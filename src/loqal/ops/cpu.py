@@ -154,6 +154,13 @@ class CpuOps:
         codes, scales, _ = quant.to_int8(tensor.format, tensor.data, (num_experts * rows, inputs))
         return self._cpu.pack_i8(codes, scales, num_experts)
 
+    def weight_bytes(self, format: str, shape: tuple[int, ...], *, float_inputs: bool = False) -> int:
+        """See Ops."""
+        *experts, rows, inputs = shape
+        is_float = quant.FORMATS[format].is_float
+        layout = "F32" if float_inputs and not is_float else format if format in _PACKED else "I8"
+        return _kernels.packed_bytes(layout, experts[0] if experts else 1, rows, inputs)
+
     def finish_loading(self) -> None:
         """See Ops. Writes the packed file when weights had to be packed that it did not hold."""
         if self._keep_packed and self._fresh and self._kept is None:

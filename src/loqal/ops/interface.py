@@ -153,6 +153,10 @@ class Ops(Protocol):
         """
         ...
 
+    def weight_bytes(self, format: str, shape: tuple[int, ...], *, float_inputs: bool = False) -> int:
+        """Bytes that ``put_weight`` takes for a tensor of this format and shape."""
+        ...
+
     def finish_loading(self) -> None:
         """Called once after the last ``put_weight``. Raises OSError when packed weights cannot be kept on disk."""
         ...

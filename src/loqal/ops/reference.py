@@ -11,6 +11,7 @@ Rules that hold throughout:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -103,6 +104,10 @@ class ReferenceOps:
         """Decode a weight [O K] or [E O K]."""
         quantised_inputs = not (find_format(tensor.format).is_float or float_inputs)
         return ReferenceWeight(decode(tensor.format, tensor.data, tensor.shape), quantised_inputs)
+
+    def weight_bytes(self, format: str, shape: tuple[int, ...], *, float_inputs: bool = False) -> int:
+        """Float32 values."""
+        return 4 * math.prod(shape)
 
     def finish_loading(self) -> None:
         """Nothing is kept."""

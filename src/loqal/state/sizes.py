@@ -25,3 +25,9 @@ def slot_bytes(config: ModelConfig) -> int:
     """Bytes of the recurrent state of one sequence, convolution tails included, over all layers."""
     values = config.num_value_heads * config.key_dim * config.value_dim + (config.conv_width - 1) * config.conv_channels
     return config.layers.count("delta") * values * _FLOAT_BYTES
+
+
+def journal_bytes(config: ModelConfig) -> int:
+    """Bytes of one token that is kept out of the recurrent states, over all layers: see JournalRow in the kernels."""
+    values = config.conv_channels + config.num_key_heads * config.key_dim + config.value_width + config.num_value_heads
+    return config.layers.count("delta") * values * _FLOAT_BYTES
