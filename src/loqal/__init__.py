@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .async_runtime import AsyncRuntime, load_async
     from .errors import (
         CapacityError,
         CheckpointError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncRuntime",
     "CapacityError",
     "CheckpointError",
     "ContextError",
@@ -71,10 +73,13 @@ __all__ = [
     "__version__",
     "inspect",
     "load",
+    "load_async",
     "plan",
 ]
 
 _HOMES = {
+    "AsyncRuntime": "async_runtime",
+    "load_async": "async_runtime",
     "ModelInfo": "model_info",
     "ReplyStream": "reply_stream",
     "Runtime": "runtime",

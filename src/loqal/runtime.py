@@ -9,12 +9,16 @@ Text is turned into token ids here and ids into text again; the engine in betwee
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from . import assembly, cache_words, limits, settings
 from .chat import defaults
@@ -31,9 +35,10 @@ from .messages import to_messages
 from .model_info import ModelInfo, describe
 from .ops.interface import FloatArray
 from .reply_stream import Parser, PlainParser, ReplyStream
-from .types import Message, Reply, SamplingParams
+from .types import Message, Reply, SamplingParams, TokenLogprobs
 from .weights.load import Checkpoint, open_checkpoint
 
+_MOST_CHOICES = 64
 _DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
 
 MessageLike = Message | Mapping[str, Any]
@@ -119,6 +124,16 @@ def plan(model: str | os.PathLike[str] | None = None, **given: Any) -> MemoryPla
         checkpoint.close()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request in token ids."""
+
+    prompt_ids: list[int]
+    params: SamplingParams
+    parser: Callable[[], Parser]
+    started: float  # when it arrived
+
+
 class Runtime:
     """A loaded model. Made by ``load``; usable from several threads; close it to give its memory back.
 
@@ -175,16 +190,7 @@ class Runtime:
             RequestError: a message or parameter is not understood or out of range.
             ContextError: the conversation does not fit the context.
         """
-        started = time.perf_counter()
-        thinks = self._template.traits.thinks if think is None else think
-        segments = self._template.template.render(to_messages(messages), tools=tools, think=thinks)
-        if any(segment.media is not None for segment in segments):
-            raise RequestError(
-                "The conversation holds an image or a video.", "This version reads text only.", "Send text only."
-            )
-        thinking = ends_in_thinking(segments)
-        parser = OutputParser(self._tokenizer, thinking, tools or ())
-        return self._stream(self._tokenizer.encode(segments), self._resolve(params, thinking=thinking), parser, started)
+        return self._start([self._prepare_chat(messages, params, think, tools)])[0]
 
     def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Reply:
         """The whole continuation of a raw prompt. Arguments and errors as in ``stream_generate``."""
@@ -200,9 +206,91 @@ class Runtime:
             RequestError: a token id or parameter is out of range, or the prompt is empty.
             ContextError: the prompt does not fit the context.
         """
-        started = time.perf_counter()
-        prompt_ids = self._tokenizer.encode_with_control(prompt) if isinstance(prompt, str) else list(prompt)
-        return self._stream(prompt_ids, self._resolve(params, thinking=False), PlainParser(self._tokenizer), started)
+        return self._start([self._prepare_raw(prompt, params)])[0]
+
+    def choices(
+        self,
+        messages: Iterable[MessageLike],
+        params: SamplingParams | None = None,
+        *,
+        n: int,
+        think: bool | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[Reply]:
+        """``n`` replies to one conversation, whose prompt is read once. Arguments and errors as in ``stream_chat``.
+
+        The seed of each is one more than that of the one before.
+
+            >>> replies = model.choices([{"role": "user", "content": "Hi"}], loqal.SamplingParams(max_tokens=4), n=2)
+            >>> [reply.usage.cached_tokens > 0 for reply in replies]
+            [False, True]
+        """
+        if not 1 <= n <= _MOST_CHOICES:
+            raise RequestError(f"n is {n}.", f"It must be from 1 to {_MOST_CHOICES}.", "Ask for fewer replies.")
+        first = self._prepare_chat(messages, params, think, tools)
+        assert first.params.seed is not None
+        seeds = [first.params.seed + index for index in range(n)]
+        prepared = [dataclasses.replace(first, params=dataclasses.replace(first.params, seed=seed)) for seed in seeds]
+        return [stream.finish() for stream in self._start(prepared)]
+
+    def batch(
+        self, prompts: Iterable[str | Sequence[int] | Sequence[MessageLike]], params: SamplingParams | None = None
+    ) -> list[Reply]:
+        """Replies to many prompts, computed beside each other, in order.
+
+        Args:
+            prompts: conversations (see ``stream_chat``), and texts or token ids (see ``stream_generate``).
+
+            >>> [len(reply.token_ids) for reply in model.batch(["one", "two"], loqal.SamplingParams(max_tokens=3))]
+            [3, 3]
+        """
+        prepared = []
+        for prompt in prompts:
+            if isinstance(prompt, str) or all(isinstance(item, int) for item in prompt):
+                prepared.append(self._prepare_raw(cast("str | Sequence[int]", prompt), params))
+            else:
+                prepared.append(self._prepare_chat(cast("Sequence[MessageLike]", prompt), params, None, None))
+        return [stream.finish() for stream in self._start(prepared)]
+
+    def embed(
+        self, texts: str | Sequence[int] | Sequence[str | Sequence[int]], *, pooling: Literal["mean", "last"] = "mean"
+    ) -> FloatArray:
+        """Vectors of texts or token ids, of length 1: -> float32 [N D], or [D] for a single one.
+
+        Args:
+            pooling: the mean of the network's last rows, or the last of them.
+
+        Raises:
+            RequestError: a text is empty or an id unknown.
+            ContextError: a text does not fit the context.
+
+            >>> model.embed(["a text", "another"]).shape == (2, model.embed("a text").shape[0])
+            True
+        """
+        if pooling not in ("mean", "last"):
+            raise RequestError(f"pooling is {pooling!r}.", "It must be 'mean' or 'last'.", "Choose one of these.")
+        if isinstance(texts, str) or (texts and all(isinstance(item, int) for item in texts)):
+            single: FloatArray = self.embed([cast("str | Sequence[int]", texts)], pooling=pooling)[0]
+            return single
+        engine = self._open_engine()
+        rows = [engine.pooled(self._ids(cast("str | Sequence[int]", text)), mean=pooling == "mean") for text in texts]
+        vectors: npt.NDArray[np.float64] = np.stack(rows).astype(np.float64)
+        lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
+        unit: FloatArray = np.divide(vectors, np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        return unit
+
+    def score(self, prompt: str | Sequence[int], continuation: str | Sequence[int]) -> tuple[TokenLogprobs, ...]:
+        """Log probabilities of the tokens of a continuation after a prompt, each given those before it.
+
+        The two are tokenised apart. Raises RequestError and ContextError.
+
+            >>> scores = model.score("one two", " three")
+            >>> all(score.logprob < 0 for score in scores)
+            True
+        """
+        before, after = self._ids(prompt), self._ids(continuation)
+        logprobs = self._open_engine().logprobs(before + after, len(before))
+        return tuple(TokenLogprobs(*pair) for pair in zip(after, logprobs, strict=True))
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
         """Logits after each of some tokens: -> float32 [T V]. Raises RequestError and ContextError."""
@@ -250,12 +338,53 @@ class Runtime:
             params, size=self.info.size_label, thinking=thinking, media=False, file_values=self._file_values
         )
 
-    def _stream(self, prompt_ids: list[int], params: SamplingParams, parser: Parser, started: float) -> ReplyStream:
-        end_ids = set(params.stop_token_ids) | (set() if params.ignore_eos else self._end_ids)
-        starts = cache_words.message_starts(prompt_ids, self._tokenizer)
-        sequence = engine_sequence.Sequence(prompt_ids, params, end_ids, boundaries=starts)
-        events = self._open_engine().submit(sequence)
-        return ReplyStream(events, parser, sequence, load_ms=self.load_ms, started=started, explain=self._explain)
+    def _prepare_chat(
+        self,
+        messages: Iterable[MessageLike],
+        params: SamplingParams | None,
+        think: bool | None,
+        tools: Sequence[Mapping[str, Any]] | None,
+    ) -> _Prepared:
+        started = time.perf_counter()
+        thinks = self._template.traits.thinks if think is None else think
+        segments = self._template.template.render(to_messages(messages), tools=tools, think=thinks)
+        if any(segment.media is not None for segment in segments):
+            raise RequestError(
+                "The conversation holds an image or a video.", "This version reads text only.", "Send text only."
+            )
+        thinking = ends_in_thinking(segments)
+        parser = functools.partial(OutputParser, self._tokenizer, thinking, tools or ())
+        return _Prepared(self._tokenizer.encode(segments), self._resolve(params, thinking=thinking), parser, started)
+
+    def _prepare_raw(self, prompt: str | Sequence[int], params: SamplingParams | None) -> _Prepared:
+        started = time.perf_counter()
+        prompt_ids = self._tokenizer.encode_with_control(prompt) if isinstance(prompt, str) else list(prompt)
+        parser = functools.partial(PlainParser, self._tokenizer)
+        return _Prepared(prompt_ids, self._resolve(params, thinking=False), parser, started)
+
+    def _start(self, prepared: Sequence[_Prepared]) -> list[ReplyStream]:
+        """Hand requests to the engine together."""
+        sequences = []
+        for one in prepared:
+            end_ids = set(one.params.stop_token_ids) | (set() if one.params.ignore_eos else self._end_ids)
+            starts = cache_words.message_starts(one.prompt_ids, self._tokenizer)
+            sequences.append(engine_sequence.Sequence(one.prompt_ids, one.params, end_ids, boundaries=starts))
+        return [
+            ReplyStream(
+                events,
+                one.parser(),
+                sequence,
+                load_ms=self.load_ms,
+                started=one.started,
+                explain=self._explain,
+            )
+            for one, sequence, events in zip(
+                prepared, sequences, self._open_engine().submit_all(sequences), strict=True
+            )
+        ]
+
+    def _ids(self, text: str | Sequence[int]) -> list[int]:
+        return self._tokenizer.encode_text(text) if isinstance(text, str) else list(text)
 
     def _explain(self, sequence: engine_sequence.Sequence) -> str | None:
         return cache_words.explain(sequence.cache, sequence.token_ids[: sequence.prompt_len], self._tokenizer)

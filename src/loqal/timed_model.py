@@ -121,7 +121,12 @@ class TimedModel:
         try:
             self._decoder = Decoder(self.config, self.ops, checkpoint.tensors)
             self._store = StateStore(
-                self.ops, self.config, num_slots=num_sequences, num_pages=num_pages, kv_bits=self.kv_bits
+                self.ops,
+                self.config,
+                num_slots=num_sequences,
+                num_pages=num_pages,
+                num_journals=num_sequences,
+                kv_bits=self.kv_bits,
             )
         except MemoryError as error:
             raise too_large from error

@@ -30,6 +30,7 @@ from .scheduler import LATENCY_S
 from .sequence import Reading, Sequence
 
 _SOON_S, _LATE_S = 1.0, 10.0  # how long to wait for a thread that has nothing to do, or is in a step
+_LOGIT_ROWS = 16  # whole rows of logits at a time
 _Job = Callable[[Loop], Any]
 _RUNNING: dict[threading.Thread, queue.SimpleQueue[_Job | None]] = {}  # threads, and how to tell them
 
@@ -98,20 +99,67 @@ class Engine:
             ContextError: prompt and one token do not fit the context.
             CapacityError: the prompt's state is larger than all memory for states.
         """
-        limits.check(sequence.params)
-        self._check_ids(sequence.token_ids, room=0 if sequence.reading else 1)
-        self._check_room(len(sequence.token_ids))
-        mailbox: Mailbox[TokenEvent] = Mailbox()
+        return self.submit_all([sequence])[0]
+
+    def submit_all(self, sequences: Ids[Sequence]) -> list[EventStream[TokenEvent]]:
+        """``submit`` several that arrive together, so that what they share is read once."""
+        for sequence in sequences:
+            limits.check(sequence.params)
+            self._check_ids(sequence.token_ids, room=0 if sequence.reading else 1)
+            self._check_room(len(sequence.token_ids))
+        mailboxes: list[Mailbox[TokenEvent]] = [Mailbox() for _ in sequences]
         arrived: list[Active] = []
         inbox = self._inbox  # not self: an abandoned stream must not keep the engine, nor the engine the stream
-        self._send(lambda loop: arrived.append(loop.add(sequence, mailbox)))
-        return EventStream(mailbox, lambda: inbox.put(lambda loop: loop.cancel(arrived[0])))
+
+        def arrive(loop: Loop) -> None:
+            arrived.extend(map(loop.add, sequences, mailboxes))
+
+        self._send(arrive)
+        return [
+            EventStream(mailbox, lambda index=index: inbox.put(lambda loop: loop.cancel(arrived[index])))  # type: ignore[misc]
+            for index, mailbox in enumerate(mailboxes)
+        ]
 
     def logits(self, token_ids: Ids[int]) -> FloatArray:
         """Logits after every token of a sequence: -> [T V], float32. Raises as ``submit`` does."""
         rows: list[FloatArray] = []
         self.read(token_ids, Reading(0, lambda hidden: rows.append(self._decoder.unembed(hidden))))
         return np.concatenate(rows)
+
+    def logprobs(self, token_ids: Ids[int], start: int) -> list[float]:
+        """Log probability of every token from index ``start`` on, given those before it. Raises as ``submit`` does."""
+        if not 0 < start < len(token_ids):
+            raise RequestError(
+                f"Scoring cannot begin at token {start} of {len(token_ids)}.",
+                "A token is scored given at least one token before it.",
+                "Give some text to begin with, and a continuation that is not empty.",
+            )
+        found: list[float] = []
+
+        def take(hidden: FloatArray) -> None:
+            for first in range(0, len(hidden), _LOGIT_ROWS):
+                for row in self._decoder.unembed(np.ascontiguousarray(hidden[first : first + _LOGIT_ROWS])):
+                    if len(found) < len(token_ids) - start:  # the last row says what would follow
+                        _, _, log_sum = self._decoder.ops.candidates(row, 1)
+                        found.append(float(row[token_ids[start + len(found)]]) - log_sum)
+
+        self.read(token_ids, Reading(start - 1, take))
+        return found
+
+    def pooled(self, token_ids: Ids[int], *, mean: bool) -> FloatArray:
+        """The mean of the hidden rows of a sequence, or its last one: -> [D]. Raises as ``submit`` does."""
+        total = np.zeros((1, self._decoder.config.width), np.float64)
+
+        def take(hidden: FloatArray) -> None:
+            nonlocal total
+            if mean:  # row by row, so that chunks change no bit
+                total = np.add.reduce(np.concatenate([total, hidden]), axis=0, keepdims=True)
+            else:
+                total = hidden[-1:].astype(np.float64)
+
+        self.read(token_ids, Reading(0 if mean else len(token_ids) - 1, take))
+        result: FloatArray = (total[0] / (len(token_ids) if mean else 1)).astype(np.float32)
+        return result
 
     def read(self, token_ids: Ids[int], reading: Reading, **kwargs: Any) -> Sequence:
         """Read a prompt to its end and hand its hidden rows to ``reading``. Raises as ``submit`` does."""

@@ -150,10 +150,11 @@ class Roster:
             if other.sequence.num_read >= other.sequence.prompt_len:
                 continue
             shared = common_len(keys, other.prompt_keys)
-            if shared - other.length < PAGE_TOKENS or other.sequence.priority > active.sequence.priority:
+            is_same = shared == len(keys) == len(other.prompt_keys) and other.sequence.reading is None
+            gains = is_same or shared - other.length >= PAGE_TOKENS
+            if not gains or other.sequence.priority > active.sequence.priority:
                 continue
             part = min(shared, len(keys) - 1)
-            is_same = shared == len(keys) == len(other.prompt_keys) and other.sequence.reading is None
             if part > other.length and not is_same and part not in other.planned:
                 other.planned = sorted([*other.planned, part])
             return other
