@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +18,9 @@ from .model.config import ModelConfig, YarnConfig
 from .model.decoder import Decoder
 from .model.draft_head import DraftHead
 from .ops.choose import choose_ops
-from .ops.interface import Ops
+from .ops.interface import NUMERICS_VERSION, Ops
 from .settings import Settings
+from .state.disk import DiskCache
 from .state.store import StateStore
 from .weights.load import Checkpoint
 
@@ -87,6 +92,9 @@ def assemble(checkpoint: Checkpoint, chosen: Settings, padding_ids: Sequence[int
             f"It takes {plan.total_bytes:,} bytes with a context of {plan.context_len:,} tokens.",
             "Choose a smaller context_len, or a model of fewer or smaller weights.",
         ) from error
+    disk = None
+    if chosen.cache_dir is not None and plan.cache_bytes > 0:
+        disk = _disk_cache(Path(chosen.cache_dir), chosen.cache_dir_bytes, checkpoint, config, ops, plan)
     engine = Engine(
         decoder,
         store,
@@ -97,6 +105,7 @@ def assemble(checkpoint: Checkpoint, chosen: Settings, padding_ids: Sequence[int
         most_active=chosen.max_sequences,
         caches=plan.cache_bytes > 0,
         draft_head=draft_head,
+        disk=disk,
     )
     return engine, plan
 
@@ -116,6 +125,52 @@ def _plan(checkpoint: Checkpoint, config: ModelConfig, chosen: Settings, ops: Op
         limit_bytes=chosen.memory_bytes,
         guesses=chosen.drafts != "off",
     )
+
+
+def _disk_cache(
+    folder: Path, quota_bytes: int, checkpoint: Checkpoint, config: ModelConfig, ops: Ops, plan: MemoryPlan
+) -> DiskCache:
+    """States on disk, for this checkpoint and this arithmetic only."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        identity = "\n".join(
+            (
+                f"numerics {NUMERICS_VERSION}",
+                f"checkpoint {_digest(checkpoint.files, folder)}",
+                f"layout {ops.state_layout}",
+                f"bytes {plan.page_bytes} {plan.slot_bytes} draft {config.num_draft_layers}",
+                f"positions {config.rope}",
+            )
+        )
+        return DiskCache(folder, identity.encode(), quota_bytes)
+    except OSError as error:
+        raise RequestError(
+            f"States cannot be kept in {folder}.", f"{error.strerror or error}.", "Choose another cache_dir, or none."
+        ) from error
+
+
+def _digest(files: Sequence[Path], folder: Path) -> str:
+    """A digest of all bytes of a checkpoint, looked up by names, sizes and times where it was made before."""
+    known_path = folder / "checkpoints.json"
+    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+    try:
+        known = json.loads(known_path.read_text())
+        if isinstance(known[key], str):
+            return str(known[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(struct.pack("<Q", file.stat().st_size))
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 22):
+                digest.update(block)
+    known = known if isinstance(known, dict) else {}
+    partial = known_path.with_name(f"{known_path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(known | {key: digest.hexdigest()}))
+    os.replace(partial, known_path)
+    return digest.hexdigest()
 
 
 def _kv_bits(checkpoint: Checkpoint, chosen: Settings) -> int:

@@ -55,6 +55,8 @@ def load(
     max_sequences: int | None = None,
     cache_bytes: int | None = None,
     drafts: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_dir_bytes: int | None = None,
     memory_bytes: int | None = None,
     yarn: int | None = None,
     packed_file: str | None = None,
@@ -75,6 +77,8 @@ def load(
         cache_bytes: most memory for states of earlier requests, from which later ones with the same beginning start;
             0 keeps none. By default a quarter of the memory, together with the states of what is running.
         drafts: "auto" (the default) guesses tokens ahead where that saves time, "off" never does; no answer changes.
+        cache_dir: a folder where states of earlier requests outlive the process; by default nowhere.
+        cache_dir_bytes: most bytes of one model in that folder.
         memory_bytes: most memory of the process, by default what the machine or its container has; see ``plan``.
         yarn: 2 or 4 stretches the positions for contexts beyond the model's own, up to 1,010,000 tokens. It holds for
             short texts too, which may come out a little worse.
@@ -91,6 +95,7 @@ def load(
     started = time.perf_counter()
     given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa, "kv_bits": kv_bits}
     given |= {"packed_file": packed_file, "max_sequences": max_sequences, "cache_bytes": cache_bytes}
+    given |= {"cache_dir": None if cache_dir is None else os.fspath(cache_dir), "cache_dir_bytes": cache_dir_bytes}
     given |= {"drafts": drafts, "memory_bytes": memory_bytes, "yarn": yarn}
     chosen = settings.resolve(given, os.environ)
     checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))

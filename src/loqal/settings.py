@@ -37,6 +37,12 @@ class Settings:
     cache_bytes: int | None = _knob(
         int, None, "most memory for states of earlier requests; 0 keeps none (default: up to a quarter of all)", low=0
     )
+    cache_dir: str | None = _knob(
+        str, None, "keep states of earlier requests in this folder too, for the next start (default: nowhere)"
+    )
+    cache_dir_bytes: int = _knob(
+        int, 16 << 30, "most bytes of a model in that folder; what was used longest ago goes first", low=1
+    )
     memory_bytes: int | None = _knob(
         int, None, "most memory of the process (default: what the machine or its container has)", low=1
     )

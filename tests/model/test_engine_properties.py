@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from loqal.model.decoder import Decoder
 from loqal.ops.cpu import CpuOps
+from loqal.state.disk import DiskCache
 from loqal.testing import random_tensors, tiny_config
 from model.engine_rig import PARAMS, Alone, Ask, Rig, Running, budget_for
 from model.machine import stored
@@ -58,6 +61,7 @@ events = st.lists(
         st.tuples(st.just("ask"), asks, st.integers(0, 2), st.sampled_from("ab")),
         st.tuples(st.just("step"), st.integers(1, 6)),
         st.tuples(st.just("cancel"), st.integers(0, 20)),
+        st.just(("restart",)),
     ),
     min_size=2,
     max_size=14,
@@ -70,22 +74,36 @@ events = st.lists(
     st.integers(1, 5),
     st.sampled_from(["roomy", "tight", "off"]),
     st.integers(0, 3),
+    st.booleans(),
 )
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_answer(
-    decoder: Decoder, alone: Alone, happens: list[tuple], chunk_tokens: int, most_active: int, room: str, journals: int
+    decoder: Decoder,
+    alone: Alone,
+    happens: list[tuple],
+    chunk_tokens: int,
+    most_active: int,
+    room: str,
+    journals: int,
+    on_disk: bool,
 ) -> None:
     budget = budget_for(CONFIG, 3, 12) if room == "tight" else None
-    rig = Rig(
-        CONFIG,
-        OPS,
-        decoder=decoder,
-        budget_bytes=budget,
-        num_journals=journals,
-        chunk_tokens=chunk_tokens,
-        most_active=most_active,
-        caches=room != "off",
-    )
+    folder = tempfile.TemporaryDirectory()
+
+    def fresh() -> Rig:
+        return Rig(
+            CONFIG,
+            OPS,
+            decoder=decoder,
+            budget_bytes=budget,
+            num_journals=journals,
+            chunk_tokens=chunk_tokens,
+            most_active=most_active,
+            caches=room != "off",
+            disk=DiskCache(Path(folder.name), b"tiny", 1 << 30) if on_disk else None,
+        )
+
+    rig = fresh()
     running: list[Running] = []
     cancelled: set[int] = set()
     for event in happens:
@@ -99,6 +117,10 @@ def test_one_answer(
                 which %= len(running)
                 cancelled.add(which)
                 rig.loop.cancel(running[which].active)
+            case ("restart",):
+                rig.finish(*running)
+                rig.loop.close()
+                rig = fresh()
     rig.finish(*running)
     for index, one in enumerate(running):
         expected = alone(one.ask)
@@ -106,6 +128,8 @@ def test_one_answer(
             assert one.answer == expected[: len(one.answer)]
         else:
             assert one.answer == expected
+    rig.loop.close()
+    folder.cleanup()
     rig.loop.cache.clear()
     assert rig.store.slots.num_free == rig.store.slots.size
     assert rig.store.pages.num_free == rig.store.pages.size

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..ops.interface import FloatArray
 from ..state.store import SequenceState
 from ..types import TokenEvent
 from .event_stream import Mailbox
-from .prefix_cache import MediaKeys
+from .media_keys import MediaKeys
 from .sequence import Sequence
 from .token_tree import Keys
 
@@ -18,6 +20,7 @@ class Active:
 
     Attributes:
         state: None while it waits.
+        restoring: its beginning on its way from the disk, None before it was looked for.
         planned: lengths at which its prompt is still to be captured, ascending.
     """
 
@@ -25,6 +28,7 @@ class Active:
         self.sequence, self.mailbox, self.arrival = sequence, mailbox, arrival
         self.state: SequenceState | None = None
         self.planned: list[int] = []
+        self.restoring: Iterator[None] | None = None
         self._prompt_keys = _prompt_keys(sequence, media)
         self._embedded: dict[int, FloatArray] = {}  # media spans that are being read, by start
 

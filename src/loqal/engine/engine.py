@@ -21,6 +21,7 @@ from ..errors import CapacityError, ContextError, RequestError
 from ..model.decoder import Decoder
 from ..model.draft_head import DraftHead
 from ..ops.interface import FloatArray, Ops
+from ..state.disk import DiskCache
 from ..state.store import StateStore, num_pages
 from ..types import SamplingParams, TokenEvent
 from .active import Active
@@ -45,6 +46,7 @@ class Engine:
         most_active: sequences that compute at the same time; by default as many as the store has slots.
         draft_head: guesses tokens ahead; without one only the sequences themselves are asked for guesses.
         drafts: whether to guess at all. Needs journals in the store.
+        disk: where states outlive the process, if anywhere.
         caches: keep states of earlier requests while there is room, and take them up again.
         latency_s: how long a step should take while replies are running.
         checks: assert whenever the engine falls idle that nothing leaked. For tests.
@@ -64,6 +66,7 @@ class Engine:
         caches: bool = True,
         drafts: bool = True,
         draft_head: DraftHead | None = None,
+        disk: DiskCache | None = None,
         latency_s: float = LATENCY_S,
         checks: bool = False,
         clock: Callable[[], float] = time.perf_counter,
@@ -86,6 +89,7 @@ class Engine:
             caches=caches,
             drafts=drafts,
             draft_head=draft_head,
+            disk=disk,
             latency_s=latency_s,
             clock=clock,
         )
@@ -197,7 +201,8 @@ class Engine:
             self._is_closed = True
             self._inbox.put(None)
         if self._thread is not None and self._loop.is_idle:
-            self._thread.join(_SOON_S)  # so that memory is free on return
+            # Memory is free, and the disk up to date, on return.
+            self._thread.join(_SOON_S if self._loop.cache.saved is None else None)
 
     def stop(self, timeout_s: float = _LATE_S) -> None:
         """Cancel everything and wait for the thread to end."""

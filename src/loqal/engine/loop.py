@@ -17,6 +17,7 @@ from ..errors import CapacityError, LoqalError
 from ..model.decoder import Decoder
 from ..model.draft_head import DraftHead
 from ..ops.interface import FloatArray, IntArray, Ops
+from ..state.disk import DiskCache
 from ..state.store import StateStore
 from ..types import TokenEvent
 from . import head_logits, sampling, step_batch
@@ -41,6 +42,7 @@ class Loop:
         most_active: sequences that compute at the same time; the others wait.
         caches: keep states of earlier sequences and take them up again.
         drafts: guess tokens ahead, with the draft head if there is one. Needs journals in the store.
+        disk: where states outlive the process, if anywhere.
         latency_s: how long a step should take while replies are running.
         clock: seconds.
     """
@@ -58,13 +60,14 @@ class Loop:
         caches: bool = True,
         drafts: bool = True,
         draft_head: DraftHead | None = None,
+        disk: DiskCache | None = None,
         latency_s: float = LATENCY_S,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._decoder, self._store, self._ops = decoder, store, ops
         self._context_len, self._padding_ids, self._chunk_tokens = context_len, padding_ids, chunk_tokens
         self._latency_s, self._clock = latency_s, clock
-        self.cache = PrefixCache(store, is_on=caches)
+        self.cache = PrefixCache(store, is_on=caches, disk=disk)
         self.costs, self.counts = StepCosts(), Counts()
         self._drafter: Drafter | None = None
         if drafts and store.journals.size:
@@ -72,7 +75,15 @@ class Loop:
                 decoder, draft_head, store, context_len=context_len, padding_ids=padding_ids, clock=clock
             )
         on_leave = self._drafter.forget if self._drafter else None
-        self._roster = Roster(store, self.cache, self.counts, most_active=most_active, on_leave=on_leave, clock=clock)
+        self._roster = Roster(
+            store,
+            self.cache,
+            self.counts,
+            most_active=most_active,
+            on_leave=on_leave,
+            restore_s=latency_s / 2,
+            clock=clock,
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -98,19 +109,27 @@ class Loop:
         self.cache.clear()
 
     def close(self) -> None:
-        """Let go of views of weights, which must not outlive the interpreter. No step may follow."""
+        """Finish writing to the disk and let go of views of weights. No step may follow."""
+        if self.cache.saved is not None:
+            self.cache.saved.flush()
         self._drafter = None
         self._roster.on_leave = None
 
     def check(self) -> None:
         """Assert that every slot and page belongs to somebody, and to nobody twice."""
-        self._store.check([*(one.state for one in self._roster.active if one.state), *self.cache.captures])
+        self._store.check([*(one.state for one in self._roster.active if one.state), *self.cache.holders])
+
+    def tidy(self) -> None:
+        """See to what goes to the disk."""
+        if self.cache.saved is not None:
+            self.cache.saved.collect()
 
     # A step ---------------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """Advance some of the sequences. Does nothing when there are none."""
         started = self._clock()
+        self.tidy()
         self._roster.admit()
         guesses = self._guesses()
         runs: list[tuple[Active, Run]] = []
@@ -235,7 +254,8 @@ class Loop:
         start = run.state.length - len(run.token_ids)
         for row, slot in run.captures:
             length = start + row + 1
-            self.cache.put(active.keys(length), self._store.share(run.state, slot, length))
+            is_last = not active.planned and row == run.captures[-1][0]  # the next turn begins here
+            self.cache.put(active.keys(length), self._store.share(run.state, slot, length), save=is_last)
 
     def _note(self, active: Active, hidden: FloatArray) -> None:
         """Show the drafter the newest hidden rows [n D] of tokens that stay."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import enum
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..ops.interface import PAGE_TOKENS
-from ..state.store import Capture, StateStore
+from ..state.disk import DiskCache
+from ..state.store import Capture, SequenceState, StateStore
+from .media_keys import MediaKeys
+from .saved_states import SavedStates
 from .token_tree import Keys, TokenTree
 
 _MOST_KEYS = 1 << 20  # 8 MiB of remembered runs
@@ -52,35 +53,23 @@ class _Kept:
     pins: int = 0
 
 
-class MediaKeys:
-    """Numbers for rows of media: below zero, one per digest and row, never the same for two digests."""
-
-    _ROWS = 1 << 32
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, int] = {}
-
-    def keys(self, digest: bytes, length: int) -> Keys:
-        """Keys of the rows of one span."""
-        index = self._known.setdefault(digest, len(self._known))
-        return -1 - (np.int64(index * self._ROWS) + np.arange(length, dtype=np.int64))
-
-
 class PrefixCache:
     """Captures by token run.
 
     Args:
         store: where the states live. The cache gives way whenever the store is short of memory.
         is_on: without it nothing is kept.
+        disk: where captures outlive the process, if anywhere.
     """
 
-    def __init__(self, store: StateStore, *, is_on: bool = True) -> None:
+    def __init__(self, store: StateStore, *, is_on: bool = True, disk: DiskCache | None = None) -> None:
         self._store, self.is_on = store, is_on
         self._tree: TokenTree[_Kept] = TokenTree(_MOST_KEYS)
         self._kept: list[_Kept] = []
         self._clock = 0
         self.num_evicted = 0
         self.media = MediaKeys()
+        self.saved = SavedStates(store, disk, self.media) if disk is not None and is_on else None
         page, slot = store.pages.unit_bytes, store.slots.unit_bytes
         # At this spacing captures take as many bytes as the keys and values between them.
         self.spacing_tokens = max(PAGE_TOKENS, round(slot / max(page, 1)) * PAGE_TOKENS)
@@ -88,9 +77,9 @@ class PrefixCache:
         store.reclaim = lambda: (cache := me()) is not None and cache.evict_one()
 
     @property
-    def captures(self) -> list[Capture]:
-        """All that is kept."""
-        return [kept.capture for kept in self._kept]
+    def holders(self) -> list[SequenceState | Capture]:
+        """All that is kept, and what is on its way to or from the disk."""
+        return [*(kept.capture for kept in self._kept), *(self.saved.holders if self.saved else ())]
 
     def take(self, keys: Keys, limit: int) -> tuple[Capture | None, CacheReport]:
         """The deepest capture of at most ``limit`` tokens; it stays until ``unpin`` whatever else happens."""
@@ -155,8 +144,25 @@ class PrefixCache:
             self._tree.insert(keys)
             self._tree.trim()
 
-    def put(self, keys: Keys, capture: Capture) -> None:
-        """Keep a capture of these keys, or let go of it when there is one already."""
+    def restore(self, keys: Keys, limit: int) -> Iterator[None]:
+        """Bring the deepest capture of at most ``limit`` tokens back from the disk, in pieces, if it is worth it."""
+        if self.saved is None:
+            return
+        base, _ = self.take(keys, limit)
+        try:
+            restored = yield from self.saved.restore(keys, limit, base)
+        finally:
+            if base is not None:
+                self.unpin(base)
+        if restored is not None:
+            self.put(keys[: restored.length], restored)
+
+    def put(self, keys: Keys, capture: Capture, *, save: bool = False) -> None:
+        """Keep a capture of these keys, or let go of it when there is one already.
+
+        Args:
+            save: on disk too, where there is one.
+        """
         if not self.is_on or capture.length == 0:
             self._store.release(capture)
             return
@@ -166,6 +172,8 @@ class PrefixCache:
         known = self._tree.insert(kept.keys, kept)
         if known is None:
             self._kept.append(kept)
+            if save and self.saved is not None:
+                self.saved.offer(kept.keys, capture)
         else:
             known.used = self._clock
             self._store.release(capture)
@@ -191,6 +199,8 @@ class PrefixCache:
 
     def _drop(self, kept: _Kept) -> None:
         self._kept.remove(kept)
+        if self.saved is not None:
+            self.saved.withdraw(kept.capture)
         self._tree.remove(kept.keys)
         self._store.release(kept.capture)
 

@@ -30,6 +30,7 @@ class Roster:
     Args:
         most_active: sequences that compute at the same time; the others wait.
         on_leave: called with every sequence that loses its state.
+        restore_s: seconds between two steps that may go to the disk while others compute.
         clock: seconds.
     """
 
@@ -41,9 +42,11 @@ class Roster:
         *,
         most_active: int,
         on_leave: Callable[[Active], None] | None,
+        restore_s: float,
         clock: Callable[[], float],
     ) -> None:
         self._store, self._cache, self._counts = store, cache, counts
+        self._restore_s = restore_s
         self._most_active, self.on_leave, self._clock = most_active, on_leave, clock
         self.fairness = Fairness()
         self.waiting: list[Active] = []
@@ -68,6 +71,7 @@ class Roster:
         """End a sequence. What it has read stays in the prefix cache."""
         if active in self.waiting:
             self.waiting.remove(active)
+            active.restoring = None
             active.mailbox.put(None)
         elif active in self.active:
             self.end(active)
@@ -86,6 +90,8 @@ class Roster:
                 if not self._preempt_for(active):
                     break
             elif self._leader_of(active) is not None:
+                continue
+            if self._is_restoring(active):
                 continue
             try:
                 self._begin(active)
@@ -113,13 +119,20 @@ class Roster:
             forks.append(active)
         return forks
 
+    def _is_restoring(self, active: Active) -> bool:
+        """Go on bringing its beginning back from the disk; whether there is more to come."""
+        if active.restoring is None:
+            keys = active.keys(len(active.sequence.token_ids))
+            active.restoring = self._cache.restore(keys, _limit(active.sequence))
+        until = self._clock() + self._restore_s
+        return any(self.active and self._clock() > until for _ in active.restoring)
+
     def _begin(self, active: Active) -> None:
         """Give a state to a sequence that waits: from the deepest capture, or a fresh one."""
         sequence = active.sequence
         tokens = len(sequence.token_ids)
-        limit = tokens - 1 if sequence.reading is None else min(sequence.reading.start, tokens - 1)
         keys = active.keys(tokens)
-        capture, report = self._cache.take(keys, limit)
+        capture, report = self._cache.take(keys, _limit(sequence))
         try:
             active.state = self._store.open() if capture is None else self._store.adopt(capture)
         finally:
@@ -181,6 +194,8 @@ class Roster:
 
     def give_way(self, active: Active, error: CapacityError) -> bool:
         """Free memory for a sequence by putting the least urgent one aside. False when that is the sequence itself."""
+        for one in self.waiting:
+            one.restoring = iter(())  # what is on its way from the disk gives its memory back
         least = max(self.active, key=self.urgency)
         if least is active and len(self.active) == 1:
             self.discard(active, error)
@@ -207,7 +222,7 @@ class Roster:
         """Turn the state of a sequence that stops into a capture."""
         assert active.state is not None
         capture = self._store.retire(active.state)
-        self._cache.put(active.keys(capture.length), capture)
+        self._cache.put(active.keys(capture.length), capture, save=True)
         self._cache.remember(active.keys(len(active.sequence.token_ids)))
         self._leave(active)
 
@@ -218,3 +233,9 @@ class Roster:
         if self.on_leave is not None:
             self.on_leave(active)
         self.fairness.forget({one.sequence.client for one in self.waiting + self.active})
+
+
+def _limit(sequence: Sequence) -> int:
+    """Tokens that may come from the cache: whoever draws or wants a row has to compute it."""
+    last = len(sequence.token_ids) - 1
+    return last if sequence.reading is None else min(sequence.reading.start, last)

@@ -110,6 +110,8 @@ class CpuOps:
         keep_packed: where packed weights are kept, and the files they come from; None keeps none.
     """
 
+    state_layout = "cpu 1"  # the same for all instruction sets; see KvStore in cpp/common/table.h
+
     def __init__(
         self,
         isa: str | None = None,

@@ -140,6 +140,8 @@ class Ops(Protocol):
     """A backend."""
 
     name: str
+    state_layout: str
+    """How states lie in memory: those of two backends can be exchanged when this is the same."""
 
     # Constructors -----------------------------------------------------------------------------------------------
 

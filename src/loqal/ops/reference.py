@@ -97,6 +97,7 @@ class ReferenceOps:
     """The NumPy backend. See ``interface.Ops`` for what the methods do."""
 
     name = "reference"
+    state_layout = "reference 1"
 
     # Constructors -----------------------------------------------------------------------------------------------
 

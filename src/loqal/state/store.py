@@ -191,6 +191,29 @@ class StateStore:
             self.pages.share(page)
         return SequenceState(slot, list(capture.pages), capture.length)
 
+    def hold(self, capture: Capture) -> Capture:
+        """Keep a capture alive once more; ``release`` gives it back."""
+        self.slots.share(capture.slot)
+        for page in capture.pages:
+            self.pages.share(page)
+        return capture
+
+    def share_pages(self, state: SequenceState, capture: Capture, count: int) -> None:
+        """Let a fresh state begin with the first pages of a capture, which have to be full. Its slot is not touched."""
+        assert not state.pages and count * PAGE_TOKENS <= capture.length
+        for page in capture.pages[:count]:
+            self.pages.share(page)
+        state.pages, state.length = list(capture.pages[:count]), count * PAGE_TOKENS
+
+    def page_memory(self, page: int) -> list[RawArray]:
+        """The memory of one page of the trunk: what saves and restores it."""
+        stores = [store for store in self._page_stores if store is not self.draft_pages]
+        return [array for store in stores for array in self._ops.page_arrays(store, page)]
+
+    def slot_memory(self, slot: int) -> list[RawArray]:
+        """The memory of one slot."""
+        return [array for store in self._slot_stores for array in self._ops.slot_arrays(store, slot)]
+
     def fork(self, state: SequenceState) -> SequenceState:
         """A second sequence that continues from where the first stands."""
         capture = self.capture(state)
