@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .chat.tokenizer import Tokenizer
 from .engine.prefix_cache import CacheReport, MissReason
+from .errors import RequestError
 
 _TURN = "<|im_start|>"
 _WORDS = {
@@ -26,7 +27,10 @@ def explain(report: CacheReport, prompt_ids: Sequence[int], tokenizer: Tokenizer
         return None
     if report.reason in _WORDS:
         return _WORDS[report.reason]
-    where = _place(report.known, prompt_ids, tokenizer)
+    try:
+        where = _place(report.known, prompt_ids, tokenizer)
+    except RequestError:  # ids without text
+        where = f"token {report.known + 1}"
     if report.reason is MissReason.EVICTED:
         return (
             f"The prompt was known up to {where}, but its state after token {report.cached} had to give way to others."

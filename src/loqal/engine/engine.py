@@ -195,12 +195,13 @@ class Engine:
 
     def close(self) -> None:
         """Take nothing more; the thread ends when the open streams have ended. Closing twice does nothing."""
+        is_idle = not self._is_closed and self._thread is not None and self.call(lambda loop: loop.is_idle)
         with self._start_lock:
             if self._is_closed:
                 return
             self._is_closed = True
             self._inbox.put(None)
-        if self._thread is not None and self._loop.is_idle:
+        if self._thread is not None and is_idle:
             # Memory is free, and the disk up to date, on return.
             self._thread.join(_SOON_S if self._loop.cache.saved is None else None)
 
