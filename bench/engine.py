@@ -24,10 +24,12 @@ from loqal.engine.step_batch import Run, build
 from loqal.timed_model import TimedModel
 from loqal.types import SamplingParams
 
+_WRITERS = 2  # replies that run when a long prompt arrives
 _IDS = np.random.default_rng(1).integers(1000, 200_000, 100_000).tolist()
 
 
 def params(max_tokens: int, **more: object) -> SamplingParams:
+    """Greedy, without an end."""
     values: dict[str, object] = {"max_tokens": max_tokens, "temperature": 0.0, "seed": 1, "ignore_eos": True}
     values |= {"presence_penalty": 0.0, "repetition_penalty": 1.0} | more
     return SamplingParams(**values)  # type: ignore[arg-type]
@@ -62,9 +64,9 @@ def streams(path: Path, context: int) -> None:
     """Eight streams beside each other against one."""
     del context
     with loqal.load(path, context_len=4096, drafts="off", max_sequences=8) as model:
+        alone = _rate(model, 1)
         for num in (1, 2, 4, 8):
-            rate = _rate(model, num)
-            alone = rate if num == 1 else alone
+            rate = alone if num == 1 else _rate(model, num)
             print(f"{num} streams: {rate:.1f} tokens/s in all, {rate / alone:.2f} times one")
 
 
@@ -80,7 +82,7 @@ def _rate(model: loqal.Runtime, num: int, num_tokens: int = 64) -> float:
 def gap(path: Path, context: int) -> None:
     """The longest pause of running replies while a long prompt arrives."""
     with loqal.load(path, context_len=context + 1024, max_sequences=8) as model:
-        writers = [model.stream_generate(_IDS[300 * i : 300 * i + 32], params(4000)) for i in range(4)]
+        writers = [model.stream_generate(_IDS[300 * i : 300 * i + 32], params(4000)) for i in range(_WRITERS)]
         gaps: list[float] = []
         stop = threading.Event()
 
@@ -106,10 +108,10 @@ def gap(path: Path, context: int) -> None:
         stop.set()
         for reader in readers:
             reader.join()
+        most, middle, late = (found[-1], statistics.median(found), found[int(len(found) * 0.99)])
         print(
-            f"a prompt of {context} tokens took {seconds:.1f} s beside 4 replies; their longest gap {found[-1] * 1e3:.0f} ms "
-            f"(median {statistics.median(found) * 1e3:.0f}, 99 % {found[int(len(found) * 0.99)] * 1e3:.0f}; "
-            f"before it arrived {before * 1e3:.0f})"
+            f"a prompt of {context} tokens took {seconds:.1f} s beside {_WRITERS} replies; their longest gap "
+            f"{most * 1e3:.0f} ms (median {middle * 1e3:.0f}, 99 % {late * 1e3:.0f}; before {before * 1e3:.0f})"
         )
 
 
@@ -144,6 +146,7 @@ _PARTS: dict[str, Callable[[Path, int], None]] = {"cache": cache, "streams": str
 
 
 def main() -> None:
+    """Measure what was asked for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
     parser.add_argument("--only", default=",".join(_PARTS))

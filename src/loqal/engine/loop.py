@@ -132,8 +132,9 @@ class Loop:
         self.tidy()
         self._roster.admit()
         guesses = self._guesses()
+        guessing_s = self._clock() - started
         runs: list[tuple[Active, Run]] = []
-        for active, rows in self._shares(sum(map(len, guesses.values()))):
+        for active, rows in self._shares(sum(map(len, guesses.values())), self._latency_s - guessing_s):
             run = self._prepare(active, rows, guesses.get(active.arrival, []))
             if run is not None:
                 runs.append((active, run))
@@ -141,7 +142,7 @@ class Loop:
         self._drop_copies([run for active, run in runs if active.state is not run.state])
         runs = [(active, run) for active, run in runs if active.state is run.state]
         if runs:
-            self._run(runs, started)
+            self._run(runs, guessing_s)
 
     def _guesses(self) -> dict[int, list[int]]:
         """Tokens that sequences may write next, by arrival."""
@@ -160,14 +161,14 @@ class Loop:
             if tokens and active.state is not None and self._store.defer(active.state)
         }
 
-    def _shares(self, num_guesses: int) -> list[tuple[Active, int]]:
+    def _shares(self, num_guesses: int, target_s: float) -> list[tuple[Active, int]]:
         """Who computes how many rows now beside guesses, the most urgent first."""
         order = sorted(self._roster.active, key=self._roster.urgency)
         writing = [active for active in order if active.is_writing]
         reading = [active for active in order if not active.is_writing]
         rows = self._chunk_tokens
         if writing:
-            rows = self.costs.affordable_rows(len(writing) + num_guesses, self._latency_s, rows)
+            rows = self.costs.affordable_rows(len(writing) + num_guesses, target_s, rows)
         shares = zip(reading, deal([active.num_missing for active in reading], rows), strict=True)
         return [(active, 1) for active in writing] + [(active, share) for active, share in shares if share]
 
@@ -222,9 +223,9 @@ class Loop:
             for _, slot in run.captures:
                 self._store.drop_slot(slot)
 
-    def _run(self, runs: list[tuple[Active, Run]], started: float) -> None:
+    def _run(self, runs: list[tuple[Active, Run]], guessing_s: float) -> None:
         """Compute a step and hand out what it found."""
-        guessing_s = self._clock() - started
+        started = self._clock()
         writing = [(active, run, active.sequence.num_generated) for active, run in runs if active.is_writing]
         batch = step_batch.build([run for _, run in runs])
         try:
@@ -238,7 +239,7 @@ class Loop:
                 self._keep(active, run)
                 self._note(active, hidden[start : start + len(run.token_ids)])
         self._finish(runs, self._ops.select(hidden, batch.logit_rows))
-        seconds = self._clock() - started
+        seconds = self._clock() - started + guessing_s
         num_writing = sum(len(run.token_ids) for _, run, _ in writing)
         self.costs.observe(num_writing, batch.num_tokens - num_writing, seconds - guessing_s)
         self.counts.steps += 1

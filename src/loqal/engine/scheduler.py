@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-LATENCY_S = 0.15
+LATENCY_S = 0.12
 """What a step should take while somebody waits for the next token of a running reply."""
 
 _FIRST_GUESS_ROWS = 16  # of a prompt beside running replies, before anything was measured
