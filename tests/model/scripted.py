@@ -6,7 +6,7 @@ is what the test says it costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -112,14 +112,8 @@ def scripted_loop(
         context_len=4096,
         padding_ids=np.empty(0, np.int32),
         chunk_tokens=512,
-        most_active=num_slots,
         drafts=chance is not None,
         draft_head=None if chance is None else ScriptedHead(ops, chance),  # type: ignore[arg-type]
         clock=ops.clock,
-        **settings,
+        **({"most_active": num_slots} | settings),
     )
-
-
-def tokens_of(items: Sequence[Any]) -> list[int]:
-    """Token ids of events."""
-    return [event.token_id for event in items]
