@@ -54,9 +54,11 @@ class AsyncRuntime:
         """See ``Runtime.generate``."""
         return await (await self.stream_generate(prompt, params)).finish_async()
 
-    async def stream_generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> ReplyStream:
+    async def stream_generate(
+        self, prompt: str | Sequence[int], params: SamplingParams | None = None, **more: Any
+    ) -> ReplyStream:
         """See ``Runtime.stream_generate``; read the stream with ``async for``."""
-        return await asyncio.to_thread(self.runtime.stream_generate, prompt, params)
+        return await asyncio.to_thread(self.runtime.stream_generate, prompt, params, **more)
 
     async def choices(
         self, messages: Iterable[MessageLike], params: SamplingParams | None = None, *, n: int, **more: Any

@@ -137,6 +137,8 @@ class _Prepared:
     params: SamplingParams
     parser: Callable[[], Parser]
     started: float  # when it arrived
+    priority: int = 0
+    client: str = ""
 
 
 class Runtime:
@@ -171,9 +173,12 @@ class Runtime:
         *,
         think: bool | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        priority: int = 0,
+        client: str = "",
     ) -> Reply:
         """The whole reply to a conversation. Arguments and errors as in ``stream_chat``."""
-        return self.stream_chat(messages, params, think=think, tools=tools).finish()
+        stream = self.stream_chat(messages, params, think=think, tools=tools, priority=priority, client=client)
+        return stream.finish()
 
     def stream_chat(
         self,
@@ -182,6 +187,8 @@ class Runtime:
         *,
         think: bool | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        priority: int = 0,
+        client: str = "",
     ) -> ReplyStream:
         """The reply to a conversation while it is written.
 
@@ -190,28 +197,40 @@ class Runtime:
             params: what is None in it follows the model's card.
             think: whether to reason before answering; None as the model's template says.
             tools: definitions of functions the model may call.
+            priority: the lowest number is served first, if need be at the cost of those that are running.
+            client: who asks; clients share the machine evenly.
 
         Raises:
             RequestError: a message or parameter is not understood or out of range.
             ContextError: the conversation does not fit the context.
         """
-        return self._start([self._prepare_chat(messages, params, think, tools)])[0]
+        prepared = self._prepare_chat(messages, params, think, tools)
+        return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
 
     def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Reply:
         """The whole continuation of a raw prompt. Arguments and errors as in ``stream_generate``."""
         return self.stream_generate(prompt, params).finish()
 
-    def stream_generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> ReplyStream:
+    def stream_generate(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        priority: int = 0,
+        client: str = "",
+    ) -> ReplyStream:
         """The continuation of a raw prompt while it is written, without a chat template.
 
         Args:
             prompt: token ids, or a text in which the names of control tokens stand for them.
+            priority, client: as in ``stream_chat``.
 
         Raises:
             RequestError: a token id or parameter is out of range, or the prompt is empty.
             ContextError: the prompt does not fit the context.
         """
-        return self._start([self._prepare_raw(prompt, params)])[0]
+        prepared = self._prepare_raw(prompt, params)
+        return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
 
     def choices(
         self,
@@ -309,6 +328,15 @@ class Runtime:
         """The text of token ids. Raises RequestError for an id without a token."""
         return self._tokenizer.decode(token_ids, skip_special=skip_special)
 
+    def statistics(self) -> dict[str, float]:
+        """What was computed so far and what is held now, by name: tokens, steps, captures, bytes of states, ...
+
+        >>> model.statistics()["written_tokens"] >= 0
+        True
+        """
+        found: dict[str, float] = self._open_engine().call(lambda loop: loop.statistics())
+        return found
+
     # Lifetime -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -373,7 +401,16 @@ class Runtime:
         for one in prepared:
             end_ids = set(one.params.stop_token_ids) | (set() if one.params.ignore_eos else self._end_ids)
             starts = cache_words.message_starts(one.prompt_ids, self._tokenizer)
-            sequences.append(engine_sequence.Sequence(one.prompt_ids, one.params, end_ids, boundaries=starts))
+            sequences.append(
+                engine_sequence.Sequence(
+                    one.prompt_ids,
+                    one.params,
+                    end_ids,
+                    boundaries=starts,
+                    priority=one.priority,
+                    client=one.client,
+                )
+            )
         return [
             ReplyStream(
                 events,

@@ -221,3 +221,16 @@ def test_penalties_count_the_prompt_only_when_asked(machine: Machine) -> None:
     assert tokens(machine.engine(), prompt, strong) == favourite
     chosen = tokens(machine.engine(), prompt, replace(strong, penalize_prompt=True))
     assert not set(chosen) & set(prompt)
+
+
+def test_an_error_reaches_those_who_wait_and_the_engine_goes_on(machine: Machine) -> None:
+    engine = machine.engine()
+
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    engine.call(lambda loop: setattr(loop, "tidy", fail))
+    with pytest.raises(RuntimeError, match="a bug"):
+        tokens(engine)
+    engine.call(lambda loop: delattr(loop, "tidy"))
+    assert len(tokens(engine)) == 12

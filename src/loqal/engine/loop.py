@@ -8,6 +8,7 @@ numbers of rows. What a sequence is given depends on its own tokens, parameters 
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -107,6 +108,17 @@ class Loop:
         """End what is running after an error in the middle of a step: no state can be trusted any more."""
         self._roster.discard_all(error)
         self.cache.clear()
+
+    def statistics(self) -> dict[str, float]:
+        """What the engine has done and holds, by name."""
+        return {
+            **dataclasses.asdict(self.counts),
+            "active": len(self._roster.active),
+            "waiting": len(self._roster.waiting),
+            "captures": self.cache.num_captures,
+            "evictions": self.cache.num_evicted,
+            "state_bytes": self._store.resident_bytes,
+        }
 
     def close(self) -> None:
         """Finish writing to the disk and let go of views of weights. No step may follow."""

@@ -77,6 +77,11 @@ class PrefixCache:
         store.reclaim = lambda: (cache := me()) is not None and cache.evict_one()
 
     @property
+    def num_captures(self) -> int:
+        """How many captures are kept in memory."""
+        return len(self._kept)
+
+    @property
     def holders(self) -> list[SequenceState | Capture]:
         """All that is kept, and what is on its way to or from the disk."""
         return [*(kept.capture for kept in self._kept), *(self.saved.holders if self.saved else ())]

@@ -188,7 +188,12 @@ class Roster:
         active.mailbox.put(error)
 
     def discard_all(self, error: BaseException) -> None:
-        """Everything that computes has failed."""
+        """Everything that computes has failed; or everything that waits, when nothing computes."""
+        if not self.active:
+            for active in self.waiting:
+                active.restoring = None
+                active.mailbox.put(error)
+            self.waiting.clear()
         for active in list(self.active):
             self.discard(active, error)
 
