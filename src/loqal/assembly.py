@@ -79,6 +79,7 @@ def assemble(checkpoint: Checkpoint, chosen: Settings, padding_ids: Sequence[int
             kv_bits=_kv_bits(checkpoint, chosen),
             num_journals=chosen.max_sequences if chosen.drafts != "off" else 0,
             budget_bytes=plan.state_bytes,
+            slot_group=plan.slot_group,
         )
     except OSError as error:
         raise RequestError(

@@ -103,6 +103,7 @@ class Rig:
         num_pages: int = 80,
         num_journals: int = 0,
         budget_bytes: int | None = None,
+        slot_group: int = 1,
         decoder: Decoder | None = None,
         **loop: object,
     ) -> None:
@@ -117,6 +118,7 @@ class Rig:
             num_pages=num_pages,
             num_journals=num_journals,
             budget_bytes=budget_bytes,
+            slot_group=slot_group,
         )
         self.store.spoils = True
         settings = {

@@ -16,8 +16,8 @@ from loqal.types import SamplingParams, TokenEvent
 from model.engine_rig import PARAMS, Ask, Rig
 from model.scripted import ScriptedOps, scripted_loop
 
-LONG = replace(PARAMS, max_tokens=400, logprobs=None, top_k=8)
-DIALS = [0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0]
+LONG = replace(PARAMS, max_tokens=300, logprobs=None, top_k=8)
+DIALS = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 
 
 def steep(rows: int) -> float:

@@ -56,15 +56,19 @@ def alone(decoder: Decoder) -> Alone:
     return Alone(CONFIG, OPS, decoder)
 
 
+pieces = st.sampled_from([(), (), PIECES[0], PIECES[1], PIECES[3]])
 events = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), asks, st.integers(0, 2), st.sampled_from("ab")),
+        # The same prompt again, with another seed, cut, or going on: what a conversation and its forks do.
+        st.tuples(st.just("again"), st.integers(0, 20), st.integers(0, 2), st.sampled_from([0, 0, 1, 70]), pieces),
+        st.tuples(st.just("again"), st.integers(0, 20), st.integers(0, 2), st.sampled_from([0, 0, 1, 70]), pieces),
         st.tuples(st.just("step"), st.integers(1, 6)),
         st.tuples(st.just("cancel"), st.integers(0, 20)),
         st.just(("restart",)),
     ),
-    min_size=2,
-    max_size=14,
+    min_size=6,
+    max_size=16,
 )
 
 
@@ -87,7 +91,8 @@ def test_one_answer(
     journals: int,
     on_disk: bool,
 ) -> None:
-    budget = budget_for(CONFIG, 3, 12) if room == "tight" else None
+    slot_group = 1 + most_active % 2
+    budget = budget_for(CONFIG, 4, 12) if room == "tight" else None
     folder = tempfile.TemporaryDirectory()
 
     def fresh() -> Rig:
@@ -96,6 +101,7 @@ def test_one_answer(
             OPS,
             decoder=decoder,
             budget_bytes=budget,
+            slot_group=slot_group,
             num_journals=journals,
             chunk_tokens=chunk_tokens,
             most_active=most_active,
@@ -110,6 +116,12 @@ def test_one_answer(
         match event:
             case ("ask", ask, priority, client):
                 running.append(rig.start(replace(ask, priority=priority, client=client)))
+            case ("again", which, seed, cut, piece) if running:
+                ask = running[which % len(running)].ask
+                prompt = (*ask.prompt[: max(1, len(ask.prompt) - cut)], *piece)[:450]
+                images = ask.images if len(prompt) > 40 else ()
+                params = replace(ask.params, seed=seed)
+                running.append(rig.start(replace(ask, prompt=prompt, params=params, images=images)))
             case ("step", count):
                 for _ in range(count):
                     rig.step(running)

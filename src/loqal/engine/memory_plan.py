@@ -19,7 +19,7 @@ from ..model.draft_head import DraftHead
 from ..model.tensor_names import entries
 from ..ops.counting import CountingOps, hollow
 from ..ops.interface import JOURNAL_ROWS, PAGE_TOKENS, Ops
-from ..state.sizes import journal_bytes, kv_token_bytes, page_bytes, slot_bytes
+from ..state.sizes import journal_bytes, kv_token_bytes, page_bytes, slot_bytes, slot_group
 
 __all__ = [
     "MemoryPlan",
@@ -35,6 +35,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _FLOAT_BYTES = 4
 _QUANTISED_BYTES = 2  # an activation as int8 with the scale and sums of its run of 32
 _MOST_LOGIT_ROWS = 16  # whole rows of logits at a time
+_BOOKKEEPING_BYTES = 32 << 20  # Python's objects: remembered tokens, streams, queues
 _DRAFT_IDS = 1024  # of the vocabulary that the draft head copies
 
 
@@ -52,6 +53,7 @@ class MemoryPlan:
     state_bytes: int
     page_bytes: int
     slot_bytes: int
+    slot_group: int  # slots that are taken from the system and given back together
     context_len: int
     max_sequences: int
 
@@ -76,7 +78,8 @@ class MemoryPlan:
     def required_bytes(self) -> int:
         """Of ``state_bytes``: one full context, and a slot and a page for everyone else who computes."""
         pages = -(-self.context_len // PAGE_TOKENS) + self.max_sequences
-        return pages * self.page_bytes + self.max_sequences * self.slot_bytes
+        slots = -(-self.max_sequences // self.slot_group) * self.slot_group
+        return pages * self.page_bytes + slots * self.slot_bytes
 
     @property
     def cache_bytes(self) -> int:
@@ -196,6 +199,7 @@ def make_plan(
         state_bytes=0,
         page_bytes=page_bytes(config, kv_bits),
         slot_bytes=slot_bytes(config),
+        slot_group=slot_group(config),
         context_len=context_len or default_context_len(config, limit, kv_bits),
         max_sequences=max_sequences,
     )
@@ -266,4 +270,4 @@ def _scratch(config: ModelConfig, rows: int) -> int:
         mlp = 2 * config.width + (config.ffn_width or 0)
     quantised = _QUANTISED_BYTES * max(config.width + values, config.width + (config.ffn_width or 0))
     step = rows * (_FLOAT_BYTES * max(delta, attention, mlp) + quantised)
-    return step + _MOST_LOGIT_ROWS * config.vocab_size * _FLOAT_BYTES
+    return step + _MOST_LOGIT_ROWS * config.vocab_size * _FLOAT_BYTES + _BOOKKEEPING_BYTES

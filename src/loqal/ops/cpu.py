@@ -40,6 +40,7 @@ _PACKED = frozenset(_FLOATS + _BLOCKS_OF_32 + _BLOCKS_OF_256)
 
 
 _PANEL_ROWS = 16
+_HUGE_PAGE = 2 << 20
 
 
 class CpuPages:
@@ -81,12 +82,15 @@ _Scalar = TypeVar("_Scalar", np.uint8, np.uint16, np.float32)
 def _lazy_zeros(shape: tuple[int, ...], dtype: type[_Scalar], *, huge_pages: bool = False) -> npt.NDArray[_Scalar]:
     """Zeros that take memory only where they are written: room for the whole context costs nothing at first."""
     count = int(np.prod(shape))
-    size = max(1, count * np.dtype(dtype).itemsize)
+    size = max(1, count * np.dtype(dtype).itemsize) + (_HUGE_PAGE if huge_pages else 0)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     room = mmap.mmap(-1, size, flags=flags)
-    if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
-        room.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(room, dtype, count).reshape(shape)
+    offset = 0
+    if huge_pages:  # whole rows should lie in whole pages, so that they can be given back
+        offset = -np.frombuffer(room, np.uint8).ctypes.data % _HUGE_PAGE
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            room.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(room, dtype, count, offset).reshape(shape)
 
 
 def _give_back(array: RawArray, row: int) -> None:
@@ -95,7 +99,7 @@ def _give_back(array: RawArray, row: int) -> None:
     while isinstance(whole, np.ndarray):
         whole = whole.base
     memory = whole if isinstance(whole, mmap.mmap) else whole.obj
-    start, size = row * array[row].nbytes, array[row].nbytes
+    start, size = array[row].ctypes.data - np.frombuffer(memory, np.uint8).ctypes.data, array[row].nbytes
     first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
     if end > first and hasattr(mmap, "MADV_DONTNEED"):
         memory.madvise(mmap.MADV_DONTNEED, first, end - first)

@@ -12,17 +12,19 @@ from ..ops.interface import IntArray
 class Allocator:
     """Hands out the numbers 0 .. size-1 and counts who holds each.
 
-    A number that was handed out once stays *resident* (its memory was touched) until ``discard`` forgets it. Resident
-    numbers are handed out again first, else the lowest.
+    Memory comes and goes in groups of consecutive numbers, as large as the system's pages make them. Once one number of
+    a group was handed out, all are *resident* until ``discard`` forgets the group. Resident numbers are handed out
+    first, else the lowest.
 
     Invariants: a number is either free or has at least one holder; releasing a free number is a bug and asserts.
 
     Args:
         unit_bytes: memory of one number once it was touched.
+        group: numbers that share memory.
     """
 
-    def __init__(self, size: int, what: str, unit_bytes: int = 0) -> None:
-        self.size, self.unit_bytes = size, unit_bytes
+    def __init__(self, size: int, what: str, unit_bytes: int = 0, group: int = 1) -> None:
+        self.size, self.unit_bytes, self.group = size, unit_bytes, group
         self._what = what
         self._fresh = list(range(size - 1, -1, -1))
         self._spare: list[int] = []  # free and resident
@@ -51,16 +53,27 @@ class Allocator:
                 "The store was sized when the model was loaded and does not grow behind your back.",
                 "Wait for a running request to end, or load with a larger context or more sequences.",
             )
-        number = self._spare.pop() if self._spare else self._fresh.pop()
+        if not self._spare:
+            last = self._fresh[-1] // self.group
+            while self._fresh and self._fresh[-1] // self.group == last:
+                self._spare.append(self._fresh.pop())
+            self._spare.reverse()
+        number = self._spare.pop()
         self._holders[number] = 1
         return number
 
-    def discard(self) -> int | None:
-        """Forget one spare number, whose memory can then be given back; None when there is none."""
-        if not self._spare:
-            return None
-        self._fresh.append(self._spare.pop())
-        return self._fresh[-1]
+    def discard(self) -> list[int]:
+        """Forget one group of spare numbers, whose memory can then be given back; empty when there is none."""
+        groups: dict[int, list[int]] = {}
+        for number in self._spare:
+            groups.setdefault(number // self.group, []).append(number)
+        for index in sorted(groups, reverse=True):
+            numbers = sorted(groups[index], reverse=True)
+            if len(numbers) == min(self.group, self.size - index * self.group):
+                self._spare = [number for number in self._spare if number // self.group != index]
+                self._fresh += numbers
+                return numbers
+        return []
 
     def share(self, number: int) -> None:
         """Count one more holder."""

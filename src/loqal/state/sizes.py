@@ -6,6 +6,7 @@ from ..model.config import ModelConfig
 from ..ops.interface import KV_BLOCK, PAGE_TOKENS
 
 _FLOAT_BYTES = 4
+_HUGE_PAGE_BYTES = 2 << 20
 
 
 def kv_token_bytes(config: ModelConfig, kv_bits: int = 16) -> int:
@@ -25,6 +26,12 @@ def slot_bytes(config: ModelConfig) -> int:
     """Bytes of the recurrent state of one sequence, convolution tails included, over all layers."""
     values = config.num_value_heads * config.key_dim * config.value_dim + (config.conv_width - 1) * config.conv_channels
     return config.layers.count("delta") * values * _FLOAT_BYTES
+
+
+def slot_group(config: ModelConfig) -> int:
+    """Slots whose states of one layer share a huge page of memory, which comes and goes as a whole."""
+    layer_bytes = config.num_value_heads * config.key_dim * config.value_dim * _FLOAT_BYTES
+    return max(1, _HUGE_PAGE_BYTES // layer_bytes)
 
 
 def journal_bytes(config: ModelConfig) -> int:

@@ -62,6 +62,7 @@ class StateStore:
     Args:
         num_slots, num_pages: most of each. Their memory is taken when they are first used.
         num_journals: sequences that may try tokens which are taken back (``defer``).
+        slot_group: slots that share huge pages of memory, see ``sizes.slot_group``.
         budget_bytes: most memory of both together; None when the numbers alone are the limit.
 
     Attributes:
@@ -79,6 +80,7 @@ class StateStore:
         kv_bits: int = 16,
         num_journals: int = 0,
         budget_bytes: int | None = None,
+        slot_group: int = 1,
     ) -> None:
         self._ops = ops
         self.mixers: list[Pages | Slots] = [
@@ -95,7 +97,7 @@ class StateStore:
         if self.draft_pages is not None:
             self._page_stores.append(self.draft_pages)
         self.pages = Allocator(num_pages, "KV pages", sizes.page_bytes(config, kv_bits))
-        self.slots = Allocator(num_slots, "recurrent slots", sizes.slot_bytes(config))
+        self.slots = Allocator(num_slots, "recurrent slots", sizes.slot_bytes(config), slot_group)
         self.journals = Allocator(num_journals, "journals")
         self.budget_bytes = budget_bytes
         self.reclaim: Callable[[], bool] = lambda: False
@@ -267,7 +269,7 @@ class StateStore:
     def _take(self, pool: Allocator) -> int:
         """A number of a pool within the budget: spare ones first, then fresh ones, then what others give back."""
         while True:
-            if pool.num_spare or (pool.num_free and self._fits(pool.unit_bytes)):
+            if pool.num_spare or (pool.num_free and self._fits(pool.group * pool.unit_bytes)):
                 return pool.take()
             if not self.reclaim():
                 break
@@ -284,16 +286,16 @@ class StateStore:
         if self.budget_bytes is None:
             return True
         while self.resident_bytes + num_bytes > self.budget_bytes:
-            slot, page = self.slots.discard(), None
-            if slot is not None:
+            slots = self.slots.discard()
+            pages = [] if slots else self.pages.discard()
+            if not slots and not pages:
+                return False
+            for slot in slots:
                 for store in self._slot_stores:
                     self._ops.discard_slot(store, slot)
-                continue
-            page = self.pages.discard()
-            if page is None:
-                return False
-            for store in self._page_stores:
-                self._ops.discard_page(store, page)
+            for page in pages:
+                for store in self._page_stores:
+                    self._ops.discard_page(store, page)
         return True
 
 
