@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +34,7 @@ _BLOCK_BYTES = 1 << 20
 _SUM_BYTES = 16
 _START = struct.Struct("<8sQ")  # magic, bytes that follow without checksums
 _HEADER = struct.Struct("<I")  # bytes of the description of a state
+_ABOUT = struct.Struct("<QI")  # tokens, and digests of media, each with its length in front
 
 
 class DamagedError(Exception):
@@ -103,7 +103,7 @@ class DiskCache:
                 path = self._folder / f"{page_name}.page"
                 if not path.exists():
                     self._write(path, page_name, arrays)
-            about = json.dumps({"media": [digest.hex() for digest in media], "length": len(keys)}).encode()
+            about = _ABOUT.pack(len(keys), len(media)) + b"".join(bytes((len(one),)) + one for one in media)
             last = pages[len(names)] if len(pages) > len(names) else ()
             head = np.frombuffer(_HEADER.pack(len(about)) + about, np.uint8)
             num_bytes = self._write(self._folder / f"{name}.state", name, [head, keys, *last, *slot])
@@ -215,9 +215,8 @@ class DiskCache:
         while len(data) < start and (block := next(blocks, None)) is not None:
             data += block
         try:
-            about = json.loads(bytes(data[_HEADER.size : start]))
-            length, media = int(about["length"]), tuple(bytes.fromhex(digest) for digest in about["media"])
-        except (ValueError, KeyError, TypeError) as error:
+            length, media = _parse_about(bytes(data[_HEADER.size : start]))
+        except (struct.error, IndexError) as error:
             raise DamagedError(f"{path} does not describe itself") from error
         while len(data) < start + 8 * length and (block := next(blocks, None)) is not None:
             data += block
@@ -264,6 +263,16 @@ class DiskCache:
 
 def _bytes_of(array: RawArray) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
+
+
+def _parse_about(about: bytes) -> tuple[int, tuple[bytes, ...]]:
+    """How many tokens a state has seen, and the digests of its media. Raises struct.error and IndexError."""
+    length, num_media = _ABOUT.unpack_from(about)
+    media, at = [], _ABOUT.size
+    for _ in range(num_media):
+        media.append(about[at + 1 : at + 1 + about[at]])
+        at += 1 + about[at]
+    return length, tuple(media)
 
 
 def _checksum(name: str, index: int, total: int, block: bytes | memoryview) -> bytes:
