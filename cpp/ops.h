@@ -144,7 +144,7 @@ class Cpu {
   std::vector<Portion> portions(const std::vector<Product>& products) const;
   void run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products);
   void write_keys(const AttentionArrays& a, const StepArrays& step, const int64_t* sequence_of, float* queries);
-  void attend_row(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch);
+  void attend(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch);
 
   const KernelTable* table_;
   Arena arena_;

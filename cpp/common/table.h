@@ -42,6 +42,7 @@ constexpr int kTileRows = 128;                   // activation rows a kernel tak
 constexpr int kRun = 32;                         // inputs that share an activation scale
 constexpr int kSpan = 512;                       // key positions per attention span
 constexpr int kPage = 64;                        // key positions per page
+constexpr int kQueryRows = 4;                    // query rows that attend together
 constexpr int kKeys = 16;                        // key positions in vector lanes
 constexpr int kStateTile = 32;                   // value columns of a recurrent state that lie together
 constexpr int kChunk = 32;                       // tokens the delta kernel keeps in its buffers
@@ -111,16 +112,18 @@ struct KvStore {
 };
 constexpr int kKvBlock = 64;
 
-// One query row of one key/value head.
+// One query row, or kQueryRows that follow each other within a span, of one key/value head.
 struct AttentionTask {
-  const float* query;  // [group head_dim], turned and scaled
+  const float* query;  // [group head_dim], turned and scaled; of the first row
+  int64_t query_stride;
+  int rows;
   KvStore kv;
   const int32_t* page_table;  // of this sequence
-  int64_t position;           // attends to 0 .. position
+  int64_t position;           // the first row attends to 0 .. position
   int group, kv_head, kv_heads, head_dim;
 };
 
-// Softmax over one span or several merged: out = sum / weight.
+// Softmax over one span or several merged, by row and head of the group: out = sum / weight.
 struct Partial {
   float top, weight;
 };
