@@ -19,10 +19,18 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class MediaPart:
-    """An image or a video inside a message. ``source`` is a path, bytes or an URL; the media layer opens it."""
+    """An image or a video inside a message.
+
+    ``source`` is a path, bytes, an open binary file, a PIL image, an array of pixels, a data URL, an http URL where that
+    is allowed, or, for a video, a list of frames. The bounds are None for the model's own.
+    """
 
     kind: Literal["image", "video"]
     source: Any = None
+    min_tokens: int | None = None  # images
+    max_tokens: int | None = None
+    fps: float | None = None  # videos: frames looked at per second; of a list of frames, how fast it is
+    max_frames: int | None = None  # videos
 
 
 Part = TextPart | MediaPart

@@ -385,6 +385,36 @@ class CpuOps:
         x[rows] = values
         return x
 
+    # The vision tower -------------------------------------------------------------------------------------------
+
+    def layer_norm(self, x: FloatArray, weight: FloatArray, bias: FloatArray, eps: float) -> FloatArray:
+        """See Ops."""
+        return self._cpu.layer_norm(x, weight, bias, eps)
+
+    def add_bias(self, x: FloatArray, bias: FloatArray) -> FloatArray:
+        """See Ops."""
+        self._cpu.add_bias(x, bias)
+        return x
+
+    def gelu(self, x: FloatArray, *, exact: bool) -> FloatArray:
+        """See Ops."""
+        self._cpu.gelu(x, exact)
+        return x
+
+    def vision_rotary(self, places: IntArray, head_dim: int, theta: float) -> Rotary:
+        """See Ops."""
+        inverse, axis = rope.vision_frequencies(head_dim, theta)
+        three = np.concatenate([places, np.zeros((len(places), 1), np.int32)], axis=1)
+        return Rotary(*self._cpu.rotary(three, inverse, axis, 1.0))
+
+    def vision_heads(self, qkv: FloatArray, rotary: Rotary, num_heads: int) -> _kernels.VisionPack:
+        """See Ops."""
+        return self._cpu.vision_heads(qkv, rotary.cos, rotary.sin, num_heads)
+
+    def vision_attention(self, heads: _kernels.VisionPack, start: int, end: int) -> FloatArray:
+        """See Ops."""
+        return self._cpu.vision_attention(heads, start, end)
+
     # Sampling and steps -----------------------------------------------------------------------------------------
 
     def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
