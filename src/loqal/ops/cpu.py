@@ -31,6 +31,7 @@ from .interface import (
     StepBatch,
 )
 from .measured import WorkDone
+from .turns import Turns
 
 _FLOATS = ("F32", "F16", "BF16")
 _BLOCKS_OF_32 = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4")
@@ -123,6 +124,7 @@ class CpuOps:
         self._cpu = _kernels.make_cpu(isa or isas[0], threads or _kernels.usable_cpus())
         self.isa, self.threads = self._cpu.isa, self._cpu.threads
         self.name = f"cpu ({self.isa}, {self.threads} threads)"
+        self._turns = Turns()
         self._step: tuple[StepBatch, _kernels.Step] | None = None
         self._keep_packed = keep_packed
         self._kept = packed_file.open_packed(*keep_packed) if keep_packed else None
@@ -423,7 +425,12 @@ class CpuOps:
 
     def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
         """See Ops."""
-        return forward(batch)
+        with self._turns:
+            return forward(batch)
+
+    def turn(self) -> Turns:
+        """See Ops."""
+        return self._turns
 
     # Measuring --------------------------------------------------------------------------------------------------
 

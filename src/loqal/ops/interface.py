@@ -14,6 +14,7 @@ What every backend promises (docs/numerics.md):
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -376,5 +377,9 @@ class Ops(Protocol):
         ...
 
     def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
-        """Run one forward pass. What the backend sets up or records around a step lives behind this call."""
+        """Run one forward pass in a turn. What the backend sets up or records around it lives behind this call."""
+        ...
+
+    def turn(self) -> AbstractContextManager[None]:
+        """The backend to oneself for a piece of work, in the order of asking. Turns do not nest."""
         ...

@@ -38,6 +38,7 @@ from .interface import (
     StepBatch,
 )
 from .rope import inverse_frequencies, vision_frequencies
+from .turns import Turns
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -97,6 +98,9 @@ class ReferenceOps:
     """The NumPy backend. See ``interface.Ops`` for what the methods do."""
 
     name = "reference"
+
+    def __init__(self) -> None:
+        self._turns = Turns()
 
     # Constructors -----------------------------------------------------------------------------------------------
 
@@ -374,7 +378,12 @@ class ReferenceOps:
 
     def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
         """Nothing to set up."""
-        return forward(batch)
+        with self._turns:
+            return forward(batch)
+
+    def turn(self) -> Turns:
+        """One lock."""
+        return self._turns
 
 
 # Parts that the tests of the fast backends use too -------------------------------------------------------------------
