@@ -16,8 +16,8 @@ def to_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[Message
     """Messages from Message objects and from dicts with the keys of Message, mixed as the caller likes.
 
     ``content`` of a dict is a text or a list of parts: texts, ``{"type": "text", "text": ...}`` or
-    ``{"type": "image" | "video", "source": ...}``, the latter with the bounds of MediaPart if wanted. A tool call is ``{"name", "arguments", "id"}``, where arguments may
-    be an object or the JSON text of one.
+    ``{"type": "image" | "video", "source": ...}``, the latter with the bounds of MediaPart where wanted. A tool call is
+    ``{"name", "arguments", "id"}``, where arguments may be an object or the JSON text of one.
 
     Raises:
         RequestError: naming the path of what is not understood.

@@ -1,7 +1,7 @@
 """From what a caller names to bytes or pixels. Nothing is decoded here.
 
-A source is a path, bytes, an open binary file, a PIL image, an array of pixels, a ``data:`` URL, an ``http(s)`` URL when
-the policy allows it, or, for a video, a list of frames, each any of these.
+A source is a path, bytes, an open binary file, a PIL image, an array of pixels, a ``data:`` URL, an ``http(s)`` URL
+when the policy allows it, or, for a video, a list of frames, each any of these.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def fetch(source: Any, kind: str, policy: Policy) -> Fetched:
     if isinstance(source, (str, os.PathLike)):
         if not policy.paths:
             raise RequestError(
-                f"{str(source)[:200]!r} is not opened.", "Paths of this machine are not open to requests.", "Send bytes."
+                f"{str(source)[:200]!r} is not opened.",
+                "Paths of this machine are not open to requests.",
+                "Send bytes.",
             )
         return _of_path(source, kind, most)
     if hasattr(source, "read"):
@@ -139,7 +141,9 @@ def _pixel_digest(image: Image.Image) -> bytes:
         digest.update(image.tobytes())
         digest.update(repr((image.getexif().get(0x0112), image.info.get("transparency"), image.getpalette())).encode())
     except Exception as error:  # a lazily opened file fails here with whatever its decoder raises
-        raise MediaError("The image cannot be decoded.", f"{type(error).__name__}: {error}.", "Open it again.") from error
+        raise MediaError(
+            "The image cannot be decoded.", f"{type(error).__name__}: {error}.", "Open it again."
+        ) from error
     return digest.digest()
 
 

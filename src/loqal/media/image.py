@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import LoqalError, MediaError
 from .fetch import Fetched
@@ -97,7 +97,7 @@ def _guarded(name: str, read: Callable[[], _Result]) -> _Result:
         raise MediaError(
             f"{name} has too many pixels.", f"At most {MAX_SOURCE_PIXELS:,} are decoded.", "Send a smaller image."
         ) from error
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise MediaError(
             f"{name} is no image loqal can read.",
             "Its first bytes are those of no PNG, JPEG, WebP, GIF, BMP or TIFF file.",
@@ -151,8 +151,8 @@ def _eight_bits(image: Image.Image) -> Bytes:
     if image.mode == "F":
         finite = np.nan_to_num(values.astype(np.float64), nan=0.0)
         scaled = finite * 255 if finite.size and finite.max() <= 1 else finite
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
     whole = np.clip(values.astype(np.int64), 0, 65535)
     if image.mode == "I" and whole.max(initial=0) <= 255:
-        return whole.astype(np.uint8)
-    return (whole >> 8).astype(np.uint8)
+        return np.asarray(whole, np.uint8)
+    return np.asarray(whole >> 8, np.uint8)

@@ -117,7 +117,9 @@ class VideoRules:
         if max_tokens is not None:
             volume = _tokens("max_tokens", max_tokens) * self.patch.token_pixels * self.patch.frames_per_patch
         if fps is not None and not (isinstance(fps, (int, float)) and 0 < fps <= 1000):
-            raise RequestError(f"fps is {fps!r}.", "It must be a number above 0, up to 1000.", "Leave it out, or use 2.")
+            raise RequestError(
+                f"fps is {fps!r}.", "It must be a number above 0, up to 1000.", "Leave it out, or use 2."
+            )
         if max_frames is not None and not (isinstance(max_frames, int) and max_frames >= self.patch.frames_per_patch):
             raise RequestError(
                 f"max_frames is {max_frames!r}.",
@@ -216,7 +218,11 @@ def _colours(table: Mapping[str, Any], patch: PatchRules) -> PatchRules:
     for key, default in (("image_mean", patch.mean), ("image_std", patch.std)):
         value = table.get(key, default)
         numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(type(v) in (int, float) for v in value)
-        if not numbers or not all(abs(v) < 1e3 for v in value) or (key == "image_std" and not all(v > 0 for v in value)):
+        if (
+            not numbers
+            or not all(abs(v) < 1e3 for v in value)
+            or (key == "image_std" and not all(v > 0 for v in value))
+        ):
             raise FormatError(f"The preprocessor sets {key} to {value!r}.", "It must be three numbers.")
         found.append((float(value[0]), float(value[1]), float(value[2])))
     return dataclasses.replace(patch, mean=found[0], std=found[1])

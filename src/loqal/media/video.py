@@ -10,7 +10,6 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 
@@ -124,9 +123,11 @@ class FrameFile(Frames):
         _check_size(self.name, frame.width, frame.height)
         image = Image.fromarray(frame.to_ndarray(format="rgb24"))
         if self._quarter_turns:
-            image = image.transpose((Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[
-                self._quarter_turns - 1
-            ])
+            image = image.transpose(
+                (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[
+                    self._quarter_turns - 1
+                ]
+            )
         return np.asarray(image if image.size == (width, height) else image.resize((width, height), _BICUBIC))
 
     def _count(self) -> int:
@@ -156,7 +157,7 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
             frame = next(frames)
         except StopIteration:
             return
-        except av.error.FFmpegError:
+        except Exception:
             if count == 0:
                 raise
             return
@@ -171,9 +172,13 @@ class _Opened:
         self._fetched = fetched
 
     def __enter__(self) -> tuple[Any, Any]:
+        import av  # a tenth of a second, for those who bring a video
+
         try:
             source: Any = str(self._fetched.path) if self._fetched.path else io.BytesIO(self._fetched.data or b"")
-            self._container: Any = av.open(source, options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"})
+            self._container: Any = av.open(
+                source, options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+            )
         except Exception as error:
             raise self._failure(error) from error
         streams = self._container.streams.video

@@ -29,19 +29,25 @@ def download(url: str, most_bytes: int) -> bytes:
         try:
             connection, target = _connect(url)
             try:
-                connection.request("GET", target, headers={"User-Agent": "loqal", "Accept": "image/*, video/*, */*;q=0.1"})
+                connection.request(
+                    "GET", target, headers={"User-Agent": "loqal", "Accept": "image/*, video/*, */*;q=0.1"}
+                )
                 response = connection.getresponse()
                 if response.status in (301, 302, 303, 307, 308):
                     url = urllib.parse.urljoin(url, response.getheader("Location") or "")
                     continue
                 if response.status != 200:
-                    raise MediaError(f"{url[:200]} was not sent.", f"The answer was {response.status}.", "Check the URL.")
+                    raise MediaError(
+                        f"{url[:200]} was not sent.", f"The answer was {response.status}.", "Check the URL."
+                    )
                 return _body(response, url, most_bytes, deadline)
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise MediaError(f"{url[:200]} cannot be fetched.", f"{error}.", "Check the URL, or send bytes.") from error
-    raise MediaError(f"{url[:200]} cannot be fetched.", f"It redirects more than {_MAX_REDIRECTS} times.", "Send bytes.")
+    raise MediaError(
+        f"{url[:200]} cannot be fetched.", f"It redirects more than {_MAX_REDIRECTS} times.", "Send bytes."
+    )
 
 
 def _body(response: http.client.HTTPResponse, url: str, most_bytes: int, deadline: float) -> bytes:
@@ -50,7 +56,9 @@ def _body(response: http.client.HTTPResponse, url: str, most_bytes: int, deadlin
         parts.append(block)
         size += len(block)
         if size > most_bytes:
-            raise MediaError(f"{url[:200]} is too large.", f"At most {most_bytes:,} bytes are read.", "Send a smaller one.")
+            raise MediaError(
+                f"{url[:200]} is too large.", f"At most {most_bytes:,} bytes are read.", "Send a smaller one."
+            )
         if time.monotonic() > deadline:
             raise MediaError(f"{url[:200]} is too slow.", f"It was read for {_TOTAL_S:.0f} seconds.", "Send bytes.")
     return b"".join(parts)

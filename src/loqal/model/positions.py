@@ -1,7 +1,7 @@
 """Rotary positions of a prompt: text advances all three axes, a picture spreads over height and width.
 
-A picture stands at one time; its rows and columns count from there, and what follows goes on past the longer side. Every
-pair of frames of a video is a picture of its own.
+A picture stands at one time; its rows and columns count from there, and what follows goes on past the longer side.
+Every pair of frames of a video is a picture of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who computes next: first come, first served.
 
-A step of the decoder and a slice of an encoded picture both want all threads. They take turns, so that whoever streams a
-reply waits for one slice at a time, however large the picture is.
+A step of the decoder and a slice of an encoded picture both want all threads. They take turns, so that whoever streams
+a reply waits for one slice at a time, however large the picture is.
 """
 
 from __future__ import annotations
