@@ -110,9 +110,12 @@ class Best {
 // A picture's heads with the memory they lie in.
 struct VisionPack {
   VisionPack(int64_t rows, int heads, int head_dim, int tile_columns);
+  ~VisionPack() { BlockPool::give(block); }
+  VisionPack(const VisionPack&) = delete;
+  VisionPack& operator=(const VisionPack&) = delete;
   VisionHeads heads;
   int num_heads;
-  std::unique_ptr<Region> region;
+  void* block;
 };
 
 class Cpu {

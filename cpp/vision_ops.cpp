@@ -90,7 +90,7 @@ void Cpu::gelu(float* x, int64_t count, bool exact) {
   });
 }
 
-VisionPack::VisionPack(int64_t rows, int count, int head_dim, int float_columns) : heads{}, num_heads(count) {
+VisionPack::VisionPack(int64_t rows, int count, int head_dim, int float_columns) : heads{}, num_heads(count), block(nullptr) {
   heads.rows = rows;
   heads.head_dim = head_dim;
   heads.query_tiles = ceil_div(rows, float_columns);
@@ -98,8 +98,8 @@ VisionPack::VisionPack(int64_t rows, int count, int head_dim, int float_columns)
   const int64_t queries = count * heads.query_tiles * float_columns * head_dim;
   const int64_t keys = count * heads.key_panels * kRows * head_dim;
   const int64_t values = count * ceil_div(head_dim, kRows) * rows * kRows;
-  region = std::make_unique<Region>(static_cast<size_t>(queries + keys + values + 64) * sizeof(float));
-  heads.keys = reinterpret_cast<float*>(region->data());
+  block = BlockPool::instance().take(static_cast<size_t>(queries + keys + values) * sizeof(float));
+  heads.keys = static_cast<float*>(block);
   heads.values = heads.keys + keys;
   heads.queries = heads.values + values;
 }

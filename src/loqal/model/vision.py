@@ -74,16 +74,14 @@ class _Layer:
             _Linear(ops, tensors, prefix + name) for name in ("qkv", "proj", "fc1", "fc2")
         )
 
-    def __call__(self, h: FloatArray, rotary: Rotary) -> None:
-        """[N D], in place."""
+    def __call__(self, h: FloatArray, qkv: FloatArray, rotary: Rotary) -> None:
+        """[N D], in place; ``qkv`` [N 3D] is room that all layers share."""
         ops, count, width = self._ops, *h.shape
-        qkv = np.empty((count, 3 * width), np.float32)
         for start, end in _slices(count, self._qkv.work):
             with ops.turn():
                 qkv[start:end] = self._qkv(self._norm1(h[start:end]))
         with ops.turn():
             heads = ops.vision_heads(qkv, rotary, self._config.num_heads)
-        del qkv
         for start, end in _slices(count, 2 * count * width + self._proj.work):
             with ops.turn():
                 self._proj.add_to(h[start:end], ops.vision_attention(heads, start, end))
@@ -119,8 +117,10 @@ class VisionTower:
                 h[start:end] = self._patch_embed(patches.read(start, end))
             h[start:end] += interpolated(self._positions, places[start:end], rows, columns)
         rotary = ops.vision_rotary(places, config.width // config.num_heads, _THETA)
+        qkv = np.empty((count, 3 * config.width), np.float32)
         for layer in self._layers:
-            layer(h, rotary)
+            layer(h, qkv, rotary)
+        del qkv
         return self._merged(h)
 
     def _merged(self, h: FloatArray) -> FloatArray:
