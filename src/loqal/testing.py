@@ -158,7 +158,8 @@ def write_gguf(
     (``layers.0.mlp.down``, ``mlp.down``) to formats, with ``*`` for the others. A format whose blocks do not divide the
     rows becomes Q8_0 or F16; one loqal cannot encode is filled with random blocks of the same deviation. Norms and
     other small tensors are F32. The vision tower goes to ``mmproj`` with its matrices in ``vision_format`` (the patch
-    embedding at most as short as F16, as llama.cpp does) and is left out when that is ``None``. ``metadata`` adds keys, for example a vocabulary.
+    embedding at most as short as F16, as llama.cpp does) and is left out when that is ``None``. ``metadata`` adds
+    keys, for example a vocabulary.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text, vision = [], []
@@ -222,7 +223,12 @@ def write_synthetic(path: Path, size: str, recipe: str, *, draft: bool = False, 
         stored = _recipe_format(entry, config, recipe)
         shape = entry.shape[1:] if entry.suffix == "experts.shared_router" else entry.shape
         tensors.append(OutTensor(entry.gguf, stored, shape, _maker(entry, stored, (seed, index))))
-    keys = {"general.type": "model", "general.name": path.stem, **write_config(config), **placeholder_vocabulary(config)}
+    keys = {
+        "general.type": "model",
+        "general.name": path.stem,
+        **write_config(config),
+        **placeholder_vocabulary(config),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     gguf_writer.write_file(path, keys, tensors)
     return path

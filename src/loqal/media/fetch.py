@@ -23,6 +23,12 @@ from .web import download
 
 MAX_IMAGE_BYTES = 256 << 20
 MAX_VIDEO_BYTES = 4 << 30
+MAX_LIST_BYTES = 1 << 30
+"""Of all frames of a list together."""
+
+MAX_SOURCE_PIXELS = 89_478_485
+"""Largest picture that is decoded, a quarter of a gigabyte of colour. It is also the bound above which Pillow warns."""
+
 _BLOCK = 1 << 22
 
 
@@ -56,6 +62,7 @@ def fetch(source: Any, kind: str, policy: Policy) -> Fetched:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _of_bytes(bytes(source), f"the {kind}", most)
     if isinstance(source, Image.Image):
+        check_pixels(f"the {kind}", *source.size)
         return Fetched(f"the {kind}", _pixel_digest(source), image=source)
     if isinstance(source, np.ndarray):
         return _of_array(source, kind)
@@ -133,6 +140,16 @@ def _of_array(pixels: np.ndarray[Any, Any], kind: str) -> Fetched:
         raise MediaError(f"The {kind} is empty.", f"Its shape is {list(pixels.shape)}.", "Send one with pixels.")
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels))
     return Fetched(f"the {kind}", _pixel_digest(image), image=image)
+
+
+def check_pixels(name: str, width: int, height: int) -> None:
+    """Raise MediaError for a picture that is too large to decode."""
+    if width * height > MAX_SOURCE_PIXELS:
+        raise MediaError(
+            f"{name} has {width:,} x {height:,} pixels.",
+            f"At most {MAX_SOURCE_PIXELS:,} are decoded.",
+            "Send a smaller one.",
+        )
 
 
 def _pixel_digest(image: Image.Image) -> bytes:

@@ -14,13 +14,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import LoqalError, MediaError
-from .fetch import Fetched
+from .fetch import MAX_SOURCE_PIXELS, Fetched, check_pixels
 from .patches import Bytes
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF")
-MAX_SOURCE_PIXELS = 89_478_485
-"""Largest picture that is decoded, a quarter of a gigabyte of colour. It is also the bound above which Pillow warns."""
-
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 _TURNS = {
@@ -53,8 +50,7 @@ class Picture:
         self._data = data
         self._image = fetched.image if fetched.image is not None else _guarded(self.name, lambda: _open(data))
         width, height = self._image.size
-        if width * height > MAX_SOURCE_PIXELS:
-            raise _too_many(self.name, width, height)
+        check_pixels(self.name, width, height)
         if width < 1 or height < 1:
             raise MediaError(f"{self.name} has no pixels.", f"It is {width} x {height}.", "Send another image.")
         self._orientation = _guarded(self.name, self._read_orientation)
@@ -64,7 +60,9 @@ class Picture:
         """The picture resized: [height width 3]. Raises MediaError when it cannot be decoded."""
 
         def read() -> Bytes:
-            upright = _turned(_colours(self._image), self._orientation)
+            # Opened anew, so that what is decoded does not stay in memory with the header.
+            image = self._image if self._data is None else _open(self._data)
+            upright = _turned(_colours(image), self._orientation)
             if upright.size != (width, height):
                 upright = upright.resize((width, height), Image.Resampling.BICUBIC)
             return np.asarray(upright)
@@ -73,6 +71,8 @@ class Picture:
 
     def _read_orientation(self) -> int:
         """The EXIF orientation, without decoding: a PNG may hold it behind its pixels."""
+        if self._image.format == "TIFF":
+            return 1  # Pillow turns these itself
         if self._image.format == "PNG" and "exif" not in self._image.info and self._data is not None:
             exif = Image.Exif()
             exif.load(_png_exif(self._data))
@@ -109,14 +109,6 @@ def _guarded(name: str, read: Callable[[], _Result]) -> _Result:
         ) from error
 
 
-def _too_many(name: str, width: int, height: int) -> MediaError:
-    return MediaError(
-        f"{name} has {width:,} x {height:,} pixels.",
-        f"At most {MAX_SOURCE_PIXELS:,} are decoded.",
-        "Send a smaller image.",
-    )
-
-
 def _png_exif(data: bytes) -> bytes:
     """The EXIF chunk of a PNG, wherever it stands."""
     position = 8
@@ -135,6 +127,8 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 
 def _colours(image: Image.Image) -> Image.Image:
     """RGB. Transparency lies over white; 16-bit and float values keep their high bits."""
+    if image.mode == "La":
+        image = image.convert("LA")  # the only way out of that mode
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":

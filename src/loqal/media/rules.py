@@ -130,7 +130,7 @@ class VideoRules:
         return dataclasses.replace(
             self,
             max_volume=volume,
-            min_volume=min(self.min_volume, volume),
+            min_volume=min(self.min_volume, volume // 4),  # growing rounds both sides up, to four times at most
             fps=self.fps if fps is None else float(fps),
             max_frames=most,
             min_frames=min(self.min_frames, most),

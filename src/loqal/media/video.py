@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import LoqalError, MediaError, RequestError
-from .fetch import Fetched
-from .image import MAX_SOURCE_PIXELS, Picture
+from .fetch import MAX_LIST_BYTES, Fetched, check_pixels
+from .image import Picture
 from .patches import Bytes
 
 UNKNOWN_FPS = 24.0
@@ -57,6 +57,11 @@ class FrameList(Frames):
 
     def __init__(self, sources: Sequence[Fetched], fps: float) -> None:
         self.name, self.fps, self.sampled = "the video", fps, False
+        size = sum(len(source.data or b"") for source in sources)
+        if size > MAX_LIST_BYTES:
+            raise MediaError(
+                f"The frames of the video have {size:,} bytes.", f"At most {MAX_LIST_BYTES:,} are kept.", "Send fewer."
+            )
         self._pictures = [Picture(source) for source in sources]
         if not self._pictures:
             raise MediaError("The video has no frames.", "Its list is empty.", "Give at least two frames.")
@@ -89,11 +94,11 @@ class FrameFile(Frames):
             rate = stream.average_rate
             fps = float(rate) if rate else UNKNOWN_FPS
             self.fps = fps if 0 < fps < _MAX_FPS else UNKNOWN_FPS
-            _check_size(self.name, stream.codec_context.width, stream.codec_context.height)
+            check_pixels(self.name, stream.codec_context.width, stream.codec_context.height)
             first = next(iter(container.decode(stream)), None)
             if first is None:
                 raise self._no_frames()
-            _check_size(self.name, first.width, first.height)
+            check_pixels(self.name, first.width, first.height)
             self._quarter_turns = round(first.rotation / 90) % 4
             sideways = self._quarter_turns % 2 == 1
             self.width, self.height = (first.height, first.width) if sideways else (first.width, first.height)
@@ -120,7 +125,7 @@ class FrameFile(Frames):
         return found + [shrunk] * (len(wanted) - len(found))
 
     def _shrunk(self, frame: Any, width: int, height: int) -> Bytes:
-        _check_size(self.name, frame.width, frame.height)
+        check_pixels(self.name, frame.width, frame.height)
         image = Image.fromarray(frame.to_ndarray(format="rgb24"))
         if self._quarter_turns:
             image = image.transpose(
@@ -199,15 +204,6 @@ class _Opened:
             f"{self._fetched.name} cannot be decoded as a video.",
             f"{type(error).__name__}: {str(error)[:200]}.",
             "Send it again, or another; a still picture goes where images go (--image).",
-        )
-
-
-def _check_size(name: str, width: int, height: int) -> None:
-    if width * height > MAX_SOURCE_PIXELS:
-        raise MediaError(
-            f"The frames of {name} have {width:,} x {height:,} pixels.",
-            f"At most {MAX_SOURCE_PIXELS:,} are decoded.",
-            "Send a smaller video.",
         )
 
 

@@ -342,8 +342,11 @@ class ReferenceOps:
     def gelu(self, x: FloatArray, *, exact: bool) -> FloatArray:
         """Element by element."""
         x64 = x.astype(np.float64)
-        inner = _erf(x64 / np.sqrt(2)) if exact else np.tanh(np.sqrt(2 / np.pi) * (x64 + 0.044715 * x64**3))
-        x[...] = 0.5 * x64 * (1 + inner)
+        # Neither form takes 1 + a number near -1, which would lose the digits of small results.
+        if exact:
+            x[...] = 0.5 * x64 * _erfc(-x64 / np.sqrt(2))
+        else:
+            x[...] = x64 * _sigmoid(2 * np.sqrt(2 / np.pi) * (x64 + 0.044715 * x64**3))
         return x
 
     def vision_rotary(self, places: IntArray, head_dim: int, theta: float) -> Rotary:
@@ -493,7 +496,7 @@ def _turned(x: DoubleArray, rotary: Rotary) -> DoubleArray:
     return np.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
 
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def _softplus(x: DoubleArray) -> DoubleArray:
