@@ -74,6 +74,12 @@ class Machine:
         """Run one sequence on by ``ids``: the trunk's logits [n V]."""
         return self.decoder.unembed(self.hidden(state, ids, positions))
 
+    def logits_with(
+        self, state: SequenceState, ids: Ids, positions: IntArray, inputs: Sequence[tuple[int, FloatArray]]
+    ) -> FloatArray:
+        """As ``logits``, with rows that are no tokens: [n V]."""
+        return self.decoder.unembed(self.hidden(state, ids, positions, inputs))
+
     def draft(self, state: SequenceState, ids: Ids, hidden: FloatArray, positions: IntArray) -> FloatArray:
         """Rows of the draft head [n D] for ``hidden`` [n D] and the tokens that follow, in a state of its own."""
         assert self.draft_head is not None and self.store.draft_pages is not None
