@@ -78,6 +78,7 @@ def measure(model: Path, mmproj: Path, image: np.ndarray, threads: int | None, r
 
 
 def main() -> None:
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="0.8B", choices=SIZES)
     parser.add_argument("--format", default="F16")

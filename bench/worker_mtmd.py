@@ -2,8 +2,8 @@
 
     PEER_PYTHON bench/worker_mtmd.py MODEL MMPROJ PIXELS THREADS REPEAT FLASH OUT
 
-encodes the picture in PIXELS (an .npy file, [height width 3]), writes the rows it gets to OUT and prints the seconds of
-every run, one line each. Runs in an environment of its own. FLASH is 0 or 1: whether attention is llama.cpp's fused one.
+encodes the picture in PIXELS (an .npy file, [height width 3]), writes the rows it gets to OUT and prints the seconds
+of every run, one line each. Runs in an environment of its own. FLASH is 0 or 1: whether attention is llama.cpp's fused one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def _silent(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
 
 
 def main(model_path: str, mmproj: str, pixels: str, threads: int, repeat: int, flash: int, out: str) -> None:
+    """Encode and report."""
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
     mtmd_cpp.mtmd_log_set(_silent, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()

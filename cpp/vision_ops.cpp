@@ -60,8 +60,7 @@ void Cpu::run_float_tiles(const float* x, int64_t rows, int64_t inputs, const st
         const int64_t first = b * panels, used = std::min(panels, w.panels - first);
         table_->float_block(w.layout, w.panel(p.expert, first), w.panel_bytes, static_cast<int>(used), inputs,
                             packed.data + first_tile * columns * inputs, count, out);
-        put_rows(p, out, panels * kRows, row, here, first * kRows,
-                 std::min(used * kRows, w.rows - first * kRows));
+        put_rows(p, out, panels * kRows, row, here, first * kRows, std::min(used * kRows, w.rows - first * kRows));
       }
     });
   }
@@ -90,7 +89,8 @@ void Cpu::gelu(float* x, int64_t count, bool exact) {
   });
 }
 
-VisionPack::VisionPack(int64_t rows, int count, int head_dim, int float_columns) : heads{}, num_heads(count), block(nullptr) {
+VisionPack::VisionPack(int64_t rows, int count, int head_dim, int float_columns)
+    : heads{}, num_heads(count), block(nullptr) {
   heads.rows = rows;
   heads.head_dim = head_dim;
   heads.query_tiles = ceil_div(rows, float_columns);
@@ -126,8 +126,8 @@ void Cpu::attend_picture(const VisionPack& pack, int64_t first_row, int64_t end_
     const auto tiles = static_cast<int>(std::min<int64_t>(kVisionTiles, end - tile));
     // Where the first tile begins before the slice, its rows before are left out.
     const int64_t begin = std::max(first_row, tile * columns);
-    table_->attend_picture(pack.heads, head, tile, tiles, out + (begin - first_row) * width + head * pack.heads.head_dim,
-                           width, begin, end_row);
+    table_->attend_picture(pack.heads, head, tile, tiles,
+                           out + (begin - first_row) * width + head * pack.heads.head_dim, width, begin, end_row);
   });
 }
 

@@ -59,12 +59,14 @@ void float_block_of(const uint8_t* panels, int64_t panel_bytes, int64_t inputs, 
       for (int64_t k = 0; k < count; ++k)
         store(weights + (p * kBlockInputs + k) * kRows, W::weights(panels + p * panel_bytes + (k0 + k) * W::kBytes));
     for (int64_t t = 0; t < tiles; ++t)
-      tile_product<P, kFloatColumns, 1, kFloatColumns>(weights, kBlockInputs * kRows, x + (t * inputs + k0) * kFloatColumns,
-                                                     count, k0 == 0, out + t * kFloatColumns * stride, stride);
+      tile_product<P, kFloatColumns, 1, kFloatColumns>(weights, kBlockInputs * kRows,
+                                                       x + (t * inputs + k0) * kFloatColumns, count, k0 == 0,
+                                                       out + t * kFloatColumns * stride, stride);
   }
 }
 
-// Up to kFloatPanels panels of float weights times `tiles` packed tiles of columns: out [tiles kFloatColumns][kFloatPanels 16].
+// Up to kFloatPanels panels of float weights times `tiles` packed tiles of columns: out [tiles
+// kFloatColumns][kFloatPanels 16].
 void float_block(Layout layout, const uint8_t* panels, int64_t panel_bytes, int count, int64_t inputs, const float* x,
                  int64_t tiles, float* out) {
   const auto run = [&]<class W>(W) {
@@ -172,7 +174,8 @@ inline void add_values(const VisionHeads& v, int64_t head, int64_t first, int64_
   const float* values = v.values + ((head * panels + panel) * v.rows + first) * kRows;
   for (int t = 0; t < tiles; ++t)
     tile_product<P, kFloatColumns, kScoreStride, 1>(values, v.rows * kRows, weights + t * kFloatColumns * kScoreStride,
-                                                   count, false, sums + t * kFloatColumns * width + panel * kRows, width);
+                                                    count, false, sums + t * kFloatColumns * width + panel * kRows,
+                                                    width);
 }
 
 template <int P>
@@ -180,8 +183,8 @@ inline void score_keys(const VisionHeads& v, int64_t head, int64_t panel, int64_
   const float* keys = v.keys + (head * v.key_panels + panel) * kRows * v.head_dim;
   for (int t = 0; t < tiles; ++t)
     tile_product<P, kFloatColumns, 1, kFloatColumns>(
-        keys, kRows * v.head_dim, v.queries + (head * v.query_tiles + tile + t) * kFloatColumns * v.head_dim, v.head_dim,
-        true, scores + t * kFloatColumns * kScoreStride, kScoreStride);
+        keys, kRows * v.head_dim, v.queries + (head * v.query_tiles + tile + t) * kFloatColumns * v.head_dim,
+        v.head_dim, true, scores + t * kFloatColumns * kScoreStride, kScoreStride);
 }
 
 // Scores of one query against a span become weights; its running maximum, weight and sums are brought along.
@@ -223,7 +226,8 @@ void attend_picture(const VisionHeads& v, int64_t head, int64_t tile, int tiles,
     for (; p + kFloatPanels <= used; p += kFloatPanels)
       score_keys<kFloatPanels>(v, head, first + p, tile, tiles, scores + p * kRows);
     for (; p < used; ++p) score_keys<1>(v, head, first + p, tile, tiles, scores + p * kRows);
-    for (int r = 0; r < rows; ++r) weigh_row(scores + r * kScoreStride, count, top[r], weight[r], sums + r * width, width);
+    for (int r = 0; r < rows; ++r)
+      weigh_row(scores + r * kScoreStride, count, top[r], weight[r], sums + r * width, width);
     constexpr int64_t kValues = 128;  // of two panels: a third of a first-level cache
     for (int64_t j = 0; j < count; j += kValues) {
       const int64_t n = least<int64_t>(kValues, count - j);

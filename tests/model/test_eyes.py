@@ -327,7 +327,7 @@ def test_a_stream_runs_on_while_a_picture_is_encoded(model: Runtime) -> None:
         stream.close()
         looking.join()
     slices = [index for index, name in enumerate(holders) if name == "looking"]
-    assert len(slices) > 20
+    assert len(slices) > 8
     gaps = np.diff(slices)
     assert (gaps > 1).mean() > 0.5, "steps come between slices"
 
