@@ -3,7 +3,8 @@
     PEER_PYTHON bench/worker_mtmd.py MODEL MMPROJ PIXELS THREADS REPEAT FLASH OUT
 
 encodes the picture in PIXELS (an .npy file, [height width 3]), writes the rows it gets to OUT and prints the seconds
-of every run, one line each. Runs in an environment of its own. FLASH is 0 or 1: whether attention is llama.cpp's fused one.
+of every run, one line each. Runs in an environment of its own. FLASH is 0 or 1: whether attention is llama.cpp's
+fused one.
 """
 
 from __future__ import annotations
