@@ -279,14 +279,14 @@ def placeholder_vocabulary(config: ModelConfig) -> dict[str, Any]:
     hidden = [byte for byte in range(256) if byte not in visible]
     names = {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_pad|>", "<think>", "</think>"]
-    special += ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    marks = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     merged = {"a b": "ab", "c d": "cd"}
-    known = [names[byte] for byte in range(256)] + special + list(merged.values())
+    known = [names[byte] for byte in range(256)] + special + list(merged.values()) + marks
     tokens = known + [f"[PAD{index}]" for index in range(len(known), config.vocab_size)]
     kinds = np.full(config.vocab_size, 5, np.int32)  # unused
     kinds[:256] = 1  # normal
     kinds[256 : len(known)] = 3  # control
-    kinds[len(known) - len(merged) : len(known)] = 1
+    kinds[256 + len(special) : len(known) - len(marks)] = 1
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen35",
