@@ -132,9 +132,9 @@ struct VisionHeads {
   int64_t rows, query_tiles, key_panels;
   int head_dim;
 };
-constexpr int kVisionSpan = 512;     // patches per span of vision attention
-constexpr int kVisionTiles = 4;      // most tiles of queries in a task
-constexpr int kMaxVisionDim = 128;   // of a vision head
+constexpr int kVisionSpan = 512;    // patches per span of vision attention
+constexpr int kVisionTiles = 4;     // most tiles of queries in a task
+constexpr int kMaxVisionDim = 128;  // of a vision head
 
 struct KernelTable {
   const char* name;
@@ -157,7 +157,8 @@ struct KernelTable {
   void (*finish)(const Partial& partial, const float* sums, const float* gate, float* out, int head_dim);
   float (*log_sum_exp)(const float* x, int64_t n);
   void (*read_row)(Layout layout, const uint8_t* panel, int64_t inputs, int row, float* out);
-  // The vision tower, kernels/vision-inl.h. A tile has float_columns rows; a block multiplies up to float_panels panels.
+  // The vision tower, kernels/vision-inl.h. A tile has float_columns rows; a block multiplies up to float_panels
+  // panels.
   int float_columns, float_panels;
   void (*pack_columns)(const float* x, int64_t stride, int columns, int64_t inputs, float* out);
   void (*float_block)(Layout layout, const uint8_t* panels, int64_t panel_bytes, int count, int64_t inputs,
