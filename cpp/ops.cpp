@@ -26,6 +26,8 @@ struct Scratch {
 
 // Portions shrink towards the end, where what one thread still has to do keeps the others waiting. The smallest:
 constexpr int64_t kSmallPortionBytes = 16 << 10;
+// Rows from which float weights are worth tiling.
+constexpr int64_t kTiledRows = 24;
 // Values of row-wise work worth handing to another thread, about five microseconds.
 constexpr int64_t kSmallWork = 16384;
 
@@ -192,6 +194,7 @@ void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, c
 
 void Cpu::linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
   const bool quantised = std::any_of(products.begin(), products.end(), [](auto& p) { return p.weight->quantised(); });
+  if (!quantised && rows >= kTiledRows) return run_float_tiles(x, rows, inputs, products);
   const Scratch runs(quantised ? static_cast<size_t>(rows * inputs / kRun) * sizeof(ActivationRun) : 0);
   auto* xq = runs.as<ActivationRun>();
   if (quantised) quantise(x, rows, inputs, xq);

@@ -128,6 +128,17 @@ struct Partial {
   float top, weight;
 };
 
+// One picture's queries (turned and scaled), keys (turned) and values, in the layouts attention reads: queries
+// [head tile head_dim float_columns], keys [head panel head_dim 16], values [head panel row 16] with head_dim padded.
+struct VisionHeads {
+  float *queries, *keys, *values;
+  int64_t rows, query_tiles, key_panels;
+  int head_dim;
+};
+constexpr int kVisionSpan = 512;    // patches per span of vision attention
+constexpr int kVisionTiles = 4;     // most tiles of queries in a task
+constexpr int kMaxVisionDim = 128;  // of a vision head
+
 struct KernelTable {
   const char* name;
   void (*quantise)(const float* x, int64_t inputs, ActivationRun* out);
@@ -149,6 +160,19 @@ struct KernelTable {
   void (*finish)(const Partial& partial, const float* sums, const float* gate, float* out, int head_dim);
   float (*log_sum_exp)(const float* x, int64_t n);
   void (*read_row)(Layout layout, const uint8_t* panel, int64_t inputs, int row, float* out);
+  // The vision tower, kernels/vision-inl.h. A tile has float_columns rows; a block multiplies up to float_panels
+  // panels.
+  int float_columns, float_panels;
+  void (*pack_columns)(const float* x, int64_t stride, int columns, int64_t inputs, float* out);
+  void (*float_block)(Layout layout, const uint8_t* panels, int64_t panel_bytes, int count, int64_t inputs,
+                      const float* x, int64_t tiles, float* out);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int64_t width, float eps);
+  void (*add_bias)(float* x, const float* bias, int64_t count);
+  void (*gelu)(float* x, int64_t count, bool exact);
+  void (*place_head)(const float* query, const float* key, const float* value, const float* cos, const float* sin,
+                     const VisionHeads& heads, int64_t head, int64_t row);
+  void (*attend_picture)(const VisionHeads& heads, int64_t head, int64_t tile, int tiles, float* out,
+                         int64_t out_stride, int64_t first_row, int64_t end_row);
   // Yardsticks, see common/measure.h. Inputs are [kPeakRows kPeakChains]; a chain takes 16 lanes a round.
   uint8_t (*read_bytes)(const uint8_t* p, int64_t bytes);
   int32_t (*dot_peak)(int chains, const uint8_t* codes, const int32_t* inputs, int64_t rounds);

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
         FormatError,
         InstallationError,
         LoqalError,
+        MediaError,
         RequestError,
         TensorError,
         UnsupportedError,
     )
     from .model_info import ModelInfo
     from .reply_stream import ReplyStream
-    from .runtime import Runtime, inspect, load
+    from .runtime import Runtime, inspect, load, media_info
     from .types import (
         FinishReason,
+        MediaInfo,
         MediaPart,
         Message,
         Reply,
@@ -52,6 +54,8 @@ __all__ = [
     "FormatError",
     "InstallationError",
     "LoqalError",
+    "MediaError",
+    "MediaInfo",
     "MediaPart",
     "Message",
     "ModelInfo",
@@ -71,6 +75,7 @@ __all__ = [
     "__version__",
     "inspect",
     "load",
+    "media_info",
 ]
 
 _HOMES = {
@@ -79,6 +84,7 @@ _HOMES = {
     "Runtime": "runtime",
     "inspect": "runtime",
     "load": "runtime",
+    "media_info": "runtime",
 }
 
 

@@ -26,15 +26,19 @@ from .engine import memory_plan
 from .engine import sequence as engine_sequence
 from .engine.engine import Engine
 from .errors import CapacityError, RequestError
+from .eyes import Eyes, Seen, make_preparer
+from .eyes import describe as describe_item
 from .locate import locate
+from .media.fetch import Policy
 from .messages import to_messages
 from .model.decoder import Decoder
+from .model.vision import VisionTower
 from .model_info import ModelInfo, describe
 from .ops.choose import choose_ops
 from .ops.interface import FloatArray
 from .reply_stream import Parser, PlainParser, ReplyStream
 from .state.store import StateStore
-from .types import Message, Reply, SamplingParams
+from .types import MediaInfo, MediaPart, Message, Reply, SamplingParams
 from .weights.load import Checkpoint, open_checkpoint
 
 _DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
@@ -53,6 +57,8 @@ def load(
     max_sequences: int | None = None,
     cache_bytes: int | None = None,
     packed_file: str | None = None,
+    media_cache_bytes: int | None = None,
+    allow_urls: bool = False,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Runtime:
     """Load a model.
@@ -69,6 +75,8 @@ def load(
         max_sequences: most requests that compute at the same time; others wait for their turn.
         cache_bytes: most memory for states of earlier requests, from which later ones with the same beginning start;
             0 keeps none. By default a quarter of the memory, together with the states of what is running.
+        media_cache_bytes: most memory for encoded pictures.
+        allow_urls: whether images and videos may be fetched from the network.
         mmproj: the separate vision tower of a GGUF model.
 
     Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
@@ -82,10 +90,11 @@ def load(
     started = time.perf_counter()
     given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa, "kv_bits": kv_bits}
     given |= {"packed_file": packed_file, "max_sequences": max_sequences, "cache_bytes": cache_bytes}
+    given["media_cache_bytes"] = media_cache_bytes
     chosen = settings.resolve(given, os.environ)
     checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
     try:
-        return Runtime(checkpoint, chosen, started)
+        return Runtime(checkpoint, chosen, started, Policy(urls=allow_urls))
     except BaseException:
         checkpoint.close()
         raise
@@ -101,6 +110,22 @@ def inspect(model: str | os.PathLike[str] | None = None, *, mmproj: str | os.Pat
         checkpoint.close()
 
 
+def media_info(
+    part: MediaPart, model: str | os.PathLike[str] | None = None, *, mmproj: str | os.PathLike[str] | None = None
+) -> MediaInfo:
+    """What an image or a video would become and cost: by the rules of a checkpoint, or of the published models.
+
+    Reads headers only. Raises RequestError, MediaError, and CheckpointError as ``load`` does.
+    """
+    if model is None:
+        return describe_item(make_preparer(None, {}, Policy()).prepare(part))
+    checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
+    try:
+        return describe_item(make_preparer(checkpoint.config.vision, checkpoint.metadata, Policy()).prepare(part))
+    finally:
+        checkpoint.close()
+
+
 class Runtime:
     """A loaded model. Made by ``load``; usable from several threads; close it to give its memory back.
 
@@ -110,7 +135,9 @@ class Runtime:
         load_ms: how long loading took.
     """
 
-    def __init__(self, checkpoint: Checkpoint, chosen: settings.Settings, started: float) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, chosen: settings.Settings, started: float, policy: Policy | None = None
+    ) -> None:
         config = checkpoint.config
         self._checkpoint: Checkpoint | None = checkpoint
         self._tokenizer = _tokenizer(checkpoint)
@@ -135,6 +162,7 @@ class Runtime:
         room = memory_plan.plan_states(config, self.context_len, kv_bits, chosen.max_sequences, cache_bytes)
         try:
             decoder = Decoder(config, ops, checkpoint.tensors)
+            tower = None if config.vision is None else VisionTower(config.vision, ops, checkpoint.tensors)
             ops.finish_loading()
             store = StateStore(
                 ops,
@@ -157,6 +185,8 @@ class Runtime:
                 f"{self.context_len * memory_plan.kv_token_bytes(config, kv_bits) / 1e9:.1f} GB.",
                 "Choose a smaller context_len, or a model of fewer or smaller weights.",
             ) from error
+        self._preparer = make_preparer(config.vision, checkpoint.metadata, policy or Policy())
+        self._eyes = Eyes(tower, self._preparer, self._tokenizer, chosen.media_cache_bytes)
         padding_ids = self._tokenizer.padding_ids(config.vocab_size)
         self._engine: Engine | None = Engine(
             decoder,
@@ -205,13 +235,15 @@ class Runtime:
         started = time.perf_counter()
         thinks = self._template.traits.thinks if think is None else think
         segments = self._template.template.render(to_messages(messages), tools=tools, think=thinks)
-        if any(segment.media is not None for segment in segments):
-            raise RequestError(
-                "The conversation holds an image or a video.", "This version reads text only.", "Send text only."
-            )
         thinking = ends_in_thinking(segments)
         parser = OutputParser(self._tokenizer, thinking, tools or ())
-        return self._stream(self._tokenizer.encode(segments), self._resolve(params, thinking=thinking), parser, started)
+        seen = self._eyes.look(segments)
+        params = self._resolve(params, thinking=thinking, media=bool(seen.items))
+        return self._stream(self._tokenizer.encode(seen.segments), params, parser, started, seen)
+
+    def media_info(self, part: MediaPart) -> MediaInfo:
+        """What an image or a video would become and cost. Reads headers only. Raises RequestError and MediaError."""
+        return describe_item(self._preparer.prepare(part))
 
     def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Reply:
         """The whole continuation of a raw prompt. Arguments and errors as in ``stream_generate``."""
@@ -267,22 +299,36 @@ class Runtime:
             raise RequestError("The model was closed.", "A closed model answers nothing.", "Load it again.")
         return self._engine
 
-    def _resolve(self, params: SamplingParams | None, *, thinking: bool) -> SamplingParams:
+    def _resolve(self, params: SamplingParams | None, *, thinking: bool, media: bool = False) -> SamplingParams:
         """The parameters with every default and a seed filled in."""
         params = params or SamplingParams()
         limits.check(params)
         if params.seed is None:
             params = dataclasses.replace(params, seed=int.from_bytes(os.urandom(_DRAWN_SEED_BYTES), "little"))
         return defaults.resolve(
-            params, size=self.info.size_label, thinking=thinking, media=False, file_values=self._file_values
+            params, size=self.info.size_label, thinking=thinking, media=media, file_values=self._file_values
         )
 
-    def _stream(self, prompt_ids: list[int], params: SamplingParams, parser: Parser, started: float) -> ReplyStream:
+    def _stream(
+        self, prompt_ids: list[int], params: SamplingParams, parser: Parser, started: float, seen: Seen | None = None
+    ) -> ReplyStream:
         end_ids = set(params.stop_token_ids) | (set() if params.ignore_eos else self._end_ids)
         starts = cache_words.message_starts(prompt_ids, self._tokenizer)
-        sequence = engine_sequence.Sequence(prompt_ids, params, end_ids, boundaries=starts)
-        events = self._open_engine().submit(sequence)
-        return ReplyStream(events, parser, sequence, load_ms=self.load_ms, started=started, explain=self._explain)
+        engine, seen = self._open_engine(), seen or Seen([], ())
+        engine.check_length(len(prompt_ids), room=1)  # before anything is encoded
+        positions, media = self._eyes.place(prompt_ids, seen)
+        sequence = engine_sequence.Sequence(
+            prompt_ids, params, end_ids, positions=positions, media=media, boundaries=starts
+        )
+        return ReplyStream(
+            engine.submit(sequence),
+            parser,
+            sequence,
+            load_ms=self.load_ms,
+            started=started,
+            explain=self._explain,
+            media=seen.infos,
+        )
 
     def _explain(self, sequence: engine_sequence.Sequence) -> str | None:
         return cache_words.explain(sequence.cache, sequence.token_ids[: sequence.prompt_len], self._tokenizer)

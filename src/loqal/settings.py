@@ -37,6 +37,9 @@ class Settings:
     cache_bytes: int | None = _knob(
         int, None, "most memory for states of earlier requests; 0 keeps none (default: up to a quarter of all)", low=0
     )
+    media_cache_bytes: int = _knob(
+        int, 256 << 20, "most memory for encoded pictures; one seen again is not encoded again", low=0
+    )
     packed_file: str | None = _knob(
         str, None, "keep the packed weights in this file and map it at the next start; auto: beside the model"
     )
