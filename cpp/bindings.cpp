@@ -393,6 +393,49 @@ void softmax(Cpu& cpu, InOut<float, 2> x) {
     cpu.table().softmax(x.data() + r * x.shape(1), static_cast<int64_t>(x.shape(1)));
 }
 
+Out<float> layer_norm(Cpu& cpu, In<float, 2> x, In<float, 1> weight, In<float, 1> bias, float eps) {
+  const auto rows = static_cast<int64_t>(x.shape(0)), width = static_cast<int64_t>(x.shape(1));
+  check("layer_norm", "weight", weight, {{"D", width}});
+  check("layer_norm", "bias", bias, {{"D", width}});
+  auto out = make<float>({x.shape(0), x.shape(1)});
+  nb::gil_scoped_release release;
+  cpu.layer_norm(x.data(), weight.data(), bias.data(), out.data(), rows, width, eps);
+  return out;
+}
+
+void add_bias(Cpu& cpu, InOut<float, 2> x, In<float, 1> bias) {
+  const auto rows = static_cast<int64_t>(x.shape(0)), width = static_cast<int64_t>(x.shape(1));
+  check("add_bias", "bias", bias, {{"D", width}});
+  nb::gil_scoped_release release;
+  cpu.add_bias(x.data(), bias.data(), rows, width);
+}
+
+void gelu(Cpu& cpu, InOut<float, 2> x, bool exact) {
+  const auto count = static_cast<int64_t>(x.shape(0) * x.shape(1));
+  nb::gil_scoped_release release;
+  cpu.gelu(x.data(), count, exact);
+}
+
+std::unique_ptr<VisionPack> place_heads(Cpu& cpu, In<float, 2> qkv, In<float, 2> cos, In<float, 2> sin, int heads) {
+  const auto rows = static_cast<int64_t>(qkv.shape(0)), half = static_cast<int64_t>(cos.shape(1));
+  require(heads > 0 && rows > 0 && half > 0 && 2 * half <= kMaxVisionDim, "vision_heads: unusual shape");
+  check("vision_heads", "qkv", qkv, {{"N", rows}, {"3*H*head_dim", 6 * heads * half}});
+  check("vision_heads", "cos", cos, {{"N", rows}, {"head_dim/2", half}});
+  check("vision_heads", "sin", sin, {{"N", rows}, {"head_dim/2", half}});
+  nb::gil_scoped_release release;
+  auto pack = std::make_unique<VisionPack>(rows, heads, static_cast<int>(2 * half), cpu.table().float_columns);
+  cpu.place_heads(qkv.data(), cos.data(), sin.data(), *pack);
+  return pack;
+}
+
+Out<float> attend_picture(Cpu& cpu, const VisionPack& pack, int64_t start, int64_t end) {
+  require(0 <= start && start < end && end <= pack.heads.rows, "vision_attention: no such rows");
+  auto out = make<float>({static_cast<size_t>(end - start), static_cast<size_t>(pack.num_heads * pack.heads.head_dim)});
+  nb::gil_scoped_release release;
+  cpu.attend_picture(pack, start, end, out.data());
+  return out;
+}
+
 double measured_read(Cpu& cpu, int64_t bytes) {
   nb::gil_scoped_release release;
   return read_gb_per_s(cpu.table(), cpu.pool(), static_cast<size_t>(std::max<int64_t>(0, bytes)));
@@ -444,6 +487,7 @@ NB_MODULE(_kernels, m) {
       });
 
   nb::class_<Step>(m, "Step");
+  nb::class_<VisionPack>(m, "VisionPack");
   nb::class_<Pages>(m, "Pages");
   m.def("make_pages", &make_pages, "bits"_a, "num_pages"_a, "kv_heads"_a, "head_dim"_a, "keys"_a, "values"_a,
         "key_scales"_a, "value_scales"_a);
@@ -470,6 +514,11 @@ NB_MODULE(_kernels, m) {
       .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,
            "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a)
       .def("rotary", &Timed<&rotary>::call, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
+      .def("layer_norm", &Timed<&layer_norm>::call, "x"_a, "weight"_a, "bias"_a, "eps"_a)
+      .def("add_bias", &Timed<&add_bias>::call, "x"_a, "bias"_a)
+      .def("gelu", &Timed<&gelu>::call, "x"_a, "exact"_a)
+      .def("vision_heads", &Timed<&place_heads>::call, "qkv"_a, "cos"_a, "sin"_a, "heads"_a)
+      .def("vision_attention", &Timed<&attend_picture>::call, "heads"_a, "start"_a, "end"_a)
       .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a)
       .def("largest", &Timed<&largest>::call, "x"_a, "head"_a, "k"_a, "excluded"_a)
       .def("softmax", &Timed<&softmax>::call, "x"_a);

@@ -26,6 +26,8 @@ struct Scratch {
 
 // Portions shrink towards the end, where what one thread still has to do keeps the others waiting. The smallest:
 constexpr int64_t kSmallPortionBytes = 16 << 10;
+// Rows from which float weights are worth tiling.
+constexpr int64_t kTiledRows = 24;
 // Values of row-wise work worth handing to another thread, about five microseconds.
 constexpr int64_t kSmallWork = 16384;
 
@@ -192,6 +194,7 @@ void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, c
 
 void Cpu::linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
   const bool quantised = std::any_of(products.begin(), products.end(), [](auto& p) { return p.weight->quantised(); });
+  if (!quantised && rows >= kTiledRows) return run_float_tiles(x, rows, inputs, products);
   const Scratch runs(quantised ? static_cast<size_t>(rows * inputs / kRun) * sizeof(ActivationRun) : 0);
   auto* xq = runs.as<ActivationRun>();
   if (quantised) quantise(x, rows, inputs, xq);
@@ -308,20 +311,21 @@ void Cpu::write_keys(const AttentionArrays& a, const StepArrays& step, const int
   });
 }
 
-void Cpu::attend_row(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch) {
-  const int64_t spans = task.position / kSpan + 1, floats = static_cast<int64_t>(task.group) * task.head_dim;
-  std::vector<Partial> total(static_cast<size_t>(task.group)), partial(static_cast<size_t>(task.group));
-  float *total_sums = scratch, *sums = scratch + floats;
+void Cpu::attend(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch) {
+  const int64_t spans = task.position / kSpan + 1;
+  const int count = task.rows * task.group;
+  std::vector<Partial> total(static_cast<size_t>(count)), partial(static_cast<size_t>(count));
+  float *total_sums = scratch, *sums = scratch + static_cast<int64_t>(count) * task.head_dim;
   table_->attend_span(task, 0, total.data(), total_sums);
   for (int64_t span = 1; span < spans; ++span) {
     table_->attend_span(task, span, partial.data(), sums);
-    for (int g = 0; g < task.group; ++g)
-      table_->merge(total[static_cast<size_t>(g)], total_sums + g * task.head_dim, partial[static_cast<size_t>(g)],
-                    sums + g * task.head_dim, task.head_dim);
+    for (int i = 0; i < count; ++i)
+      table_->merge(total[static_cast<size_t>(i)], total_sums + i * task.head_dim, partial[static_cast<size_t>(i)],
+                    sums + i * task.head_dim, task.head_dim);
   }
-  for (int g = 0; g < task.group; ++g) {
-    const int64_t head = row * a.shape.heads + task.kv_head * task.group + g;
-    table_->finish(total[static_cast<size_t>(g)], total_sums + g * task.head_dim,
+  for (int i = 0; i < count; ++i) {
+    const int64_t head = (row + i / task.group) * a.shape.heads + task.kv_head * task.group + i % task.group;
+    table_->finish(total[static_cast<size_t>(i)], total_sums + i * task.head_dim,
                    a.query_gate + head * 2 * task.head_dim + task.head_dim, a.out + head * task.head_dim,
                    task.head_dim);
   }
@@ -330,27 +334,46 @@ void Cpu::attend_row(const AttentionArrays& a, const AttentionTask& task, int64_
 void Cpu::gated_attention(const AttentionArrays& a, const StepArrays& step) {
   const AttentionShape& s = a.shape;
   const int group = s.heads / s.kv_heads;
-  const int64_t rows = step.starts[step.sequences], floats = static_cast<int64_t>(group) * s.head_dim;
+  const int64_t rows = step.starts[step.sequences], floats = static_cast<int64_t>(kQueryRows) * group * s.head_dim;
   const Scratch queries(static_cast<size_t>(rows * s.heads * s.head_dim) * sizeof(float));
   const Scratch sums(static_cast<size_t>(2 * floats * threads()) * sizeof(float));
   std::vector<int64_t> sequence_of(static_cast<size_t>(rows));
   for (int64_t sequence = 0; sequence < step.sequences; ++sequence)
     std::fill(sequence_of.begin() + step.starts[sequence], sequence_of.begin() + step.starts[sequence + 1], sequence);
   write_keys(a, step, sequence_of.data(), queries.as<float>());
-  pool_.run(rows * s.kv_heads, [&](int64_t i, int thread) {
+  const auto position = [&](int64_t row) {
+    const int64_t sequence = sequence_of[static_cast<size_t>(row)];
+    return step.past_len[sequence] + row - step.starts[sequence];
+  };
+  // Rows that attend together: of one sequence, in one span.
+  std::vector<int64_t> firsts;
+  for (int64_t row = 0; row < rows;) {
+    firsts.push_back(row);
+    const int64_t last = row + kQueryRows - 1;
+    const bool together = last < rows &&
+                          sequence_of[static_cast<size_t>(last)] == sequence_of[static_cast<size_t>(row)] &&
+                          position(last) / kSpan == position(row) / kSpan;
+    row += together ? kQueryRows : 1;
+  }
+  firsts.push_back(rows);
+  const auto blocks = static_cast<int64_t>(firsts.size()) - 1;
+  pool_.run(blocks * s.kv_heads, [&](int64_t i, int thread) {
     // The last rows have the most keys: handed out first, they leave small tasks for the end.
-    const int64_t row = rows - 1 - i / s.kv_heads, sequence = sequence_of[static_cast<size_t>(row)];
+    const auto block = static_cast<size_t>(blocks - 1 - i / s.kv_heads);
+    const int64_t row = firsts[block], sequence = sequence_of[static_cast<size_t>(row)];
     const int kv_head = static_cast<int>(i % s.kv_heads);
     AttentionTask task;
     task.query = queries.as<float>() + (row * s.heads + kv_head * group) * s.head_dim;
+    task.query_stride = static_cast<int64_t>(s.heads) * s.head_dim;
+    task.rows = static_cast<int>(firsts[block + 1] - row);
     task.kv = a.kv;
     task.page_table = step.page_table + sequence * step.pages_per_sequence;
-    task.position = step.past_len[sequence] + row - step.starts[sequence];
+    task.position = position(row);
     task.group = group;
     task.kv_head = kv_head;
     task.kv_heads = s.kv_heads;
     task.head_dim = s.head_dim;
-    attend_row(a, task, row, sums.as<float>() + 2 * floats * thread);
+    attend(a, task, row, sums.as<float>() + 2 * floats * thread);
   });
 }
 

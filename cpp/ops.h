@@ -107,6 +107,17 @@ class Best {
   std::vector<Entry> heap_;  // its front is the worst
 };
 
+// A picture's heads with the memory they lie in.
+struct VisionPack {
+  VisionPack(int64_t rows, int heads, int head_dim, int tile_columns);
+  ~VisionPack() { BlockPool::give(block); }
+  VisionPack(const VisionPack&) = delete;
+  VisionPack& operator=(const VisionPack&) = delete;
+  VisionHeads heads;
+  int num_heads;
+  void* block;
+};
+
 class Cpu {
  public:
   Cpu(const KernelTable* table, int threads) : table_(table), pool_(threads) {}
@@ -132,8 +143,17 @@ class Cpu {
                int64_t num_excluded, int32_t* ids, float* values);
   void rotary(const int32_t* positions, int64_t tokens, const double* frequencies, const int32_t* axes, int64_t pairs,
               double magnitude, float* cos, float* sin);
+  // The vision tower, vision_ops.cpp. Attention gives rows first_row to end_row of out [rows heads*head_dim].
+  void layer_norm(const float* x, const float* weight, const float* bias, float* y, int64_t rows, int64_t width,
+                  float eps);
+  void add_bias(float* x, const float* bias, int64_t rows, int64_t width);
+  void gelu(float* x, int64_t count, bool exact);
+  void place_heads(const float* qkv, const float* cos, const float* sin, VisionPack& pack);
+  void attend_picture(const VisionPack& pack, int64_t first_row, int64_t end_row, float* out);
 
  private:
+  // Products of many rows with float weights: the chains of run_products, in tiles that stay in the caches.
+  void run_float_tiles(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products);
   // Runs row(r) for every row, several at a time when one is too little to hand out.
   template <class Row>
   void for_rows(int64_t rows, int64_t row_work, Row row);
@@ -144,7 +164,7 @@ class Cpu {
   std::vector<Portion> portions(const std::vector<Product>& products) const;
   void run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products);
   void write_keys(const AttentionArrays& a, const StepArrays& step, const int64_t* sequence_of, float* queries);
-  void attend_row(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch);
+  void attend(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch);
 
   const KernelTable* table_;
   Arena arena_;

@@ -11,6 +11,7 @@ import numpy as np
 from loqal import testing
 
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]
+CONTROL += ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 NUM_TOKENS = 256 + len(CONTROL)
 END_IDS = {256, 258}
 _PRINTABLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
@@ -35,8 +36,9 @@ def gguf(path: Path, metadata: dict[str, Any] | None = None, formats: str = "F32
         "tokenizer.ggml.merges": [],
         "tokenizer.ggml.eos_token_id": 258,
     }
+    mmproj = path.with_name("mmproj-" + path.name) if config.vision is not None else None
     return testing.write_gguf(
-        path, config, testing.random_tensors(config), formats, metadata={**keys, **(metadata or {})}
+        path, config, testing.random_tensors(config), formats, metadata={**keys, **(metadata or {})}, mmproj=mmproj
     )
 
 

@@ -42,6 +42,7 @@ constexpr int kTileRows = 128;                   // activation rows a kernel tak
 constexpr int kRun = 32;                         // inputs that share an activation scale
 constexpr int kSpan = 512;                       // key positions per attention span
 constexpr int kPage = 64;                        // key positions per page
+constexpr int kQueryRows = 4;                    // query rows that attend together
 constexpr int kKeys = 16;                        // key positions in vector lanes
 constexpr int kStateTile = 32;                   // value columns of a recurrent state that lie together
 constexpr int kChunk = 32;                       // tokens the delta kernel keeps in its buffers
@@ -111,19 +112,32 @@ struct KvStore {
 };
 constexpr int kKvBlock = 64;
 
-// One query row of one key/value head.
+// One query row, or kQueryRows that follow each other within a span, of one key/value head.
 struct AttentionTask {
-  const float* query;  // [group head_dim], turned and scaled
+  const float* query;  // [group head_dim], turned and scaled; of the first row
+  int64_t query_stride;
+  int rows;
   KvStore kv;
   const int32_t* page_table;  // of this sequence
-  int64_t position;           // attends to 0 .. position
+  int64_t position;           // the first row attends to 0 .. position
   int group, kv_head, kv_heads, head_dim;
 };
 
-// Softmax over one span or several merged: out = sum / weight.
+// Softmax over one span or several merged, by row and head of the group: out = sum / weight.
 struct Partial {
   float top, weight;
 };
+
+// One picture's queries (turned and scaled), keys (turned) and values, in the layouts attention reads: queries
+// [head tile head_dim float_columns], keys [head panel head_dim 16], values [head panel row 16] with head_dim padded.
+struct VisionHeads {
+  float *queries, *keys, *values;
+  int64_t rows, query_tiles, key_panels;
+  int head_dim;
+};
+constexpr int kVisionSpan = 512;    // patches per span of vision attention
+constexpr int kVisionTiles = 4;     // most tiles of queries in a task
+constexpr int kMaxVisionDim = 128;  // of a vision head
 
 struct KernelTable {
   const char* name;
@@ -146,6 +160,19 @@ struct KernelTable {
   void (*finish)(const Partial& partial, const float* sums, const float* gate, float* out, int head_dim);
   float (*log_sum_exp)(const float* x, int64_t n);
   void (*read_row)(Layout layout, const uint8_t* panel, int64_t inputs, int row, float* out);
+  // The vision tower, kernels/vision-inl.h. A tile has float_columns rows; a block multiplies up to float_panels
+  // panels.
+  int float_columns, float_panels;
+  void (*pack_columns)(const float* x, int64_t stride, int columns, int64_t inputs, float* out);
+  void (*float_block)(Layout layout, const uint8_t* panels, int64_t panel_bytes, int count, int64_t inputs,
+                      const float* x, int64_t tiles, float* out);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int64_t width, float eps);
+  void (*add_bias)(float* x, const float* bias, int64_t count);
+  void (*gelu)(float* x, int64_t count, bool exact);
+  void (*place_head)(const float* query, const float* key, const float* value, const float* cos, const float* sin,
+                     const VisionHeads& heads, int64_t head, int64_t row);
+  void (*attend_picture)(const VisionHeads& heads, int64_t head, int64_t tile, int tiles, float* out,
+                         int64_t out_stride, int64_t first_row, int64_t end_row);
   // Yardsticks, see common/measure.h. Inputs are [kPeakRows kPeakChains]; a chain takes 16 lanes a round.
   uint8_t (*read_bytes)(const uint8_t* p, int64_t bytes);
   int32_t (*dot_peak)(int chains, const uint8_t* codes, const int32_t* inputs, int64_t rounds);

@@ -6,6 +6,7 @@
 #include "kernels/linear-inl.h"
 #include "kernels/delta-inl.h"
 #include "kernels/attention-inl.h"
+#include "kernels/vision-inl.h"
 #include "kernels/measure-inl.h"
 #include "kernels/table-inl.h"
 // clang-format on

@@ -12,6 +12,13 @@ inline Floats load_stored(const void* base, int64_t index) {
   else return load_i8(static_cast<const uint8_t*>(base) + index);
 }
 
+// What is beyond a page may belong to another one or to nobody: a prefetch does no harm.
+template <int Bits>
+inline void prefetch_stored(const void* base, int64_t index) {
+  prefetch(static_cast<const uint8_t*>(base) + index * Bits / 8, 1);
+}
+constexpr int kRowsAhead = 16;  // value rows fetched before they are read
+
 // Rows of the store before a position's own: head_dim values each.
 inline int64_t stored_row(const AttentionTask& t, int64_t position) {
   const int64_t page = t.page_table[position / kPage];
@@ -86,100 +93,143 @@ void store_key_value(const float* key, const float* norm, const float* cos, cons
   }
 }
 
-// Scores of G heads against one group of 16 keys.
-template <int Bits, int G>
+// Constant distances, so that one register addresses all rows and heads; odd in lines, so that they do not share a set
+// of the first-level cache.
+constexpr int kScoreStride = kSpan + 16, kQueryStride = kMaxHeadDim + 16;
+
+// Scores of R rows of G heads against one group of 16 keys. The four sums over the head are made one after the other,
+// so that all rows and heads fit the registers and a key is loaded once for all of them.
+template <int Bits, int R, int G>
 inline void score_group(const AttentionTask& t, const float* query, int64_t position, float* scores) {
-  const int64_t row = stored_row(t, position) / kKeys * kKeys, base = row * t.head_dim;
+  const int64_t at = stored_row(t, position) / kKeys * kKeys, base = at * t.head_dim;
   const int block = Bits == 8 ? kKvBlock : t.head_dim;
-  Floats total[G];
+  Floats total[R * G];
   for (int first = 0; first < t.head_dim; first += block) {
-    Floats acc[G][4];
-    for (int h = 0; h < G; ++h)
-      for (int i = 0; i < 4; ++i) acc[h][i] = zero();
-    for (int d = first; d < first + block; d += 4)
-      for (int i = 0; i < 4; ++i) {
-        const Floats key = load_stored<Bits>(t.kv.keys, base + (d + i) * kKeys);
-        for (int h = 0; h < G; ++h) acc[h][i] = fma(key, splat(query[h * t.head_dim + d + i]), acc[h][i]);
+    Floats part[R * G];
+    for (int i = 0; i < 4; ++i) {
+      Floats acc[R * G];
+      for (int q = 0; q < R * G; ++q) acc[q] = zero();
+      for (int d = first + i; d < first + block; d += 4) {
+        prefetch_stored<Bits>(t.kv.keys, base + (t.head_dim + d) * kKeys);  // of the next group
+        const Floats key = load_stored<Bits>(t.kv.keys, base + d * kKeys);
+        for (int q = 0; q < R * G; ++q) acc[q] = fma(key, splat(query[q * kQueryStride + d]), acc[q]);
       }
-    for (int h = 0; h < G; ++h) {
-      const Floats part = add(add(acc[h][0], acc[h][1]), add(acc[h][2], acc[h][3]));
+      // (0 + 1) + (2 + 3)
+      for (int q = 0; q < R * G; ++q) {
+        float* kept = scores + q * kScoreStride;
+        if (i == 0) store(kept, acc[q]);
+        else if (i == 1) store(kept, add(load(kept), acc[q]));
+        else if (i == 2) part[q] = acc[q];
+        else part[q] = add(load(kept), add(part[q], acc[q]));
+      }
+    }
+    for (int q = 0; q < R * G; ++q) {
       if constexpr (Bits == 8) {
-        const Floats scale = load_half(t.kv.key_scales + row * (t.head_dim / kKvBlock) + first / kKvBlock * kKeys);
-        total[h] = first == 0 ? mul(part, scale) : fma(part, scale, total[h]);
+        const Floats scale = load_half(t.kv.key_scales + at * (t.head_dim / kKvBlock) + first / kKvBlock * kKeys);
+        total[q] = first == 0 ? mul(part[q], scale) : fma(part[q], scale, total[q]);
       } else {
-        total[h] = part;
+        total[q] = part[q];
       }
     }
   }
-  for (int h = 0; h < G; ++h) store(scores + h * kSpan, total[h]);
+  for (int q = 0; q < R * G; ++q) store(scores + q * kScoreStride, total[q]);
 }
 
-// Weighted sum of value rows for G heads, 64 dimensions at a time, positions in ascending order.
-template <int Bits, int G>
-inline void sum_values(const AttentionTask& t, int64_t start, int count, const float* weights, float* sums) {
-  static_assert(kKvBlock == 64);
-  for (int d = 0; d < t.head_dim; d += 64) {
-    Floats acc[G][4];
-    for (int h = 0; h < G; ++h)
-      for (int i = 0; i < 4; ++i) acc[h][i] = zero();
-    for (int j = 0; j < count; ++j) {
-      const int64_t row = stored_row(t, start + j);
-      float scale = 1.0f;
-      if constexpr (Bits == 8) scale = half_to_float(t.kv.value_scales[row * (t.head_dim / kKvBlock) + d / kKvBlock]);
-      Floats weight[G];
-      for (int h = 0; h < G; ++h) {
-        const float w = weights[h * kSpan + j];
-        weight[h] = splat(Bits == 8 ? w * scale : w);
-      }
-      for (int i = 0; i < 4; ++i) {
-        const Floats value = load_stored<Bits>(t.kv.values, row * t.head_dim + d + 16 * i);
-        for (int h = 0; h < G; ++h) acc[h][i] = fma(weight[h], value, acc[h][i]);
+// Adds the value rows of positions first .. last-1, in ascending order, to the weighted sums of R rows of G heads.
+template <int Bits, int R, int G>
+inline void add_values(const AttentionTask& t, int64_t start, int first, int last, const float* weights, float* sums) {
+  constexpr int kVectors = R == 1 ? 4 : 2;
+  static_assert(kKvBlock % (16 * kVectors) == 0);
+  for (int d = 0; d < t.head_dim; d += 16 * kVectors) {
+    Floats acc[R * G][kVectors];
+    for (int q = 0; q < R * G; ++q)
+      for (int i = 0; i < kVectors; ++i) acc[q][i] = load(sums + q * t.head_dim + d + 16 * i);
+    for (int j = first; j < last;) {
+      int64_t at = stored_row(t, start + j);
+      const int page_end = least<int>(last, j + kPage - static_cast<int>((start + j) % kPage));
+      for (; j < page_end; ++j, ++at) {
+        float scale = 1.0f;
+        if constexpr (Bits == 8) scale = half_to_float(t.kv.value_scales[at * (t.head_dim / kKvBlock) + d / kKvBlock]);
+        Floats value[kVectors];
+        prefetch_stored<Bits>(t.kv.values, (at + kRowsAhead) * t.head_dim + d);
+        for (int i = 0; i < kVectors; ++i) value[i] = load_stored<Bits>(t.kv.values, at * t.head_dim + d + 16 * i);
+        for (int q = 0; q < R * G; ++q) {
+          const float w = weights[q * kScoreStride + j];
+          const Floats weight = splat(Bits == 8 ? w * scale : w);
+          for (int i = 0; i < kVectors; ++i) acc[q][i] = fma(weight, value[i], acc[q][i]);
+        }
       }
     }
-    for (int h = 0; h < G; ++h)
-      for (int i = 0; i < 4; ++i) store(sums + h * t.head_dim + d + 16 * i, acc[h][i]);
+    for (int q = 0; q < R * G; ++q)
+      for (int i = 0; i < kVectors; ++i) store(sums + q * t.head_dim + d + 16 * i, acc[q][i]);
   }
 }
 
-template <int Bits, int G>
-void attend_heads(const AttentionTask& t, int64_t start, int count, const float* query, Partial* partial, float* sums) {
-  alignas(64) float scores[G * kSpan];
-  for (int j = 0; j < count; j += kKeys) score_group<Bits, G>(t, query, start + j, scores + j);
-  for (int h = 0; h < G; ++h) {
-    float* row = scores + h * kSpan;
-    Floats top = splat(-INFINITY), total = zero();
-    for (int j = 0; j < count; j += kKeys) {
-      // Positions beyond the last may never have been written: their lanes are replaced, not multiplied away.
-      const Floats s = keep_first(load(row + j), least(kKeys, count - j), -INFINITY);
-      store(row + j, s);
-      top = max(s, top);
-    }
-    partial[h].top = largest(top);
-    for (int j = 0; j < count; j += kKeys) {
-      const Floats weight = exp(sub(load(row + j), splat(partial[h].top)));
-      store(row + j, weight);
-      total = add(total, weight);
-    }
-    partial[h].weight = sum(total);
+// Turns the scores of `count` positions into weights.
+inline void soften(float* row, int count, Partial& partial) {
+  Floats top = splat(-INFINITY), total = zero();
+  for (int j = 0; j < count; j += kKeys) {
+    // Positions beyond the last may never have been written: their lanes are replaced, not multiplied away.
+    const Floats s = keep_first(load(row + j), least(kKeys, count - j), -INFINITY);
+    store(row + j, s);
+    top = max(s, top);
   }
-  sum_values<Bits, G>(t, start, count, scores, sums);
+  partial.top = largest(top);
+  for (int j = 0; j < count; j += kKeys) {
+    const Floats weight = exp(sub(load(row + j), splat(partial.top)));
+    store(row + j, weight);
+    total = add(total, weight);
+  }
+  partial.weight = sum(total);
+}
+
+// R rows at positions that follow each other.
+template <int Bits, int R, int G>
+void attend_heads(const AttentionTask& t, int64_t start, int head, Partial* partial, float* sums) {
+  // Positions of the span that a row attends to.
+  const auto count = [&](int row) { return static_cast<int>(least<int64_t>(kSpan, t.position + row + 1 - start)); };
+  alignas(64) float query[R * G * kQueryStride];
+  alignas(64) float scores[R * G * kScoreStride];
+  alignas(64) float out[R * G * kMaxHeadDim];
+  for (int q = 0; q < R * G; ++q)
+    for (int i = 0; i < t.head_dim; i += 16)
+      store(query + q * kQueryStride + i, load(t.query + q / G * t.query_stride + (head + q % G) * t.head_dim + i));
+  for (int j = 0; j < count(R - 1); j += kKeys) score_group<Bits, R, G>(t, query, start + j, scores + j);
+  for (int q = 0; q < R * G; ++q)
+    soften(scores + q * kScoreStride, count(q / G), partial[q / G * t.group + head + q % G]);
+  for (int i = 0; i < R * G * t.head_dim; i += 16) store(out + i, zero());
+  constexpr int kTogether = R == 1 ? 1 : 2;
+  for (int r = 0; r < R; r += kTogether) {
+    const float* weights = scores + r * G * kScoreStride;
+    float* rows = out + r * G * t.head_dim;
+    add_values<Bits, kTogether, G>(t, start, 0, count(r), weights, rows);
+    for (int more = 1; more < kTogether; ++more)
+      add_values<Bits, 1, G>(t, start, count(r), count(r + more), weights + more * G * kScoreStride,
+                             rows + more * G * t.head_dim);
+  }
+  for (int q = 0; q < R * G; ++q)
+    for (int i = 0; i < t.head_dim; i += 16)
+      store(sums + (q / G * t.group + head + q % G) * t.head_dim + i, load(out + q * t.head_dim + i));
+}
+
+template <int Bits, int R>
+void attend_group(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
+  const int64_t start = span * kSpan;
+  int head = 0;
+  for (; head + 4 <= t.group; head += 4) attend_heads<Bits, R, 4>(t, start, head, partial, sums);
+  for (; head < t.group; ++head) attend_heads<Bits, R, 1>(t, start, head, partial, sums);
 }
 
 template <int Bits>
-void attend_group(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
-  const int64_t start = span * kSpan;
-  const int count = static_cast<int>(least<int64_t>(kSpan, t.position + 1 - start));
-  int h = 0;
-  for (; h + 4 <= t.group; h += 4)
-    attend_heads<Bits, 4>(t, start, count, t.query + h * t.head_dim, partial + h, sums + h * t.head_dim);
-  for (; h < t.group; ++h)
-    attend_heads<Bits, 1>(t, start, count, t.query + h * t.head_dim, partial + h, sums + h * t.head_dim);
+void attend_rows(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
+  if (t.rows == 1) attend_group<Bits, 1>(t, span, partial, sums);
+  else attend_group<Bits, kQueryRows>(t, span, partial, sums);
 }
 
 void attend_span(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
-  if (t.kv.bits == 32) return attend_group<32>(t, span, partial, sums);
-  if (t.kv.bits == 16) return attend_group<16>(t, span, partial, sums);
-  return attend_group<8>(t, span, partial, sums);
+  if (t.kv.bits == 32) return attend_rows<32>(t, span, partial, sums);
+  if (t.kv.bits == 16) return attend_rows<16>(t, span, partial, sums);
+  return attend_rows<8>(t, span, partial, sums);
 }
 
 void merge(Partial& into, float* into_sums, const Partial& from, const float* from_sums, int head_dim) {

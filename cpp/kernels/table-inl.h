@@ -17,6 +17,15 @@ inline KernelTable make_table(const char* name) {
   t.finish = finish;
   t.log_sum_exp = log_sum_exp;
   t.read_row = read_row;
+  t.float_columns = kFloatColumns;
+  t.float_panels = kFloatPanels;
+  t.pack_columns = pack_columns;
+  t.float_block = float_block;
+  t.layer_norm = layer_norm;
+  t.add_bias = add_bias;
+  t.gelu = gelu;
+  t.place_head = place_head;
+  t.attend_picture = attend_picture;
   t.read_bytes = read_bytes;
   t.dot_peak = dot_peak;
   t.fma_peak = fma_peak;

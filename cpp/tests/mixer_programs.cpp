@@ -123,8 +123,8 @@ std::vector<float> run_attention(const KernelTable& table, const AttentionCase& 
         table.prepare_query(query.data() + (kv_head * group + g) * s.head_dim, norm.data(), cos.data(), sin.data(),
                             turned.data() + g * s.head_dim, s);
       std::vector<Partial> total(static_cast<size_t>(group)), partial(total.size());
-      const AttentionTask task{turned.data(), store.view(), page_table.data(), position,
-                               group,         kv_head,      s.kv_heads,        s.head_dim};
+      const AttentionTask task{turned.data(), 0,     1,       store.view(), page_table.data(),
+                               position,      group, kv_head, s.kv_heads,   s.head_dim};
       table.attend_span(task, 0, total.data(), total_sums.data());
       for (int64_t span = 1; span <= position / kSpan; ++span) {
         table.attend_span(task, span, partial.data(), sums.data());

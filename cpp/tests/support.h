@@ -38,6 +38,7 @@ std::vector<Program> row_programs();
 std::vector<Program> mixer_programs();
 std::vector<Program> cpu_programs();
 std::vector<Program> pool_programs();
+std::vector<Program> vision_programs();
 
 // Reports `what` and counts a failure unless `ok`.
 void expect(bool ok, const std::string& what);

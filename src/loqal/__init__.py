@@ -22,15 +22,17 @@ if TYPE_CHECKING:
         FormatError,
         InstallationError,
         LoqalError,
+        MediaError,
         RequestError,
         TensorError,
         UnsupportedError,
     )
     from .model_info import ModelInfo
     from .reply_stream import ReplyStream
-    from .runtime import Runtime, inspect, load, plan
+    from .runtime import Runtime, inspect, load, media_info, plan
     from .types import (
         FinishReason,
+        MediaInfo,
         MediaPart,
         Message,
         Reply,
@@ -54,6 +56,8 @@ __all__ = [
     "FormatError",
     "InstallationError",
     "LoqalError",
+    "MediaError",
+    "MediaInfo",
     "MediaPart",
     "Message",
     "ModelInfo",
@@ -74,6 +78,7 @@ __all__ = [
     "inspect",
     "load",
     "load_async",
+    "media_info",
     "plan",
 ]
 
@@ -86,6 +91,7 @@ _HOMES = {
     "inspect": "runtime",
     "load": "runtime",
     "plan": "runtime",
+    "media_info": "runtime",
 }
 
 

@@ -17,6 +17,7 @@ from .errors import CapacityError, RequestError
 from .model.config import ModelConfig, YarnConfig
 from .model.decoder import Decoder
 from .model.draft_head import DraftHead
+from .model.vision import VisionTower
 from .ops.choose import choose_ops
 from .ops.interface import NUMERICS_VERSION, Ops
 from .settings import Settings
@@ -53,8 +54,10 @@ def plan(checkpoint: Checkpoint, chosen: Settings) -> MemoryPlan:
     return _plan(checkpoint, config, chosen, choose_ops(chosen.backend, isa=chosen.isa, threads=1))
 
 
-def assemble(checkpoint: Checkpoint, chosen: Settings, padding_ids: Sequence[int]) -> tuple[Engine, MemoryPlan]:
-    """Load a checkpoint and put an engine on top.
+def assemble(
+    checkpoint: Checkpoint, chosen: Settings, padding_ids: Sequence[int]
+) -> tuple[Engine, MemoryPlan, VisionTower | None]:
+    """Load a checkpoint and put an engine on top; with what was planned, and the vision tower if there is one.
 
     Args:
         padding_ids: rows of the vocabulary without a token.
@@ -69,6 +72,7 @@ def assemble(checkpoint: Checkpoint, chosen: Settings, padding_ids: Sequence[int
     plan = _plan(checkpoint, config, chosen, ops)
     try:
         decoder = Decoder(config, ops, checkpoint.tensors)
+        tower = None if config.vision is None else VisionTower(config.vision, ops, checkpoint.tensors)
         draft_head = DraftHead(decoder, checkpoint.tensors) if config.num_draft_layers else None
         ops.finish_loading()
         store = StateStore(
@@ -108,7 +112,7 @@ def assemble(checkpoint: Checkpoint, chosen: Settings, padding_ids: Sequence[int
         draft_head=draft_head,
         disk=disk,
     )
-    return engine, plan
+    return engine, plan, tower
 
 
 def _plan(checkpoint: Checkpoint, config: ModelConfig, chosen: Settings, ops: Ops) -> MemoryPlan:
@@ -125,6 +129,7 @@ def _plan(checkpoint: Checkpoint, config: ModelConfig, chosen: Settings, ops: Op
         cache_bytes=cache_bytes,
         limit_bytes=chosen.memory_bytes,
         guesses=chosen.drafts != "off",
+        image_bytes=chosen.media_cache_bytes if config.vision is not None else 0,
     )
 
 

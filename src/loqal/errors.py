@@ -6,7 +6,8 @@
     │   ├── UnsupportedError   well formed, but not something loqal runs
     │   └── TensorError        a tensor is missing, unexpected or misshapen
     ├── RequestError           the request itself is wrong                 exit code 2
-    │   └── ContextError       prompt and reply do not fit the context
+    │   ├── ContextError       prompt and reply do not fit the context
+    │   └── MediaError         an image or a video cannot be used
     ├── CapacityError          this machine lacks the memory for it        exit code 4
     └── InstallationError      the installation is incomplete              exit code 5
 
@@ -55,6 +56,10 @@ class RequestError(LoqalError):
     """A request asks for something impossible or contradictory."""
 
     exit_code = 2
+
+
+class MediaError(RequestError):
+    """An image or a video cannot be used."""
 
 
 class ContextError(RequestError):

@@ -16,8 +16,8 @@ def to_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[Message
     """Messages from Message objects and from dicts with the keys of Message, mixed as the caller likes.
 
     ``content`` of a dict is a text or a list of parts: texts, ``{"type": "text", "text": ...}`` or
-    ``{"type": "image" | "video", "source": ...}``. A tool call is ``{"name", "arguments", "id"}``, where arguments may
-    be an object or the JSON text of one.
+    ``{"type": "image" | "video", "source": ...}``, the latter with the bounds of MediaPart where wanted. A tool call is
+    ``{"name", "arguments", "id"}``, where arguments may be an object or the JSON text of one.
 
     Raises:
         RequestError: naming the path of what is not understood.
@@ -70,7 +70,9 @@ def _part(value: Any, path: str) -> Part:
             raise _refusal(f"{path}.text", "must be a text", "Write a string.")
         return TextPart(text)
     if kind == "image" or kind == "video":
-        return MediaPart(kind, _fields(value, path, {"type", "source"}, set())["source"])
+        bounds = {"min_tokens", "max_tokens"} if kind == "image" else {"max_tokens", "fps", "max_frames"}
+        fields = dict(_fields(value, path, {"type", "source"}, bounds))
+        return MediaPart(kind, **{key: item for key, item in fields.items() if key != "type"})
     raise _refusal(path, f"has the type {kind!r}", "Parts have the type text, image or video.")
 
 

@@ -13,7 +13,7 @@ from .chat.tokenizer import Tokenizer
 from .engine.event_stream import EventStream
 from .engine.sequence import Sequence as EngineSequence
 from .errors import RequestError
-from .types import FinishReason, Reply, ReplyDelta, Timings, TokenEvent, TokenLogprobs, Usage
+from .types import FinishReason, MediaInfo, Reply, ReplyDelta, Timings, TokenEvent, TokenLogprobs, Usage
 
 
 class Parser(Protocol):
@@ -106,10 +106,12 @@ class ReplyStream:
         load_ms: float,
         started: float,
         explain: Callable[[EngineSequence], str | None] = lambda sequence: None,
+        media: tuple[MediaInfo, ...] = (),
     ) -> None:
         self._events, self._parser, self._sequence = events, parser, sequence
         self._filter = StopFilter(sequence.params.stop)
         self._load_ms, self._started, self._explain = load_ms, started, explain
+        self._media = media
         self._deltas: list[ReplyDelta] = []
         self._ready: deque[ReplyDelta] = deque()
         self._logprobs: list[TokenLogprobs] = []
@@ -203,6 +205,7 @@ class ReplyStream:
             seed=sequence.seed,
             tool_calls=tuple(delta.tool_call for delta in self._deltas if delta.tool_call is not None),
             logprobs=None if sequence.params.logprobs is None else tuple(self._logprobs),
+            media=self._media,
         )
 
     def _take(self, event: TokenEvent | None) -> None:

@@ -30,12 +30,15 @@ from .engine import sequence as engine_sequence
 from .engine.engine import Engine
 from .engine.memory_plan import MemoryPlan
 from .errors import RequestError
+from .eyes import Eyes, Seen, make_preparer
+from .eyes import describe as describe_item
 from .locate import locate
+from .media.fetch import Policy
 from .messages import to_messages
 from .model_info import ModelInfo, describe
 from .ops.interface import FloatArray
 from .reply_stream import Parser, PlainParser, ReplyStream
-from .types import Message, Reply, SamplingParams, TokenLogprobs
+from .types import MediaInfo, MediaPart, Message, Reply, SamplingParams, TokenLogprobs
 from .weights.load import Checkpoint, open_checkpoint
 
 _MOST_CHOICES = 64
@@ -60,6 +63,8 @@ def load(
     memory_bytes: int | None = None,
     yarn: int | None = None,
     packed_file: str | None = None,
+    media_cache_bytes: int | None = None,
+    allow_urls: bool = False,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Runtime:
     """Load a model.
@@ -82,6 +87,8 @@ def load(
         memory_bytes: most memory of the process, by default what the machine or its container has; see ``plan``.
         yarn: 2 or 4 stretches the positions for contexts beyond the model's own, up to 1,010,000 tokens. It holds for
             short texts too, which may come out a little worse.
+        media_cache_bytes: most memory for encoded pictures.
+        allow_urls: whether images and videos may be fetched from the network.
         mmproj: the separate vision tower of a GGUF model.
 
     Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
@@ -97,10 +104,11 @@ def load(
     given |= {"packed_file": packed_file, "max_sequences": max_sequences, "cache_bytes": cache_bytes}
     given |= {"cache_dir": None if cache_dir is None else os.fspath(cache_dir), "cache_dir_bytes": cache_dir_bytes}
     given |= {"drafts": drafts, "memory_bytes": memory_bytes, "yarn": yarn}
+    given["media_cache_bytes"] = media_cache_bytes
     chosen = settings.resolve(given, os.environ)
     checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
     try:
-        return Runtime(checkpoint, chosen, started)
+        return Runtime(checkpoint, chosen, started, Policy(urls=allow_urls))
     except BaseException:
         checkpoint.close()
         raise
@@ -129,6 +137,22 @@ def plan(model: str | os.PathLike[str] | None = None, **given: Any) -> MemoryPla
         checkpoint.close()
 
 
+def media_info(
+    part: MediaPart, model: str | os.PathLike[str] | None = None, *, mmproj: str | os.PathLike[str] | None = None
+) -> MediaInfo:
+    """What an image or a video would become and cost: by the rules of a checkpoint, or of the published models.
+
+    Reads headers only. Raises RequestError, MediaError, and CheckpointError as ``load`` does.
+    """
+    if model is None:
+        return describe_item(make_preparer(None, {}, Policy()).prepare(part))
+    checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
+    try:
+        return describe_item(make_preparer(checkpoint.config.vision, checkpoint.metadata, Policy()).prepare(part))
+    finally:
+        checkpoint.close()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Prepared:
     """A request in token ids."""
@@ -137,6 +161,7 @@ class _Prepared:
     params: SamplingParams
     parser: Callable[[], Parser]
     started: float  # when it arrived
+    seen: Seen = dataclasses.field(default_factory=lambda: Seen([], ()))
     priority: int = 0
     client: str = ""
 
@@ -151,7 +176,9 @@ class Runtime:
         load_ms: how long loading took.
     """
 
-    def __init__(self, checkpoint: Checkpoint, chosen: settings.Settings, started: float) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, chosen: settings.Settings, started: float, policy: Policy | None = None
+    ) -> None:
         self._checkpoint: Checkpoint | None = checkpoint
         self._tokenizer = _tokenizer(checkpoint)
         self._template = _template(checkpoint, self._tokenizer)
@@ -160,8 +187,10 @@ class Runtime:
         self.info = _describe(checkpoint, self._tokenizer, self._template)
         padding_ids = self._tokenizer.padding_ids(checkpoint.config.vocab_size)
         self._engine: Engine | None
-        self._engine, self.plan = assembly.assemble(checkpoint, chosen, padding_ids)
+        self._engine, self.plan, tower = assembly.assemble(checkpoint, chosen, padding_ids)
         self.context_len = self.plan.context_len
+        self._preparer = make_preparer(checkpoint.config.vision, checkpoint.metadata, policy or Policy())
+        self._eyes = Eyes(tower, self._preparer, self._tokenizer, chosen.media_cache_bytes)
         self.load_ms = (time.perf_counter() - started) * 1e3
 
     # Requests -------------------------------------------------------------------------------------------------------
@@ -206,6 +235,10 @@ class Runtime:
         """
         prepared = self._prepare_chat(messages, params, think, tools)
         return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
+
+    def media_info(self, part: MediaPart) -> MediaInfo:
+        """What an image or a video would become and cost. Reads headers only. Raises RequestError and MediaError."""
+        return describe_item(self._preparer.prepare(part))
 
     def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Reply:
         """The whole continuation of a raw prompt. Arguments and errors as in ``stream_generate``."""
@@ -361,14 +394,14 @@ class Runtime:
             raise RequestError("The model was closed.", "A closed model answers nothing.", "Load it again.")
         return self._engine
 
-    def _resolve(self, params: SamplingParams | None, *, thinking: bool) -> SamplingParams:
+    def _resolve(self, params: SamplingParams | None, *, thinking: bool, media: bool = False) -> SamplingParams:
         """The parameters with every default and a seed filled in."""
         params = params or SamplingParams()
         limits.check(params)
         if params.seed is None:
             params = dataclasses.replace(params, seed=int.from_bytes(os.urandom(_DRAWN_SEED_BYTES), "little"))
         return defaults.resolve(
-            params, size=self.info.size_label, thinking=thinking, media=False, file_values=self._file_values
+            params, size=self.info.size_label, thinking=thinking, media=media, file_values=self._file_values
         )
 
     def _prepare_chat(
@@ -381,13 +414,11 @@ class Runtime:
         started = time.perf_counter()
         thinks = self._template.traits.thinks if think is None else think
         segments = self._template.template.render(to_messages(messages), tools=tools, think=thinks)
-        if any(segment.media is not None for segment in segments):
-            raise RequestError(
-                "The conversation holds an image or a video.", "This version reads text only.", "Send text only."
-            )
         thinking = ends_in_thinking(segments)
         parser = functools.partial(OutputParser, self._tokenizer, thinking, tools or ())
-        return _Prepared(self._tokenizer.encode(segments), self._resolve(params, thinking=thinking), parser, started)
+        seen = self._eyes.look(segments)
+        params = self._resolve(params, thinking=thinking, media=bool(seen.items))
+        return _Prepared(self._tokenizer.encode(seen.segments), params, parser, started, seen)
 
     def _prepare_raw(self, prompt: str | Sequence[int], params: SamplingParams | None) -> _Prepared:
         started = time.perf_counter()
@@ -397,8 +428,10 @@ class Runtime:
 
     def _start(self, prepared: Sequence[_Prepared]) -> list[ReplyStream]:
         """Hand requests to the engine together."""
-        sequences = []
+        engine, sequences = self._open_engine(), []
         for one in prepared:
+            engine.check_length(len(one.prompt_ids), room=1)  # before anything is encoded
+            positions, media = self._eyes.place(one.prompt_ids, one.seen)
             end_ids = set(one.params.stop_token_ids) | (set() if one.params.ignore_eos else self._end_ids)
             starts = cache_words.message_starts(one.prompt_ids, self._tokenizer)
             sequences.append(
@@ -406,6 +439,8 @@ class Runtime:
                     one.prompt_ids,
                     one.params,
                     end_ids,
+                    positions=positions,
+                    media=media,
                     boundaries=starts,
                     priority=one.priority,
                     client=one.client,
@@ -419,10 +454,9 @@ class Runtime:
                 load_ms=self.load_ms,
                 started=one.started,
                 explain=self._explain,
+                media=one.seen.infos,
             )
-            for one, sequence, events in zip(
-                prepared, sequences, self._open_engine().submit_all(sequences), strict=True
-            )
+            for one, sequence, events in zip(prepared, sequences, engine.submit_all(sequences), strict=True)
         ]
 
     def _ids(self, text: str | Sequence[int]) -> list[int]:

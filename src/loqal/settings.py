@@ -52,6 +52,9 @@ class Settings:
     drafts: str = _knob(
         str, "auto", "guess tokens ahead where that saves time; no answer depends on it", choices=("auto", "off")
     )
+    media_cache_bytes: int = _knob(
+        int, 256 << 20, "most memory for encoded pictures; one seen again is not encoded again", low=0
+    )
     packed_file: str | None = _knob(
         str, None, "keep the packed weights in this file and map it at the next start; auto: beside the model"
     )

@@ -30,6 +30,7 @@ from loqal.weights.source import OutTensor
 __all__ = [
     "RECIPES",
     "from_hf",
+    "placeholder_vocabulary",
     "random_tensors",
     "tensor_values",
     "tiny_config",
@@ -149,20 +150,23 @@ def write_gguf(
     *,
     mmproj: Path | None = None,
     metadata: Mapping[str, Any] | None = None,
+    vision_format: str = "F16",
 ) -> Path:
     """Write the model as llama.cpp's converter would, and return ``path``.
 
     ``formats`` is the format of every matrix of the text model, or maps our names or their ends inside a layer
     (``layers.0.mlp.down``, ``mlp.down``) to formats, with ``*`` for the others. A format whose blocks do not divide the
     rows becomes Q8_0 or F16; one loqal cannot encode is filled with random blocks of the same deviation. Norms and
-    other small tensors are F32. The vision tower goes to ``mmproj`` in F16 and is left out when that is ``None``.
-    ``metadata`` adds keys, for example a vocabulary.
+    other small tensors are F32. The vision tower goes to ``mmproj`` with its matrices in ``vision_format`` (the patch
+    embedding at most as short as F16, as llama.cpp does) and is left out when that is ``None``. ``metadata`` adds
+    keys, for example a vocabulary.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text, vision = [], []
     for name, (entry, values) in to_gguf(config, tensors).items():
         if entry.part == "vision":
-            stored = "F32" if entry.f32 else "F16"
+            short = "F16" if entry.name.endswith("patch_embed.weight") and not FORMATS[vision_format].is_float else None
+            stored = "F32" if entry.f32 else short or _choose(entry, vision_format)
             vision.append(OutTensor(name, stored, values.shape, encode(stored, values)))
         else:
             stored = "F32" if entry.f32 else _choose(entry, formats)
@@ -219,7 +223,12 @@ def write_synthetic(path: Path, size: str, recipe: str, *, draft: bool = False, 
         stored = _recipe_format(entry, config, recipe)
         shape = entry.shape[1:] if entry.suffix == "experts.shared_router" else entry.shape
         tensors.append(OutTensor(entry.gguf, stored, shape, _maker(entry, stored, (seed, index))))
-    keys = {"general.type": "model", "general.name": path.stem, **write_config(config), **_vocabulary(config)}
+    keys = {
+        "general.type": "model",
+        "general.name": path.stem,
+        **write_config(config),
+        **placeholder_vocabulary(config),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     gguf_writer.write_file(path, keys, tensors)
     return path
@@ -264,19 +273,20 @@ RECIPES: Mapping[str, Callable[[Entry, int, int], str]] = {"Q4_K_M": _q4_k_m}
 """Formats as llama.cpp's quantiser mixes them: from a tensor, its layer and the number of layers to a format."""
 
 
-def _vocabulary(config: ModelConfig) -> dict[str, Any]:
+def placeholder_vocabulary(config: ModelConfig) -> dict[str, Any]:
     """Byte tokens, a few special ones, and filler up to the model's length."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in visible]
     names = {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_pad|>", "<think>", "</think>"]
+    marks = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     merged = {"a b": "ab", "c d": "cd"}
-    known = [names[byte] for byte in range(256)] + special + list(merged.values())
+    known = [names[byte] for byte in range(256)] + special + list(merged.values()) + marks
     tokens = known + [f"[PAD{index}]" for index in range(len(known), config.vocab_size)]
     kinds = np.full(config.vocab_size, 5, np.int32)  # unused
     kinds[:256] = 1  # normal
     kinds[256 : len(known)] = 3  # control
-    kinds[len(known) - len(merged) : len(known)] = 1
+    kinds[256 + len(special) : len(known) - len(marks)] = 1
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen35",

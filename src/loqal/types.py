@@ -19,13 +19,47 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class MediaPart:
-    """An image or a video inside a message. ``source`` is a path, bytes or an URL; the media layer opens it."""
+    """An image or a video inside a message.
+
+    ``source`` is a path, bytes, an open binary file, a PIL image, an array of pixels, a data URL, an http URL where
+    that is allowed, or, for a video, a list of frames. The bounds are None for the model's own.
+    """
 
     kind: Literal["image", "video"]
     source: Any = None
+    min_tokens: int | None = None  # images
+    max_tokens: int | None = None
+    fps: float | None = None  # videos: frames looked at per second; of a list of frames, how fast it is
+    max_frames: int | None = None  # videos
 
 
 Part = TextPart | MediaPart
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What an image or a video becomes, and what it costs; known before its pixels are decoded.
+
+    Boxes that a model gives in thousandths of the picture are turned into its own pixels by ``box_pixels``.
+    """
+
+    kind: Literal["image", "video"]
+    name: str
+    source_size: tuple[int, int]  # width, height, upright
+    size: tuple[int, int]  # as the model sees it
+    grid: tuple[int, int, int]  # pictures, then rows and columns of patches
+    num_tokens: int
+    frame_indices: tuple[int, ...] = ()
+    seconds: tuple[float, ...] = ()  # of every pair of frames
+
+    def box_pixels(self, box: Sequence[float]) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom in pixels of the source, from thousandths of its width and height."""
+        width, height = self.source_size
+        x0, y0, x1, y1 = (
+            min(max(round(value * side / 1000), 0), side)
+            for value, side in zip(box, (width, height, width, height), strict=True)
+        )
+        return x0, y0, x1, y1
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +195,4 @@ class Reply:
     seed: int
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] | None = None
+    media: tuple[MediaInfo, ...] = ()  # of the whole conversation, in order

@@ -14,6 +14,7 @@ from typing import IO, Any
 import pytest
 
 import loqal
+import media_files
 import tiny_checkpoint
 
 ENVIRONMENT = {
@@ -97,6 +98,7 @@ def test_the_json_record(model: str) -> None:
         "seed",
         "tool_calls",
         "logprobs",
+        "media",
     ]
     assert answer["seed"] == 5
     assert answer["finish_reason"] in ("length", "stop")
@@ -250,3 +252,41 @@ def test_show(model: str, tmp_path: Path) -> None:
     folder = tiny_checkpoint.safetensors(tmp_path / "folder", num_draft_layers=1, vision=True)
     answer = json.loads(run("show", str(folder), "--json").stdout)
     assert (answer["has_draft_head"], answer["has_vision"]) == (True, True)
+
+
+# Images and videos ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
+    """A model with a tower, a picture and a film."""
+    folder = tmp_path_factory.mktemp("seeing")
+    model = tiny_checkpoint.safetensors(folder / "tiny", tied_head=False, vision=True)
+    (folder / "photo.png").write_bytes(media_files.encoded(media_files.picture(200, 100), "PNG"))
+    (folder / "film.mp4").write_bytes(media_files.video(8))
+    return str(model), str(folder / "photo.png"), str(folder / "film.mp4")
+
+
+def test_a_picture_among_the_words(seeing: tuple[str, str, str]) -> None:
+    model, photo, film = seeing
+    words = ("--max-tokens", "3", "--seed", "1", "--max-image-tokens", "8", "--max-video-tokens", "8")
+    found = answer(model, "What is this?", photo, *words)
+    assert [one["kind"] for one in found["media"]] == ["image"]
+    assert found["media"][0]["source_size"] == [200, 100]
+    assert answer(model, "What is this?", "--image", photo, *words) == found
+    both = answer(model, "Compare.", "--image", photo, "--video", film, *words)
+    assert [one["kind"] for one in both["media"]] == ["image", "video"]
+    assert_refused(run("run", model, "--raw", "x", "--image", photo), 2, "raw prompt")
+    assert_refused(run("run", model, "x", "--image", photo + ".none"), 2, "cannot be opened")
+
+
+def test_show_media(seeing: tuple[str, str, str]) -> None:
+    model, photo, film = seeing
+    result = run("show", "--media", photo, "--media", film)
+    assert result.returncode == 0, result.stderr.decode()
+    lines = result.stdout.decode().splitlines()
+    assert "200 x 100 pixels" in lines[0] and lines[0].endswith("tokens")
+    assert "seconds" in lines[2]
+    told = json.loads(run("show", model, "--media", photo, "--json", "--max-image-tokens", "4").stdout)
+    assert told["num_tokens"] <= 4
+    assert_refused(run("show", "--media", model), 2, "cannot be opened")

@@ -55,11 +55,17 @@ class Machine:
         """The machine of an opened checkpoint."""
         return cls(checkpoint.config, checkpoint.tensors, ops, **room)
 
-    def hidden(self, state: SequenceState, ids: Ids, positions: IntArray | None = None) -> FloatArray:
-        """Run one sequence on by ``ids``: the trunk's rows [n D]."""
+    def hidden(
+        self,
+        state: SequenceState,
+        ids: Ids,
+        positions: IntArray | None = None,
+        inputs: Sequence[tuple[int, FloatArray]] = (),
+    ) -> FloatArray:
+        """Run one sequence on by ``ids``: the trunk's rows [n D]. ``inputs`` as in ``step_batch.Run``."""
         self.store.reserve(state, len(ids))
         where = text_positions(state.length, len(ids)) if positions is None else positions
-        batch = build([Run(state, list(ids), where)])
+        batch = build([Run(state, list(ids), where, inputs=inputs)])
         rows = self.ops.run_step(lambda batch: self.decoder.forward(batch, self.store), batch)
         self.store.advance(state, len(ids))
         return rows
@@ -67,6 +73,12 @@ class Machine:
     def logits(self, state: SequenceState, ids: Ids, positions: IntArray | None = None) -> FloatArray:
         """Run one sequence on by ``ids``: the trunk's logits [n V]."""
         return self.decoder.unembed(self.hidden(state, ids, positions))
+
+    def logits_with(
+        self, state: SequenceState, ids: Ids, positions: IntArray, inputs: Sequence[tuple[int, FloatArray]]
+    ) -> FloatArray:
+        """As ``logits``, with rows that are no tokens: [n V]."""
+        return self.decoder.unembed(self.hidden(state, ids, positions, inputs))
 
     def draft(self, state: SequenceState, ids: Ids, hidden: FloatArray, positions: IntArray) -> FloatArray:
         """Rows of the draft head [n D] for ``hidden`` [n D] and the tokens that follow, in a state of its own."""

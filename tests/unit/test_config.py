@@ -191,7 +191,13 @@ def test_metadata_of_other_models_is_refused() -> None:
         with pytest.raises(UnsupportedError, match=r"model\.gguf"):
             from_gguf({"general.architecture": architecture})
     vision = config_gguf.write_vision(SIZES["4B"].vision)  # type: ignore[arg-type]
-    for change in ({"clip.projector_type": "mlp"}, {"clip.vision.is_deepstack_layers": np.ones(24, np.bool_)}):
+    colours: dict[str, Any] = {"clip.vision.image_mean": np.full(3, 0.4, np.float32)}
+    for change in (
+        colours,
+        {"clip.vision.image_std": 1.0},
+        {"clip.projector_type": "mlp"},
+        {"clip.vision.is_deepstack_layers": np.ones(24, np.bool_)},
+    ):
         with pytest.raises(UnsupportedError):
             config_gguf.read_vision({**vision, **change}, "mmproj.gguf")
 

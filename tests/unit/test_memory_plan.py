@@ -22,7 +22,8 @@ GIB = 2**30
 
 def plan_of(size: str, **given: int | None) -> MemoryPlan:
     arguments = {"context_len": 4096, "kv_bits": 16, "max_sequences": 4, "chunk_tokens": 512, "limit_bytes": 64 * GIB}
-    return make_plan(SIZES[size], OPS, lambda name: "Q8_0", **(arguments | given))
+    config = dataclasses.replace(SIZES[size], vision=None)
+    return make_plan(config, OPS, lambda name: "Q8_0", **(arguments | given))
 
 
 @pytest.mark.parametrize("size", ["0.8B", "4B", "27B", "35B-A3B"])

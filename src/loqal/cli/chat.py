@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import LoqalError
 from ..types import FinishReason, Message
-from . import terminal
+from . import attachments, terminal
 from .options import ChatOptions
 
 if TYPE_CHECKING:
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 _HELP = """\
 Enter sends. Alt-Enter, or a backslash at the end of a line, begins a new line.
 Ctrl-C stops a reply and keeps what was said; Ctrl-D leaves.
-  /clear         forget the conversation, keep the system message
+  /clear         forget the conversation and what was attached, keep the system message
   /system TEXT   set the system message and forget the conversation
   /think         reason before answering
   /no-think      answer at once
   /stats         show or hide token counts and speeds
+  /image FILE    show an image with the next message; a file dropped into a message is shown as well
+  /video FILE    show a video with the next message
   /help          show this
   /exit          leave
 A message that begins with a slash: type two slashes."""
@@ -37,6 +39,7 @@ class Chat:
         self._model, self._params, self._read = model, options.params, read
         self._system, self._think, self._verbose = options.system, options.think, options.verbose
         self._turns: list[Message] = []
+        self._media, self._bounds = list(options.media), options.bounds
 
     def run(self) -> int:
         """Talk until the user leaves; the exit code."""
@@ -61,6 +64,7 @@ class Chat:
             return False
         if name == "/clear":
             self._turns.clear()
+            self._media.clear()
         elif name == "/system":
             self._system = argument.strip() or None
             self._turns.clear()
@@ -68,16 +72,32 @@ class Chat:
             self._think = name == "/think"
         elif name == "/stats":
             self._verbose = not self._verbose
+        elif name in ("/image", "/video"):
+            self._attach(argument.strip(), "image" if name == "/image" else "video")
         elif name == "/help":
             terminal.print_note(_HELP)
         else:
             terminal.print_note(f"There is no command {name}. /help lists them.")
         return True
 
+    def _attach(self, path: str, kind: Literal["image", "video"]) -> None:
+        """Keep a file for the next message, after a look at its header."""
+        if not path:
+            terminal.print_note(f"/{kind} needs a file.")
+            return
+        try:
+            part = self._bounds.part(kind, attachments.unquoted(path))
+            terminal.print_note(terminal.media_line(self._model.media_info(part)))
+        except LoqalError as error:
+            terminal.print_error(error)
+            return
+        self._media.append(part)
+
     def _answer(self, text: str) -> None:
         """Ask, print the reply, and remember both. Of a stopped reply, what was printed is remembered."""
         system = [Message("system", self._system)] if self._system else []
-        question = Message("user", text)
+        text, dropped = attachments.dropped(text, self._bounds)
+        question = attachments.message(text, (*self._media, *dropped))
         try:
             stream = self._model.stream_chat([*system, *self._turns, question], self._params, think=self._think)
         except LoqalError as error:
@@ -93,6 +113,7 @@ class Chat:
             return
         reply = stream.reply
         if reply.text or reply.finish_reason is not FinishReason.CANCELLED:
+            self._media.clear()
             self._turns += [question, Message("assistant", reply.text, reply.reasoning, reply.tool_calls)]
         if self._verbose:
             terminal.print_note(terminal.summary(reply))

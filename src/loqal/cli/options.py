@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 from .. import limits
 from ..errors import RequestError
 from ..settings import KNOBS
-from ..types import SamplingParams
+from ..types import MediaPart, SamplingParams
+from .attachments import MediaBounds
 
 EXIT_CODES = """\
 exit codes:
@@ -44,12 +45,17 @@ class Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """What the flags say about a whole chat. ``think`` None leaves it to the model's template."""
+    """What the flags say about a whole chat. ``think`` None leaves it to the model's template.
+
+    ``media`` go with the first message; ``bounds`` are those of later ones.
+    """
 
     params: SamplingParams
     system: str | None = None
     think: bool | None = None
     verbose: bool = False
+    media: tuple[MediaPart, ...] = ()
+    bounds: MediaBounds = field(default_factory=lambda: MediaBounds())
 
 
 # Annotations of SamplingParams to what argparse needs to read such a value.

@@ -14,8 +14,8 @@ import loqal
 
 from .. import locate
 from ..errors import RequestError
-from ..types import Message, Reply, SamplingParams
-from . import options, terminal
+from ..types import MediaPart, Message, Reply, SamplingParams
+from . import attachments, options, terminal
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
@@ -25,6 +25,7 @@ _USAGE = """loqal run [options] [MODEL] [PROMPT ...]
   loqal run                            chat with the embedded model
   loqal run "Why is the sky blue?"     ask the embedded model
   loqal run model.gguf "Why?"          ask another model: a file, a folder, or a name
+  loqal run model.gguf "What is on this?" photo.jpg
   cat notes.txt | loqal run model.gguf "Summarise:"
 """
 
@@ -43,19 +44,25 @@ class _Job:
     is_raw: bool
     as_json: bool
     verbose: bool
+    media: tuple[MediaPart, ...]
+    bounds: attachments.MediaBounds
+    allow_urls: bool
+    mmproj: Path | None
 
 
 def run(words: Sequence[str], chat: Callable[[Runtime, options.ChatOptions], int]) -> int:
     """Run the command and return its exit code; ``chat`` is what runs without a prompt. Raises LoqalError."""
     job = _understand(_parser().parse_intermixed_args(list(words)))
-    with loqal.load(job.model, **job.settings) as model:
+    with loqal.load(job.model, **job.settings, mmproj=job.mmproj, allow_urls=job.allow_urls) as model:
         if not job.prompt and job.prompt_ids is None:
-            return chat(model, options.ChatOptions(job.params, job.system, job.think, job.verbose))
+            chosen = options.ChatOptions(job.params, job.system, job.think, job.verbose, job.media, job.bounds)
+            return chat(model, chosen)
         if job.prompt_ids is not None or job.is_raw:
             stream = model.stream_generate(job.prompt if job.prompt_ids is None else job.prompt_ids, job.params)
         else:
             messages = [Message("system", job.system)] if job.system else []
-            stream = model.stream_chat([*messages, Message("user", job.prompt)], job.params, think=job.think)
+            question = attachments.message(job.prompt, job.media)
+            stream = model.stream_chat([*messages, question], job.params, think=job.think)
         with stream:
             if job.as_json:
                 for _ in stream:
@@ -85,6 +92,7 @@ def _parser() -> options.Parser:
     group.add_argument("--prompt-ids", metavar="1,2,3", help="continue these token ids instead of a text")
     group.add_argument("--json", action="store_true", help="write one JSON record instead of the text")
     group.add_argument("--verbose", action="store_true", help="write token counts and speeds to stderr")
+    attachments.add_flags(parser)
     options.add_sampling_flags(parser)
     options.add_setting_flags(parser)
     return parser
@@ -93,7 +101,10 @@ def _parser() -> options.Parser:
 def _understand(parsed: argparse.Namespace) -> _Job:
     """Check everything that can be checked before a model is loaded. Raises RequestError."""
     params, settings = options.sampling_params(parsed), options.setting_values(parsed)
-    model, prompt = _split(parsed.words)
+    bounds = attachments.bounds(parsed)
+    words, media = attachments.taken_out(parsed.words, bounds)
+    media = (*media, *attachments.of_flags(parsed, bounds))
+    model, prompt = _split(words)
     path = locate.locate(model)
     prompt_ids = None if parsed.prompt_ids is None else options.token_ids(parsed.prompt_ids)
     piped = "" if prompt_ids is not None or sys.stdin.isatty() else _read_stdin()
@@ -102,6 +113,10 @@ def _understand(parsed: argparse.Namespace) -> _Job:
     if prompt_ids is not None and prompt:
         raise RequestError(
             "There is a prompt as text and one as ids.", "A request has one.", "Leave out --prompt-ids or the text."
+        )
+    if is_raw and media:
+        raise RequestError(
+            "A raw prompt has no images or videos.", "The chat template places them.", "Drop --raw and --prompt-ids."
         )
     if is_raw and (parsed.system is not None or parsed.think is not None):
         raise RequestError(
@@ -128,6 +143,10 @@ def _understand(parsed: argparse.Namespace) -> _Job:
         is_raw=is_raw,
         as_json=parsed.json,
         verbose=parsed.verbose,
+        media=media,
+        bounds=bounds,
+        allow_urls=parsed.allow_urls,
+        mmproj=None if parsed.mmproj is None else Path(parsed.mmproj),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
@@ -10,12 +11,13 @@ import loqal
 
 from .. import locate
 from ..model_info import ModelInfo
-from . import options, terminal
+from . import attachments, options, terminal
 
-_USAGE = """loqal show [--json] [MODEL]
+_USAGE = """loqal show [--json] [MODEL] [--media FILE ...]
 
   loqal show               the embedded model
   loqal show model.gguf    a file, a folder, or a name
+  loqal show --media photo.jpg    what an image or a video becomes and costs in tokens, without running a model
 """
 _NAMES_SHOWN = 4  # of the tensors ignored for one reason
 
@@ -25,12 +27,32 @@ def show(words: Sequence[str]) -> int:
     parser = options.Parser("loqal show", "Say what a model file is.", _USAGE)
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a file, a folder, or a name (default: the embedded)")
     parser.add_argument("--json", action="store_true", help="write one JSON record")
+    parser.add_argument("--media", action="append", default=[], metavar="FILE", help="an image or a video, not a model")
+    parser.add_argument("--mmproj", metavar="FILE", help="the separate vision tower of a GGUF model")
+    attachments.add_bounds(parser)
     parsed = parser.parse_args(list(words))
-    info = loqal.inspect(locate.locate(parsed.model))
+    if parsed.media:
+        return _show_media(parsed)
+    info = loqal.inspect(locate.locate(parsed.model), mmproj=parsed.mmproj)
     if parsed.json:
         terminal.print_line(json.dumps(dataclasses.asdict(info), ensure_ascii=False))
     else:
         terminal.print_line("\n".join(_lines(info)))
+    return 0
+
+
+def _show_media(parsed: argparse.Namespace) -> int:
+    bounds = attachments.bounds(parsed)
+    model = None if parsed.model is None else locate.locate(parsed.model)
+    for path in parsed.media:
+        info = loqal.media_info(bounds.part(attachments.kind_of(path), path), model, mmproj=parsed.mmproj)
+        if parsed.json:
+            terminal.print_line(json.dumps(dataclasses.asdict(info), ensure_ascii=False))
+        else:
+            terminal.print_line(terminal.media_line(info))
+            if info.seconds:
+                times = ", ".join(f"{second:.1f}" for second in info.seconds)
+                terminal.print_line(f"  seconds {times}")
     return 0
 
 

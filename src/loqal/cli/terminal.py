@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from ..errors import LoqalError
-from ..types import Reply, ReplyDelta
+from ..types import MediaInfo, Reply, ReplyDelta
 
 _DIM, _RED, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
@@ -109,7 +109,18 @@ def summary(reply: Reply) -> str:
         f"{usage.prompt_tokens} prompt tokens, {usage.completion_tokens} reply tokens ({reply.finish_reason}); "
         f"load {timings.load_ms:.0f} ms, first token {timings.first_token_ms:.0f} ms; "
         f"prefill {timings.prefill_tokens_per_s:.1f} tokens/s, decode {timings.decode_tokens_per_s:.1f} tokens/s; "
-        f"seed {reply.seed}"
+        f"seed {reply.seed}" + "".join(f"\n{media_line(info)}" for info in reply.media)
+    )
+
+
+def media_line(info: MediaInfo) -> str:
+    """What an image or a video becomes and costs, in one line."""
+    (width, height), (seen_width, seen_height) = info.source_size, info.size
+    pictures, rows, columns = info.grid
+    frames = f"{len(info.frame_indices)} frames in {pictures} pairs, each " if info.kind == "video" else ""
+    return (
+        f"{info.name}: {width} x {height} pixels, seen as {seen_width} x {seen_height}; "
+        f"{frames}{rows} x {columns} patches; {info.num_tokens:,} tokens"
     )
 
 

@@ -238,17 +238,21 @@ class Engine:
                 "Shorten the prompt, or load the model with more memory.",
             )
 
+    def check_length(self, length: int, *, room: int) -> None:
+        """Raise ContextError when a prompt and ``room`` more tokens do not fit the context."""
+        if length + room > self.context_len:
+            raise ContextError(
+                f"The prompt has {length} tokens and does not fit.",
+                f"The context holds {self.context_len} tokens, the reply included.",
+                "Shorten the prompt or load the model with a larger context_len.",
+            )
+
     def _check_ids(self, token_ids: Ids[int], *, room: int) -> None:
         if not token_ids:
             raise RequestError(
                 "The prompt is empty.", "A reply continues at least one token.", "Give some text or ids."
             )
-        if len(token_ids) + room > self.context_len:
-            raise ContextError(
-                f"The prompt has {len(token_ids)} tokens and does not fit.",
-                f"The context holds {self.context_len} tokens, the reply included.",
-                "Shorten the prompt or load the model with a larger context_len.",
-            )
+        self.check_length(len(token_ids), room=room)
         for index, token_id in enumerate(token_ids):
             if not 0 <= token_id < self._vocab_size:
                 raise RequestError(

@@ -17,6 +17,7 @@ from ..model.config import ModelConfig
 from ..model.decoder import Decoder
 from ..model.draft_head import DraftHead
 from ..model.tensor_names import entries
+from ..model.vision import VisionTower
 from ..ops.counting import CountingOps, hollow
 from ..ops.interface import JOURNAL_ROWS, PAGE_TOKENS, Ops
 from ..state.sizes import journal_bytes, kv_token_bytes, page_bytes, slot_bytes, slot_group
@@ -48,7 +49,7 @@ class MemoryPlan:
     weight_bytes: int
     draft_head_bytes: int
     scratch_bytes: int  # the largest step
-    image_bytes: int  # the largest image, while it is read
+    image_bytes: int  # encoded pictures that are kept
     journal_bytes: int
     state_bytes: int
     page_bytes: int
@@ -114,7 +115,7 @@ class MemoryPlan:
             ("weights", self.weight_bytes),
             ("draft head", self.draft_head_bytes),
             ("scratch of a step", self.scratch_bytes),
-            ("an image while it is read", self.image_bytes),
+            ("encoded pictures", self.image_bytes),
             ("guessed tokens", self.journal_bytes),
             (f"a context of {self.context_len:,} tokens, {self.max_sequences} at a time", self.required_bytes),
             ("states of earlier requests", self.cache_bytes),
@@ -236,14 +237,12 @@ def _limit_files() -> list[Path]:
 
 
 def _weights(config: ModelConfig, ops: Ops, format_of: Callable[[str], str]) -> tuple[int, int]:
-    """Bytes of the trunk's weights, and of the draft head's: what building them asks the backend for."""
-    tensors = {
-        entry.name: hollow(entry.name, format_of(entry.name), entry.shape)
-        for entry in entries(config)
-        if entry.part != "vision"
-    }
+    """Bytes of trunk and vision tower, and of the draft head: what building them asks the backend for."""
+    tensors = {entry.name: hollow(entry.name, format_of(entry.name), entry.shape) for entry in entries(config)}
     counting: Any = CountingOps(ops)
     trunk = Decoder(config, counting, tensors)
+    if config.vision is not None:
+        VisionTower(config.vision, counting, tensors)
     weights = counting.num_bytes
     if config.num_draft_layers:
         DraftHead(trunk, tensors)

@@ -31,6 +31,7 @@ from .interface import (
     StepBatch,
 )
 from .measured import WorkDone
+from .turns import Turns
 
 _FLOATS = ("F32", "F16", "BF16")
 _BLOCKS_OF_32 = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4")
@@ -132,6 +133,7 @@ class CpuOps:
         self._cpu = _kernels.make_cpu(isa or isas[0], threads or _kernels.usable_cpus())
         self.isa, self.threads = self._cpu.isa, self._cpu.threads
         self.name = f"cpu ({self.isa}, {self.threads} threads)"
+        self._turns = Turns()
         self._step: tuple[StepBatch, _kernels.Step] | None = None
         self._keep_packed = keep_packed
         self._kept = packed_file.open_packed(*keep_packed) if keep_packed else None
@@ -414,6 +416,36 @@ class CpuOps:
         x[rows] = values
         return x
 
+    # The vision tower -------------------------------------------------------------------------------------------
+
+    def layer_norm(self, x: FloatArray, weight: FloatArray, bias: FloatArray, eps: float) -> FloatArray:
+        """See Ops."""
+        return self._cpu.layer_norm(x, weight, bias, eps)
+
+    def add_bias(self, x: FloatArray, bias: FloatArray) -> FloatArray:
+        """See Ops."""
+        self._cpu.add_bias(x, bias)
+        return x
+
+    def gelu(self, x: FloatArray, *, exact: bool) -> FloatArray:
+        """See Ops."""
+        self._cpu.gelu(x, exact)
+        return x
+
+    def vision_rotary(self, places: IntArray, head_dim: int, theta: float) -> Rotary:
+        """See Ops."""
+        inverse, axis = rope.vision_frequencies(head_dim, theta)
+        three = np.concatenate([places, np.zeros((len(places), 1), np.int32)], axis=1)
+        return Rotary(*self._cpu.rotary(three, inverse, axis, 1.0))
+
+    def vision_heads(self, qkv: FloatArray, rotary: Rotary, num_heads: int) -> _kernels.VisionPack:
+        """See Ops."""
+        return self._cpu.vision_heads(qkv, rotary.cos, rotary.sin, num_heads)
+
+    def vision_attention(self, heads: _kernels.VisionPack, start: int, end: int) -> FloatArray:
+        """See Ops."""
+        return self._cpu.vision_attention(heads, start, end)
+
     # Sampling and steps -----------------------------------------------------------------------------------------
 
     def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
@@ -422,7 +454,12 @@ class CpuOps:
 
     def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
         """See Ops."""
-        return forward(batch)
+        with self._turns:
+            return forward(batch)
+
+    def turn(self) -> Turns:
+        """See Ops."""
+        return self._turns
 
     # Measuring --------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ What every backend promises (docs/numerics.md):
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +29,7 @@ RawArray = npt.NDArray[Any]
 Weight = Any  # a backend's own form of one linear weight, opaque to the model
 Pages = Any  # a backend's own store of keys and values of one layer
 Slots = Any  # a backend's own store of recurrent states of one layer
+VisionHeads = Any  # a backend's own form of the queries, keys and values of one picture
 Result = TypeVar("Result")
 
 NUMERICS_VERSION = 1
@@ -44,6 +46,9 @@ JOURNAL_ROWS = 8
 
 SPAN_TOKENS = 512
 """Attention visits keys in spans of this many positions, counted from position 0, and merges the spans in order."""
+
+VISION_SPAN = 512
+"""Attention inside a picture visits keys in spans of this many patches, counted from the first."""
 
 RUN_INPUTS = 32
 """Inputs that share one scale when an activation is quantised for an int8 product."""
@@ -335,6 +340,46 @@ class Ops(Protocol):
         """x with some rows replaced, in place: [T D], [M], [M D] -> [T D]."""
         ...
 
+    # The vision tower -------------------------------------------------------------------------------------------
+
+    def layer_norm(self, x: FloatArray, weight: FloatArray, bias: FloatArray, eps: float) -> FloatArray:
+        """(x - mean) * rsqrt(variance + eps) * weight + bias over the last axis: [N D] -> [N D]."""
+        ...
+
+    def add_bias(self, x: FloatArray, bias: FloatArray) -> FloatArray:
+        """x + bias in every row, in place: [N D], [D] -> [N D]."""
+        ...
+
+    def gelu(self, x: FloatArray, *, exact: bool) -> FloatArray:
+        """x times the normal distribution function of x, in place: [N D] -> [N D].
+
+        Exact through the error function, otherwise 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+        """
+        ...
+
+    def vision_rotary(self, places: IntArray, head_dim: int, theta: float) -> Rotary:
+        """Angles of patches at (row, column) places, [N 2] -> [N head_dim/2] twice.
+
+        The first head_dim/4 pairs turn by the row, the others by the column, each with frequencies
+        theta^(-4j / head_dim).
+        """
+        ...
+
+    def vision_heads(self, qkv: FloatArray, rotary: Rotary, num_heads: int) -> VisionHeads:
+        """Take one picture's [N 3*H*head_dim] into the backend's own layout for ``vision_attention``.
+
+        ``qkv`` holds queries, keys and values side by side, heads in order. Queries and keys are turned over the whole
+        head, pair i being dimensions i and i + head_dim/2; queries are scaled by head_dim^-0.5.
+        """
+        ...
+
+    def vision_attention(self, heads: VisionHeads, start: int, end: int) -> FloatArray:
+        """Rows start to end of softmax attention in which every patch sees all others: -> [end-start, H*head_dim].
+
+        Keys are visited in spans of VISION_SPAN, in ascending order.
+        """
+        ...
+
     # Sampling and steps -----------------------------------------------------------------------------------------
 
     def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
@@ -345,5 +390,9 @@ class Ops(Protocol):
         ...
 
     def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
-        """Run one forward pass. What the backend sets up or records around a step lives behind this call."""
+        """Run one forward pass in a turn. What the backend sets up or records around it lives behind this call."""
+        ...
+
+    def turn(self) -> AbstractContextManager[None]:
+        """The backend to oneself for a piece of work, in the order of asking. Turns do not nest."""
         ...

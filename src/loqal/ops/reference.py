@@ -37,7 +37,8 @@ from .interface import (
     Rotary,
     StepBatch,
 )
-from .rope import inverse_frequencies
+from .rope import inverse_frequencies, vision_frequencies
+from .turns import Turns
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -98,6 +99,9 @@ class ReferenceOps:
 
     name = "reference"
     state_layout = "reference 1"
+
+    def __init__(self) -> None:
+        self._turns = Turns()
 
     # Constructors -----------------------------------------------------------------------------------------------
 
@@ -331,6 +335,51 @@ class ReferenceOps:
         x[rows] = values
         return x
 
+    # The vision tower -------------------------------------------------------------------------------------------
+
+    def layer_norm(self, x: FloatArray, weight: FloatArray, bias: FloatArray, eps: float) -> FloatArray:
+        """Centre, scale, weigh, shift."""
+        centred = x.astype(np.float64) - x.mean(axis=-1, keepdims=True, dtype=np.float64)
+        normed = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
+        return np.asarray(normed * weight + bias, np.float32)
+
+    def add_bias(self, x: FloatArray, bias: FloatArray) -> FloatArray:
+        """x += bias."""
+        x += bias
+        return x
+
+    def gelu(self, x: FloatArray, *, exact: bool) -> FloatArray:
+        """Element by element."""
+        x64 = x.astype(np.float64)
+        # Neither form takes 1 + a number near -1, which would lose the digits of small results.
+        if exact:
+            x[...] = 0.5 * x64 * _erfc(-x64 / np.sqrt(2))
+        else:
+            x[...] = x64 * _sigmoid(2 * np.sqrt(2 / np.pi) * (x64 + 0.044715 * x64**3))
+        return x
+
+    def vision_rotary(self, places: IntArray, head_dim: int, theta: float) -> Rotary:
+        """Angles in float64."""
+        inverse, axis = vision_frequencies(head_dim, theta)
+        angles = places[:, axis] * inverse
+        return Rotary(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
+
+    def vision_heads(self, qkv: FloatArray, rotary: Rotary, num_heads: int) -> DoubleArray:
+        """[query, key, value][H N head_dim], turned."""
+        heads = qkv.reshape(len(qkv), 3, num_heads, -1).astype(np.float64).transpose(1, 2, 0, 3).copy()
+        heads[0] = _turned(heads[0], rotary) * heads.shape[-1] ** -0.5
+        heads[1] = _turned(heads[1], rotary)
+        return heads
+
+    def vision_attention(self, heads: DoubleArray, start: int, end: int) -> FloatArray:
+        """Softmax over all keys at once, head by head, row by row."""
+        query, key, value = heads
+        out = np.empty((end - start, len(query), query.shape[-1]))
+        for head in range(len(query)):
+            for row in range(start, end):
+                out[row - start, head] = _softmax(key[head] @ query[head, row]) @ value[head]
+        return np.asarray(out.reshape(end - start, -1), np.float32)
+
     # Sampling and steps -----------------------------------------------------------------------------------------
 
     def candidates(self, logits: FloatArray, k: int) -> tuple[IntArray, FloatArray, float]:
@@ -341,7 +390,12 @@ class ReferenceOps:
 
     def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
         """Nothing to set up."""
-        return forward(batch)
+        with self._turns:
+            return forward(batch)
+
+    def turn(self) -> Turns:
+        """One lock."""
+        return self._turns
 
 
 # Parts that the tests of the fast backends use too -------------------------------------------------------------------
@@ -441,6 +495,17 @@ def _softmax(x: DoubleArray) -> DoubleArray:
     powers = np.exp(x - x.max(axis=-1, keepdims=True))
     shares: DoubleArray = powers / powers.sum(axis=-1, keepdims=True)
     return shares
+
+
+def _turned(x: DoubleArray, rotary: Rotary) -> DoubleArray:
+    """Heads [H N head_dim] turned over their whole width."""
+    half = x.shape[-1] // 2
+    cos, sin = rotary.cos.astype(np.float64), rotary.sin.astype(np.float64)
+    left, right = x[..., :half], x[..., half:]
+    return np.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def _softplus(x: DoubleArray) -> DoubleArray:

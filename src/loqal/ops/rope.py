@@ -40,6 +40,13 @@ def inverse_frequencies(rope: RopeConfig) -> Frequencies:
     return Frequencies(inverse, _axes(pairs, rope.sections), magnitude)
 
 
+def vision_frequencies(head_dim: int, theta: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+    """Radians per place and axis (0 row, 1 column) of every pair of a vision head."""
+    quarter = head_dim // 4
+    inverse = theta ** (-4.0 * np.arange(quarter) / head_dim)
+    return np.tile(inverse, 2), np.repeat(np.arange(2, dtype=np.int32), quarter)
+
+
 def _axes(pairs: npt.NDArray[np.int64], sections: tuple[int, int, int]) -> npt.NDArray[np.int32]:
     """Height takes pairs 1, 4, 7, ... and width 2, 5, 8, ... until each has its count; time takes the rest."""
     axis = np.full(pairs.shape, TIME, np.int32)

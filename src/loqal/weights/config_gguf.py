@@ -182,6 +182,14 @@ def read_vision(metadata: Mapping[str, Any], where: str) -> VisionConfig:
     if isinstance(deepstack, np.ndarray) and deepstack.any():
         raise UnsupportedError(f"{where} has deepstack layers", "no Qwen 3.5 model has them", "use another mmproj file")
     keys.only("use_gelu", True)
+    for key in ("vision.image_mean", "vision.image_std"):  # what pictures are normalised with, see media/rules.py
+        values = keys.values.get(key)
+        if values is not None and not (isinstance(values, np.ndarray) and values.tolist() == [0.5, 0.5, 0.5]):
+            raise UnsupportedError(
+                f"{where}: {key} is {ascii(values)[:100]}",
+                "every Qwen 3.5 model has 0.5 for each colour",
+                "use the mmproj file published with this model",
+            )
     patch_size = keys.count("vision.patch_size", most=1024)
     return VisionConfig(
         depth=keys.count("vision.block_count"),

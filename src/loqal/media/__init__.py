@@ -1,0 +1,1 @@
+"""Pictures and videos to patches. Knows no model and no text."""
