@@ -28,7 +28,7 @@ from .engine.engine import Engine
 from .errors import CapacityError, RequestError
 from .eyes import Eyes, Seen, make_preparer
 from .eyes import describe as describe_item
-from .locate import locate
+from .locate import find
 from .media.fetch import Policy
 from .messages import to_messages
 from .model.decoder import Decoder
@@ -92,7 +92,7 @@ def load(
     given |= {"packed_file": packed_file, "max_sequences": max_sequences, "cache_bytes": cache_bytes}
     given["media_cache_bytes"] = media_cache_bytes
     chosen = settings.resolve(given, os.environ)
-    checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
+    checkpoint = _open(model, mmproj)
     try:
         return Runtime(checkpoint, chosen, started, Policy(urls=allow_urls))
     except BaseException:
@@ -102,7 +102,7 @@ def load(
 
 def inspect(model: str | os.PathLike[str] | None = None, *, mmproj: str | os.PathLike[str] | None = None) -> ModelInfo:
     """Say what a model is without reading its weights. Arguments and errors as in ``load``."""
-    checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
+    checkpoint = _open(model, mmproj)
     try:
         tokenizer = _tokenizer(checkpoint)
         return _describe(checkpoint, tokenizer, _template(checkpoint, tokenizer))
@@ -119,11 +119,16 @@ def media_info(
     """
     if model is None:
         return describe_item(make_preparer(None, {}, Policy()).prepare(part))
-    checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
+    checkpoint = _open(model, mmproj)
     try:
         return describe_item(make_preparer(checkpoint.config.vision, checkpoint.metadata, Policy()).prepare(part))
     finally:
         checkpoint.close()
+
+
+def _open(model: str | os.PathLike[str] | None, mmproj: str | os.PathLike[str] | None) -> Checkpoint:
+    found = find(model)
+    return open_checkpoint(found.path, mmproj=found.mmproj if mmproj is None else Path(mmproj))
 
 
 class Runtime:
