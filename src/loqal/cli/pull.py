@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from .. import locate
 from ..errors import CheckpointError, RequestError
@@ -33,12 +34,14 @@ def pull(words: Sequence[str]) -> int:
     parsed = parser.parse_args(list(words))
     if parsed.connections < 1:
         raise RequestError("--connections must be at least 1.", "There is no fetching without one.", "Leave it out.")
-    fetch(parsed.name, vision=not parsed.no_vision, connections=parsed.connections, dry_run=parsed.dry_run)
+    path = fetch(parsed.name, vision=not parsed.no_vision, connections=parsed.connections, dry_run=parsed.dry_run)
+    if path is not None:
+        terminal.print_line(str(path))
     return 0
 
 
-def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool = False) -> None:
-    """Fetch a model and say on stderr what is fetched and why. Raises LoqalError."""
+def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool = False) -> Path | None:
+    """Fetch a model, say on stderr what is fetched and why, and return its path. Raises LoqalError."""
     if locate.looks_like_path(name):
         raise CheckpointError(f"{name!r} is a path.", "Only names are fetched.", f"Write for example {FAMILY}:4b.")
     fetching = Fetching(name, vision=vision, connections=connections)
@@ -49,7 +52,7 @@ def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool
     if fetching.licence:
         terminal.print_note(f"licence {fetching.licence}")
     if dry_run:
-        return
+        return None
     with contextlib.ExitStack() as stack:
         lines: dict[str, Progress] = {}
 
@@ -60,9 +63,8 @@ def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool
             lines[path].update(done)
 
         try:
-            path = fetching.run(show)
+            return fetching.run(show)
         except KeyboardInterrupt:
             stack.close()
             terminal.print_note("Stopped. Everything that arrived is kept; the same command continues.")
             raise
-    terminal.print_line(str(path))

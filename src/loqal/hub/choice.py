@@ -6,6 +6,7 @@ spare; and reading must be fast enough for an answer to be read as it is written
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from ..errors import CapacityError
@@ -40,9 +41,14 @@ def needed_bytes(size: str, file_bytes: int, context_len: int = _CONTEXT_TOKENS)
 
 def decode_bytes(size: str, file_bytes: int) -> float:
     """Roughly the bytes a decode step reads: all of a dense model, the active share of the experts' one."""
-    counts = parameter_count(SIZES[size])
+    counts = _counts(size)
     body = counts["text_without_embedding"] + counts["embedding"]
     return file_bytes * (counts["active"] + counts["embedding"]) / body if counts["active"] else file_bytes
+
+
+@functools.cache
+def _counts(size: str) -> dict[str, int]:
+    return parameter_count(SIZES[size])
 
 
 def choose(memory_bytes: int, read_gb_per_s: float, size: str | None = None) -> Choice:
@@ -68,7 +74,8 @@ def choose(memory_bytes: int, read_gb_per_s: float, size: str | None = None) -> 
         if size is None:  # a larger model in few bits is no improvement on a smaller one in enough
             fitting = [file for file in fitting if file.quant in favourites[: 1 + (label in catalog.SMALL_SIZES)]]
         quick = [file for file in fitting if _speed(label, file.size_bytes, read_gb_per_s) >= _TOKENS_PER_S]
-        file = next(iter(quick or (fitting if size or label == "0.8B" else [])), None)
+        lean = [file for file in fitting if file.quant != catalog.SMALL_FAVOURITE]
+        file = next(iter(quick or ((lean or fitting) if size or label == "0.8B" else [])), None)
         if file is not None:
             best = Choice(label, file.quant, file.size_bytes, _why(label, file, memory_bytes, read_gb_per_s))
     if best is None:

@@ -228,11 +228,14 @@ class _Transfer:
         """Nothing on disk tells which part came damaged over the wire: fetch parts again until the digest is right."""
         for part in range(self._partial.num_parts):
             start, end = self._partial.span(part)
-            again = self._fetched_again(start, end)
-            if hashlib.sha256(again).digest() == self._partial.digests()[part]:
+            kept, again = self._partial.digests()[part], self._fetched_again(start, end)
+            if hashlib.sha256(again).digest() == kept:
+                continue
+            third = self._fetched_again(start, end)  # which of the two was damaged: two of three agree
+            if hashlib.sha256(third).digest() == kept:
                 continue
             self._partial.reset(part)
-            self._partial.writer(part).write(again)
+            self._partial.writer(part).write(third)
             if self._fetch_missing():
                 return
         self._partial.discard()

@@ -23,7 +23,6 @@ from ..errors import CheckpointError, RequestError
 from . import places
 from .broken import BrokenError
 
-_CHUNK_BYTES = 1 << 18
 _TIMEOUT_S = 20.0  # without a byte, after which a connection is given up for a new one
 _MAX_WAIT_S = 120.0  # that a server may ask us to wait
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -56,7 +55,8 @@ class RemoteFile:
             get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response,
         ):
             _check_status(response, f"{self.repo}/{self.path}")
-            yield self._first_byte(response, start), response.iter_raw(_CHUNK_BYTES)
+            # Without a chunk size: gathered chunks would be lost with a connection that breaks.
+            yield self._first_byte(response, start), response.iter_raw()
 
     def _first_byte(self, response: Any, start: int) -> int:
         if response.status_code == 200:
