@@ -30,6 +30,9 @@ VERBS = {
     "repair": "fetch again what is damaged",
     "rm": "delete a model",
     "gc": "give back the space of what nothing needs",
+    "quantize": "make a smaller file of a model",
+    "imatrix": "measure which inputs matter, for quantize",
+    "check": "compare two files of one model",
 }
 
 # Verbs that are one function of their words: module and function.
@@ -41,6 +44,9 @@ _FUNCTIONS = {
     "repair": ("models", "repair"),
     "rm": ("models", "rm"),
     "gc": ("models", "gc"),
+    "quantize": ("quantize", "quantize"),
+    "imatrix": ("quantize", "imatrix"),
+    "check": ("quantize", "check"),
 }
 
 _INTERRUPTED = 128 + signal.SIGINT

@@ -38,6 +38,11 @@ class Progress:
             self._shown_share = share
             print(self._text(done), file=sys.stderr, flush=True)
 
+    def update_of(self, done: int, total: int) -> None:
+        """Tell how many of how many units are done."""
+        self._total = max(1, total)
+        self.update(done)
+
     def __enter__(self) -> Progress:
         return self
 

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from .. import quant
 from ..errors import FormatError, TensorError
+from ..quant.loss import Loss, loss
 from . import _kernels
 from .interface import FloatArray
 
 Bytes = npt.NDArray[np.uint8]
 
 FLOATS = ("F32", "F16", "BF16")
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """What storing values x as y lost: root mean squares relative to that of the values themselves.
-
-    ``weighted`` counts every column by its importance; it equals ``plain`` without one.
-    """
-
-    plain: float
-    weighted: float
 
 
 class Encoder:
@@ -66,7 +53,8 @@ class Encoder:
             TensorError: a value is NaN or too large for the format.
         """
         if format == source:
-            return np.array(data), Loss(0.0, 0.0)
+            values = quant.decode(source, data, shape)
+            return np.array(data), loss(values, values, importance)
         if format not in self.formats:
             return self._with_numpy(format, quant.decode(source, data, shape), importance)
         out = np.empty(quant.num_bytes(format, shape), np.uint8)
@@ -81,7 +69,7 @@ class Encoder:
                 "Some are NaN or larger than 65504.",
                 "Store this tensor as F32 or BF16.",
             )
-        return out, Loss(_relative(squared, energy), _relative(weighted, weighted_energy))
+        return out, Loss(squared, weighted, energy, weighted_energy)
 
     def _with_numpy(self, format: str, values: FloatArray, importance: FloatArray | None) -> tuple[Bytes, Loss]:
         """The formats without a native encoder: plain floats, and the older ones with blocks of 32."""
@@ -91,17 +79,3 @@ class Encoder:
             )
         stored = quant.encode(format, values)
         return stored, loss(values, quant.decode(format, stored, values.shape), importance)
-
-
-def loss(values: FloatArray, stored: FloatArray, importance: FloatArray | None = None) -> Loss:
-    """What is lost between values and their stored forms, computed in float64."""
-    off = (values.astype(np.float64) - stored) ** 2
-    energy = values.astype(np.float64) ** 2
-    plain = _relative(float(off.sum()), float(energy.sum()))
-    if importance is None:
-        return Loss(plain, plain)
-    return Loss(plain, _relative(float((off * importance).sum()), float((energy * importance).sum())))
-
-
-def _relative(lost: float, energy: float) -> float:
-    return math.sqrt(lost / energy) if energy > 0 else 0.0
