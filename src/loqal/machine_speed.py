@@ -7,9 +7,10 @@ machine counts as absent.
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import asdict, dataclass
 
-from . import machine
+from . import machine, settings
 from .hub import places
 from .hub.record import now, read_json, write_json
 from .ops.choose import choose_ops
@@ -52,8 +53,9 @@ def measured(ops: MeasuredOps | None = None, *, again: bool = False) -> MachineS
 
 
 def native_ops(isa: str | None = None, threads: int | None = None) -> MeasuredOps:
-    """The native kernels. Raises RequestError for an instruction set this machine lacks."""
-    ops = choose_ops("cpu", isa=isa, threads=threads)
+    """The native kernels, as the environment sets them. Raises RequestError for what this machine lacks."""
+    chosen = settings.resolve({"isa": isa, "threads": threads}, os.environ)
+    ops = choose_ops("cpu", isa=chosen.isa, threads=chosen.threads)
     assert isinstance(ops, MeasuredOps)
     return ops
 

@@ -111,7 +111,7 @@ def test_every_encoder_loses_no_more_than_ggmls_with_and_without_importance(name
     for kind, made in kinds.items():
         values = made.astype(np.float32)
         for weights in (None, importance_of):
-            stored, lost = Encoder(threads=1).encode(name, "F32", values.reshape(-1).view(np.uint8), shape, weights)
+            lost = Encoder(threads=1).encode(name, "F32", values.reshape(-1).view(np.uint8), shape, weights)[1]
             theirs = quant.decode(name, llama_peer.quantise_values(name, values, weights), shape)
             other = loss(values, theirs, weights)
             print(f"{name} {kind} {weights is not None}: {lost.weighted / other.weighted:.4f}")

@@ -71,9 +71,11 @@ def choose(memory_bytes: int, read_gb_per_s: float, size: str | None = None) -> 
             for quant in favourites
             if (file := release.file(quant)) and needed_bytes(label, file.size_bytes) <= budget
         ]
-        if size is None:  # a larger model in few bits is no improvement on a smaller one in enough
-            fitting = [file for file in fitting if file.quant in favourites[: 1 + (label in catalog.SMALL_SIZES)]]
-        quick = [file for file in fitting if _speed(label, file.size_bytes, read_gb_per_s) >= _TOKENS_PER_S]
+        # Fewer bits than enough are for want of memory, never for speed.
+        enough = [file for file in fitting if file.quant in favourites[: 1 + (label in catalog.SMALL_SIZES)]]
+        if size is None:  # nor is a larger model in few bits an improvement on a smaller one in enough
+            fitting = enough
+        quick = [file for file in enough if _speed(label, file.size_bytes, read_gb_per_s) >= _TOKENS_PER_S]
         lean = [file for file in fitting if file.quant != catalog.SMALL_FAVOURITE]
         file = next(iter(quick or ((lean or fitting) if size or label == "0.8B" else [])), None)
         if file is not None:

@@ -11,6 +11,7 @@ _U8 = npt.NDArray[np.uint8]
 _U16 = npt.NDArray[np.uint16]
 
 JOURNAL_ROWS: int
+STATE_TILE: int
 LAYOUT_VERSION: int
 
 def adopt(layout: str, packed: _U8, experts: int, rows: int, inputs: int) -> Weight: ...
