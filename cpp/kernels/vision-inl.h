@@ -164,7 +164,7 @@ void place_head(const float* query, const float* key, const float* value, const 
 }
 
 // kFloatColumns queries a tile, kVisionTiles tiles a task.
-constexpr int kScoreStride = kVisionSpan + 16;
+constexpr int kVisionStride = kVisionSpan + 16;
 
 // The weighted sum of `count` values from `first` on, added to `sums` [tiles kFloatColumns][panels 16].
 template <int P>
@@ -173,7 +173,7 @@ inline void add_values(const VisionHeads& v, int64_t head, int64_t first, int64_
   const int panels = (v.head_dim + kRows - 1) / kRows, width = panels * kRows;
   const float* values = v.values + ((head * panels + panel) * v.rows + first) * kRows;
   for (int t = 0; t < tiles; ++t)
-    tile_product<P, kFloatColumns, kScoreStride, 1>(values, v.rows * kRows, weights + t * kFloatColumns * kScoreStride,
+    tile_product<P, kFloatColumns, kVisionStride, 1>(values, v.rows * kRows, weights + t * kFloatColumns * kVisionStride,
                                                     count, false, sums + t * kFloatColumns * width + panel * kRows,
                                                     width);
 }
@@ -184,7 +184,7 @@ inline void score_keys(const VisionHeads& v, int64_t head, int64_t panel, int64_
   for (int t = 0; t < tiles; ++t)
     tile_product<P, kFloatColumns, 1, kFloatColumns>(
         keys, kRows * v.head_dim, v.queries + (head * v.query_tiles + tile + t) * kFloatColumns * v.head_dim,
-        v.head_dim, true, scores + t * kFloatColumns * kScoreStride, kScoreStride);
+        v.head_dim, true, scores + t * kFloatColumns * kVisionStride, kVisionStride);
 }
 
 // Scores of one query against a span become weights; its running maximum, weight and sums are brought along.
@@ -213,7 +213,7 @@ inline void weigh_row(float* scores, int64_t count, float& top, float& weight, f
 void attend_picture(const VisionHeads& v, int64_t head, int64_t tile, int tiles, float* out, int64_t out_stride,
                     int64_t first_row, int64_t end_row) {
   constexpr int kMost = kVisionTiles * kFloatColumns;
-  alignas(64) float scores[kMost * kScoreStride];
+  alignas(64) float scores[kMost * kVisionStride];
   alignas(64) float sums[kMost * kMaxVisionDim];
   float top[kMost], weight[kMost];
   const int panels = (v.head_dim + kRows - 1) / kRows, width = panels * kRows, rows = tiles * kFloatColumns;
@@ -227,7 +227,7 @@ void attend_picture(const VisionHeads& v, int64_t head, int64_t tile, int tiles,
       score_keys<kFloatPanels>(v, head, first + p, tile, tiles, scores + p * kRows);
     for (; p < used; ++p) score_keys<1>(v, head, first + p, tile, tiles, scores + p * kRows);
     for (int r = 0; r < rows; ++r)
-      weigh_row(scores + r * kScoreStride, count, top[r], weight[r], sums + r * width, width);
+      weigh_row(scores + r * kVisionStride, count, top[r], weight[r], sums + r * width, width);
     constexpr int64_t kValues = 128;  // of two panels: a third of a first-level cache
     for (int64_t j = 0; j < count; j += kValues) {
       const int64_t n = least<int64_t>(kValues, count - j);
