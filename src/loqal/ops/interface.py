@@ -179,7 +179,7 @@ class Ops(Protocol):
         ...
 
     def settle(self, slots: Slots, slot: int, journal: int, count: int) -> None:
-        """Apply the first ``count`` rows of a journal to a recurrent state in place, bit for bit as if never deferred."""
+        """Apply the first ``count`` rows of a journal to a recurrent state in place: the bits are as if never deferred."""
         ...
 
     def clear_slot(self, slots: Slots, slot: int) -> None:
