@@ -12,6 +12,7 @@
 #include <cstring>
 #include <sstream>
 
+#include "bindings_encode.h"
 #include "common/measure.h"
 #include "dispatch.h"
 #include "ops.h"
@@ -524,6 +525,7 @@ NB_MODULE(_kernels, m) {
       .def("softmax", &Timed<&softmax>::call, "x"_a);
   m.attr("JOURNAL_ROWS") = kJournalRows;
   m.attr("STATE_TILE") = kStateTile;
+  bind_encode(m);
   m.attr("LAYOUT_VERSION") = kLayoutVersion;
   m.def("packed_bytes", &packed_bytes, "layout"_a, "experts"_a, "rows"_a, "inputs"_a);
   m.def("adopt", &adopt, "layout"_a, "packed"_a, "experts"_a, "rows"_a, "inputs"_a);

@@ -17,7 +17,7 @@ END_IDS = {256, 258}
 _PRINTABLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
 
 
-def _byte_tokens() -> list[str]:
+def byte_tokens() -> list[str]:
     """The 256 tokens of one byte, token id = byte, in the spelling of byte-level vocabularies."""
     others = [byte for byte in range(256) if byte not in _PRINTABLE]
     return [chr(byte) if byte in _PRINTABLE else chr(0x100 + others.index(byte)) for byte in range(256)]
@@ -29,7 +29,7 @@ def gguf(path: Path, metadata: dict[str, Any] | None = None, formats: str = "F32
     keys = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen35",
-        "tokenizer.ggml.tokens": _byte_tokens() + CONTROL,
+        "tokenizer.ggml.tokens": byte_tokens() + CONTROL,
         "tokenizer.ggml.token_type": np.array(
             [1] * 256 + [3 if text.startswith("<|") else 4 for text in CONTROL], np.int32
         ),
@@ -59,7 +59,7 @@ def safetensors(folder: Path, **overrides: Any) -> Path:
             "type": "Sequence",
             "pretokenizers": [{"type": "Split", "pattern": {"Regex": split}}, {"type": "ByteLevel"}],
         },
-        "model": {"vocab": {text: byte for byte, text in enumerate(_byte_tokens())}, "merges": []},
+        "model": {"vocab": {text: byte for byte, text in enumerate(byte_tokens())}, "merges": []},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))

@@ -1,12 +1,15 @@
-"""From what a user calls a model to the file or folder it is."""
+"""From what a user calls a model to the file or folder it is: a path, a name of `loqal list`, or a published one."""
 
 from __future__ import annotations
 
 import importlib.resources
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from .engine.memory_plan import machine_bytes
 from .errors import CheckpointError, InstallationError
+from .hub import names, resolve, store
 
 EMBEDDED = "demo"
 """The name of the model that is installed with the package."""
@@ -16,34 +19,61 @@ _SUFFIXES = (".gguf", ".safetensors")
 _PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a model lies. ``mmproj`` is its separate vision tower, when a name stands for both."""
+
+    path: Path
+    mmproj: Path | None = None
+
+
 def locate(model: str | os.PathLike[str] | None = None) -> Path:
-    """The file or folder of a model: a path, a known name, or None for the embedded model.
+    """The file or folder of a model: a path, a known name, or None for the embedded model. Errors as in ``find``."""
+    return find(model).path
+
+
+def find(model: str | os.PathLike[str] | None = None) -> Found:
+    """Where a model and its vision tower lie on this machine. Nothing is fetched.
 
     Raises:
-        CheckpointError: there is no such file, folder or name.
+        CheckpointError: there is no such file or folder, or no model of this name on this machine.
+        RequestError: the name is of the family, but its tag is not.
         InstallationError: the embedded model was not installed.
     """
     if model is None or model == EMBEDDED:
-        return _embedded()
+        return Found(_embedded())
     path = Path(model).expanduser()
     if _exists(path):
-        return path
+        return Found(path)
     if isinstance(model, os.PathLike) or looks_like_path(model):
         raise CheckpointError(
             f"There is no file or folder {str(path)!r}.",
             f"The current folder is {os.getcwd()!r}.",
             "Check the spelling of the path.",
         )
-    raise CheckpointError(
-        f"There is no model {model!r}.",
-        f"It is neither a file nor a folder nor a known name ({', '.join(NAMES)}).",
-        f'Give the path of a .gguf file or a checkpoint folder. To prompt the embedded model: loqal run "{model} ..."',
-    )
+    local = find_named(model)
+    return Found(local.path, local.mmproj)
+
+
+def find_named(name: str) -> store.LocalModel:
+    """The model on this machine that a name stands for. Raises CheckpointError and RequestError as ``find``."""
+    models = store.all_models()
+    local = resolve.find_local(name, machine_bytes(), models)
+    if local is None:
+        raise resolve.unknown(name, models)
+    return local
+
+
+def is_absent_name(model: str | None) -> bool:
+    """Whether a word is a published name under which nothing is on this machine. Raises RequestError for a bad tag."""
+    if model is None or model == EMBEDDED or _exists(Path(model)) or looks_like_path(model):
+        return False
+    return names.looks_like_name(model) and resolve.find_local(model, machine_bytes()) is None
 
 
 def is_model(word: str) -> bool:
     """Whether a word names a model, rather than being the beginning of a prompt."""
-    return word in NAMES or looks_like_path(word) or _exists(Path(word))
+    return word in NAMES or looks_like_path(word) or names.looks_like_name(word) or _exists(Path(word))
 
 
 def looks_like_path(word: str) -> bool:

@@ -32,7 +32,7 @@ from .engine.memory_plan import MemoryPlan
 from .errors import RequestError
 from .eyes import Eyes, Seen, make_preparer
 from .eyes import describe as describe_item
-from .locate import locate
+from .locate import find
 from .media.fetch import Policy
 from .messages import to_messages
 from .model_info import ModelInfo, describe
@@ -106,7 +106,7 @@ def load(
     given |= {"drafts": drafts, "memory_bytes": memory_bytes, "yarn": yarn}
     given["media_cache_bytes"] = media_cache_bytes
     chosen = settings.resolve(given, os.environ)
-    checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
+    checkpoint = _open(model, mmproj)
     try:
         return Runtime(checkpoint, chosen, started, Policy(urls=allow_urls))
     except BaseException:
@@ -116,7 +116,7 @@ def load(
 
 def inspect(model: str | os.PathLike[str] | None = None, *, mmproj: str | os.PathLike[str] | None = None) -> ModelInfo:
     """Say what a model is without reading its weights. Arguments and errors as in ``load``."""
-    checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
+    checkpoint = _open(model, mmproj)
     try:
         tokenizer = _tokenizer(checkpoint)
         return _describe(checkpoint, tokenizer, _template(checkpoint, tokenizer))
@@ -130,7 +130,7 @@ def plan(model: str | os.PathLike[str] | None = None, **given: Any) -> MemoryPla
     >>> loqal.plan(context_len=1024).context_len
     1024
     """
-    checkpoint = open_checkpoint(locate(model))
+    checkpoint = _open(model, None)
     try:
         return assembly.plan(checkpoint, settings.resolve(given, os.environ))
     finally:
@@ -146,7 +146,7 @@ def media_info(
     """
     if model is None:
         return describe_item(make_preparer(None, {}, Policy()).prepare(part))
-    checkpoint = open_checkpoint(locate(model), mmproj=None if mmproj is None else Path(mmproj))
+    checkpoint = _open(model, mmproj)
     try:
         return describe_item(make_preparer(checkpoint.config.vision, checkpoint.metadata, Policy()).prepare(part))
     finally:
@@ -164,6 +164,11 @@ class _Prepared:
     seen: Seen = dataclasses.field(default_factory=lambda: Seen([], ()))
     priority: int = 0
     client: str = ""
+
+
+def _open(model: str | os.PathLike[str] | None, mmproj: str | os.PathLike[str] | None) -> Checkpoint:
+    found = find(model)
+    return open_checkpoint(found.path, mmproj=found.mmproj if mmproj is None else Path(mmproj))
 
 
 class Runtime:

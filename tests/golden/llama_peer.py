@@ -15,6 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from golden.llama_cases import LlamaCase
+from loqal.quant import FORMATS, num_bytes
 from loqal.testing import write_safetensors
 
 FILE_TYPES = {
@@ -93,6 +94,7 @@ def logits(path: Path, ids: np.ndarray) -> np.ndarray:
 def _context(path: Path, num_tokens: int) -> Iterator[tuple[Any, int]]:
     model_params, params = llama_cpp.llama_model_default_params(), llama_cpp.llama_context_default_params()
     model_params.n_gpu_layers = 0
+    model_params.use_extra_bufts = False  # no AMX: some machines announce it and forbid it
     params.n_ctx = params.n_batch = params.n_ubatch = num_tokens
     params.n_threads = params.n_threads_batch = 1
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
@@ -117,3 +119,16 @@ def _batch(ids: np.ndarray) -> Iterator[Any]:
         yield batch
     finally:
         llama_cpp.llama_batch_free(batch)
+
+
+def quantise_values(name: str, values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+    """Values [rows cols] in the format ``name`` by ggml's own encoder, uint8; ``importance`` is of the columns."""
+    library = ctypes.CDLL(str(next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))))
+    encode = library.ggml_quantize_chunk
+    encode.restype = ctypes.c_size_t
+    encode.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    rows, cols = values.shape
+    out = np.empty(num_bytes(name, values.shape), np.uint8)
+    weights = None if importance is None else importance.ctypes.data
+    encode(FORMATS[name].ggml_type, values.ctypes.data, out.ctypes.data, 0, rows, cols, weights)
+    return out

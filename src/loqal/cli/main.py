@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import signal
@@ -22,6 +23,34 @@ VERBS = {
     "run": "answer a prompt, or chat when none is given",
     "show": "say what a model file is",
     "bench": "measure how fast a model runs on this machine",
+    "pull": "fetch a model",
+    "list": "show the models on this machine, whichever tool fetched them",
+    "import": "give a model that lies anywhere a name, without copying it",
+    "verify": "compare a model's files with their digests",
+    "repair": "fetch again what is damaged",
+    "rm": "delete a model",
+    "gc": "give back the space of what nothing needs",
+    "plan": "say what fits this machine, and how fast it will be",
+    "doctor": "describe this machine and installation, for a bug report",
+    "quantize": "make a smaller file of a model",
+    "imatrix": "measure which inputs matter, for quantize",
+    "check": "compare two files of one model",
+}
+
+# Verbs that are one function of their words: module and function.
+_FUNCTIONS = {
+    "pull": ("pull", "pull"),
+    "list": ("models", "list_models"),
+    "import": ("models", "import_model"),
+    "verify": ("models", "verify_model"),
+    "repair": ("models", "repair"),
+    "rm": ("models", "rm"),
+    "gc": ("models", "gc"),
+    "plan": ("plan", "plan"),
+    "doctor": ("doctor", "doctor"),
+    "quantize": ("quantize", "quantize"),
+    "imatrix": ("quantize", "imatrix"),
+    "check": ("quantize", "check"),
 }
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -57,7 +86,7 @@ def _dispatch(words: list[str]) -> int:
     if verb == "run":
         from . import run
 
-        return run.run(rest, _chat)
+        return run.run(rest, _chat, _fetch)
     if verb == "show":
         from . import show
 
@@ -66,6 +95,10 @@ def _dispatch(words: list[str]) -> int:
         from . import bench
 
         return bench.bench(rest)
+    if verb in _FUNCTIONS:
+        module, function = _FUNCTIONS[verb]
+        code: int = getattr(importlib.import_module(f".{module}", __package__), function)(rest)
+        return code
     raise RequestError(
         f"There is no command {verb!r}.",
         f"loqal has: {', '.join(VERBS)}.",
@@ -81,8 +114,15 @@ def _chat(model: Runtime, options: ChatOptions) -> int:
     return Chat(model, options, prompt_reader()).run()
 
 
+def _fetch(name: str) -> None:
+    """Fetch a model. The network is loaded only when there is something to fetch."""
+    from .pull import fetch
+
+    fetch(name)
+
+
 def _help() -> str:
-    verbs = "\n".join(f"  {verb:6} {help_text}" for verb, help_text in VERBS.items())
+    verbs = "\n".join(f"  {verb:8} {help_text}" for verb, help_text in VERBS.items())
     return (
         "usage: loqal COMMAND [...]\n\nA local runtime for the Qwen 3.5 model family.\n\n"
         f"commands:\n{verbs}\n\noptions:\n  -h, --help  show this, or the help of a command\n"

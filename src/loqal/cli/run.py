@@ -26,6 +26,7 @@ _USAGE = """loqal run [options] [MODEL] [PROMPT ...]
   loqal run "Why is the sky blue?"     ask the embedded model
   loqal run model.gguf "Why?"          ask another model: a file, a folder, or a name
   loqal run model.gguf "What is on this?" photo.jpg
+  loqal run qwen3.5:4b "Why?"          a published one; it is fetched first if it is not here
   cat notes.txt | loqal run model.gguf "Summarise:"
 """
 
@@ -34,7 +35,7 @@ _USAGE = """loqal run [options] [MODEL] [PROMPT ...]
 class _Job:
     """One command line, understood."""
 
-    model: Path
+    model: locate.Found
     prompt: str  # empty: chat
     prompt_ids: list[int] | None
     system: str | None
@@ -50,10 +51,14 @@ class _Job:
     mmproj: Path | None
 
 
-def run(words: Sequence[str], chat: Callable[[Runtime, options.ChatOptions], int]) -> int:
-    """Run the command and return its exit code; ``chat`` is what runs without a prompt. Raises LoqalError."""
-    job = _understand(_parser().parse_intermixed_args(list(words)))
-    with loqal.load(job.model, **job.settings, mmproj=job.mmproj, allow_urls=job.allow_urls) as model:
+def run(words: Sequence[str], chat: Callable[[Runtime, options.ChatOptions], int], fetch: Callable[[str], None]) -> int:
+    """Run the command and return its exit code; ``chat`` is what runs without a prompt. Raises LoqalError.
+
+    ``fetch`` gets a published model that is not on this machine.
+    """
+    job = _understand(_parser().parse_intermixed_args(list(words)), fetch)
+    mmproj = job.mmproj or job.model.mmproj
+    with loqal.load(job.model.path, **job.settings, mmproj=mmproj, allow_urls=job.allow_urls) as model:
         if not job.prompt and job.prompt_ids is None:
             chosen = options.ChatOptions(job.params, job.system, job.think, job.verbose, job.media, job.bounds)
             return chat(model, chosen)
@@ -98,14 +103,17 @@ def _parser() -> options.Parser:
     return parser
 
 
-def _understand(parsed: argparse.Namespace) -> _Job:
+def _understand(parsed: argparse.Namespace, fetch: Callable[[str], None]) -> _Job:
     """Check everything that can be checked before a model is loaded. Raises RequestError."""
     params, settings = options.sampling_params(parsed), options.setting_values(parsed)
     bounds = attachments.bounds(parsed)
     words, media = attachments.taken_out(parsed.words, bounds)
     media = (*media, *attachments.of_flags(parsed, bounds))
     model, prompt = _split(words)
-    path = locate.locate(model)
+    if locate.is_absent_name(model):
+        terminal.print_note(f"{model} is not on this machine yet.")
+        fetch(str(model))
+    path = locate.find(model)
     prompt_ids = None if parsed.prompt_ids is None else options.token_ids(parsed.prompt_ids)
     piped = "" if prompt_ids is not None or sys.stdin.isatty() else _read_stdin()
     prompt = "\n\n".join(text for text in (prompt, piped) if text)

@@ -11,6 +11,7 @@ _U8 = npt.NDArray[np.uint8]
 _U16 = npt.NDArray[np.uint16]
 
 JOURNAL_ROWS: int
+STATE_TILE: int
 LAYOUT_VERSION: int
 STATE_TILE: int
 
@@ -109,3 +110,10 @@ class Cpu:
     def candidates(self, logits: _F32, k: int) -> tuple[_I32, _F32, float]: ...
     def largest(self, x: _F32, head: Weight, k: int, excluded: _I32) -> tuple[_I32, _F32]: ...
     def softmax(self, x: _F32) -> None: ...
+
+class Encoder:
+    formats: list[str]
+    def __init__(self, isa: str, threads: int) -> None: ...
+    def encode(
+        self, format: str, source: str, values: _U8, importance: _F32, cols: int, out: _U8
+    ) -> tuple[float, float, float, float, bool]: ...

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InstallationError, RequestError
 from .interface import Ops
+
+if TYPE_CHECKING:
+    from .encode import Encoder
 
 
 def choose_ops(
@@ -33,9 +37,22 @@ def choose_ops(
     try:
         from .cpu import CpuOps
     except ImportError as error:
-        raise InstallationError(
-            "The native kernels are missing.",
-            f"Python could not import them: {error}.",
-            "Install loqal again (pip install .), with a C++20 compiler at hand.",
-        ) from error
+        raise _not_built(error) from error
     return CpuOps(isa, threads, keep_packed)
+
+
+def choose_encoder(isa: str | None = None, threads: int | None = None) -> Encoder:
+    """The native encoders of weight formats. Raises InstallationError when they were not built."""
+    try:
+        from .encode import Encoder
+    except ImportError as error:
+        raise _not_built(error) from error
+    return Encoder(isa, threads)
+
+
+def _not_built(error: ImportError) -> InstallationError:
+    return InstallationError(
+        "The native kernels are missing.",
+        f"Python could not import them: {error}.",
+        "Install loqal again (pip install .), with a C++20 compiler at hand.",
+    )

@@ -132,6 +132,7 @@ class CpuOps:
             )
         self._cpu = _kernels.make_cpu(isa or isas[0], threads or _kernels.usable_cpus())
         self.isa, self.threads = self._cpu.isa, self._cpu.threads
+        self.usable_isas = tuple(isas)
         self.name = f"cpu ({self.isa}, {self.threads} threads)"
         self._turns = Turns()
         self._step: tuple[StepBatch, _kernels.Step] | None = None
@@ -462,6 +463,10 @@ class CpuOps:
         return self._turns
 
     # Measuring --------------------------------------------------------------------------------------------------
+
+    def weight_bytes_of(self, weight: _kernels.Weight) -> int:
+        """See MeasuredOps."""
+        return weight.num_bytes
 
     def read_gb_per_s(self, num_bytes: int) -> float:
         """See MeasuredOps."""

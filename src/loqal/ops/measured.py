@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from .interface import Ops
+from .interface import Ops, Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class MeasuredOps(Ops, Protocol):
 
     isa: str
     threads: int
+    usable_isas: tuple[str, ...]  # instruction sets of this machine, best first
 
     def read_gb_per_s(self, num_bytes: int) -> float:
         """Measure how fast all threads together read ``num_bytes`` bytes of memory in order, in 10^9 bytes/s."""
@@ -33,6 +34,10 @@ class MeasuredOps(Ops, Protocol):
 
     def float_gflops(self) -> float:
         """Measure the peak of float32 multiply-adds, counted as two, in 10^9/s."""
+        ...
+
+    def weight_bytes_of(self, weight: Weight) -> int:
+        """Bytes a packed weight takes."""
         ...
 
     def work_done(self) -> WorkDone:

@@ -32,7 +32,7 @@ def write_file(
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
-            file.write(_header(metadata, tensors, alignment, version))
+            file.write(header_bytes(metadata, tensors, alignment, version))
             for tensor in tensors:
                 file.write(bytes(-file.tell() % alignment))
                 file.write(tensor.bytes_of(num_bytes(tensor.format, tensor.shape)))
@@ -41,7 +41,10 @@ def write_file(
         partial.unlink(missing_ok=True)
 
 
-def _header(metadata: Mapping[str, Any], tensors: Sequence[OutTensor], alignment: int, version: int) -> bytes:
+def header_bytes(
+    metadata: Mapping[str, Any], tensors: Sequence[OutTensor], alignment: int = 32, version: int = 3
+) -> bytes:
+    """All that stands before the first tensor's bytes, padded to the alignment; tensors follow, each padded."""
     if alignment != 32:
         metadata = {**metadata, "general.alignment": alignment}
     parts = [b"GGUF", struct.pack("<IQQ", version, len(tensors), len(metadata))]

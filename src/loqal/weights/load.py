@@ -46,6 +46,12 @@ class Checkpoint:
         for file in self.mapped:
             file.close()
 
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def open_checkpoint(path: str | Path, *, mmproj: Path | None = None) -> Checkpoint:
     """Open a GGUF file, a safetensors file, or a folder that holds one model in either format.

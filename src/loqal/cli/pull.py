@@ -1,0 +1,70 @@
+"""``loqal pull``: fetch a model once, verified, into the cache all tools of the hub share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import locate
+from ..errors import CheckpointError, RequestError
+from ..fetching import Fetching
+from ..hub.catalog import FAMILY
+from . import options, terminal
+from .progress import Progress, amount
+
+_USAGE = f"""loqal pull [options] NAME
+
+  loqal pull {FAMILY}                   the size and quantisation that fit this machine
+  loqal pull {FAMILY}:4b                a size
+  loqal pull {FAMILY}:4b-q8_0           a size and a quantisation
+  loqal pull owner/repo:Q4_K_M         one file of a repository on the hub
+
+Interrupted in any way, the same command continues at the exact byte. HF_ENDPOINT, HF_TOKEN, HF_HUB_CACHE and
+HF_HUB_OFFLINE are honoured."""
+
+
+def pull(words: Sequence[str]) -> int:
+    """Run the command and return its exit code. Raises LoqalError."""
+    parser = options.Parser("loqal pull", "Fetch a model.", _USAGE)
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--no-vision", action="store_true", help="leave the separate vision tower out")
+    parser.add_argument("--connections", type=int, default=4, metavar="N", help="parts at the same time (default: 4)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be fetched")
+    parsed = parser.parse_args(list(words))
+    if parsed.connections < 1:
+        raise RequestError("--connections must be at least 1.", "There is no fetching without one.", "Leave it out.")
+    path = fetch(parsed.name, vision=not parsed.no_vision, connections=parsed.connections, dry_run=parsed.dry_run)
+    if path is not None:
+        terminal.print_line(str(path))
+    return 0
+
+
+def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool = False) -> Path | None:
+    """Fetch a model, say on stderr what is fetched and why, and return its path. Raises LoqalError."""
+    if locate.looks_like_path(name):
+        raise CheckpointError(f"{name!r} is a path.", "Only names are fetched.", f"Write for example {FAMILY}:4b.")
+    fetching = Fetching(name, vision=vision, connections=connections)
+    if fetching.why:
+        terminal.print_note(fetching.why)
+    for file in fetching.files:
+        terminal.print_note(f"{file.repo} {file.path}  {amount(file.size_bytes)}")
+    if fetching.licence:
+        terminal.print_note(f"licence {fetching.licence}")
+    if dry_run:
+        return None
+    with contextlib.ExitStack() as stack:
+        lines: dict[str, Progress] = {}
+
+        def show(path: str, done: int, total: int) -> None:
+            if path not in lines:
+                stack.close()  # the line of the file before
+                lines[path] = stack.enter_context(Progress(path.rpartition("/")[2], total))
+            lines[path].update(done)
+
+        try:
+            return fetching.run(show)
+        except KeyboardInterrupt:
+            stack.close()
+            terminal.print_note("Stopped. Everything that arrived is kept; the same command continues.")
+            raise

@@ -1,0 +1,162 @@
+"""From a name to files fetched: which files of which repository, then one after the other, each verified."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CheckpointError
+from . import cache, catalog, record, remote
+from .choice import choose
+from .download import Policy, fetch
+from .locking import lock
+from .names import Wanted
+from .peek import quant_of
+from .remote import RemoteFile, Repository
+
+_PART = re.compile(r"-\d{5}-of-\d{5}$")
+_ORIGINAL = re.compile(
+    r"(?:.*\.safetensors(?:\.index\.json)?|(?:config|generation_config|tokenizer|tokenizer_config|preprocessor_config"
+    r"|video_preprocessor_config|processor_config|chat_template)\.json|chat_template\.jinja)"
+)
+_TOWERS = ("mmproj-f16.gguf", "mmproj-bf16.gguf", "mmproj-f32.gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The files a name stands for. ``why`` says what was chosen where the name left it open."""
+
+    repository: Repository
+    files: tuple[RemoteFile, ...]
+    main: RemoteFile
+    is_folder: bool
+    why: str | None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files."""
+        return sum(file.size_bytes for file in self.files)
+
+
+def select(wanted: Wanted, memory_bytes: int, read_gb_per_s: Callable[[], float], *, vision: bool = True) -> Selection:
+    """Ask the hub and decide which files to fetch.
+
+    Args:
+        wanted: what was asked for.
+        memory_bytes: what a model may use on this machine.
+        read_gb_per_s: measures the machine; called only where the name leaves the choice to it.
+        vision: whether to fetch the vision tower too.
+
+    Raises:
+        CheckpointError: the repository has no such file, or cannot be reached.
+        CapacityError: nothing fits this machine.
+    """
+    why = None
+    remote.check_online(wanted.name)
+    if wanted.repo is None and wanted.is_open:
+        chosen = choose(memory_bytes, read_gb_per_s(), wanted.size)
+        why = f"{catalog.FAMILY}:{chosen.size.lower()}-{chosen.quant.lower()}: {chosen.why}"
+        wanted = Wanted(wanted.name, size=chosen.size, quant=chosen.quant, draft=wanted.draft)
+    repository = remote.list_repository(_repo(wanted), wanted.revision)
+    if wanted.safetensors or (wanted.repo is not None and wanted.quant is None and not _ggufs(repository)):
+        return _original(repository, why)
+    return _quantised(repository, wanted, memory_bytes, vision, why)
+
+
+def _repo(wanted: Wanted) -> str:
+    if wanted.repo is not None:
+        return wanted.repo
+    assert wanted.size is not None
+    release = catalog.releases()[wanted.size]
+    if wanted.safetensors:
+        return release.safetensors_repo
+    return release.gguf_draft_repo if wanted.draft else release.gguf_repo
+
+
+def _ggufs(repository: Repository) -> list[RemoteFile]:
+    return [file for file in repository.files if file.path.endswith(".gguf") and not _is_tower(file)]
+
+
+def _is_tower(file: RemoteFile) -> bool:
+    return "mmproj" in file.path.rpartition("/")[2].lower()
+
+
+def _original(repository: Repository, why: str | None) -> Selection:
+    files = tuple(file for file in repository.files if _ORIGINAL.fullmatch(file.path))
+    weights = [file for file in files if file.path.endswith(".safetensors")]
+    if not weights:
+        raise CheckpointError(
+            f"{repository.repo} holds no weights that loqal reads.",
+            "It has neither GGUF nor safetensors files.",
+            "Name a repository of the Qwen 3.5 family.",
+        )
+    return Selection(repository, files, weights[0], True, why)
+
+
+def _quantised(repository: Repository, wanted: Wanted, memory_bytes: int, vision: bool, why: str | None) -> Selection:
+    sets: dict[str, list[RemoteFile]] = {}  # the parts of a split file together
+    for file in _ggufs(repository):
+        sets.setdefault(_PART.sub("", file.path.removesuffix(".gguf")), []).append(file)
+    stem = _pick(repository, sets, wanted, memory_bytes)
+    if wanted.quant is None and why is None:
+        size_bytes = sum(file.size_bytes for file in sets[stem])
+        why = f"{stem}: the largest of {len(sets)} that fits, {size_bytes / 1e9:.1f} GB"
+    parts = sorted(sets[stem], key=lambda file: file.path)
+    towers = {file.path.lower(): file for file in repository.files if _is_tower(file)} if vision else {}
+    tower = next((towers[name] for name in _TOWERS if name in towers), next(iter(towers.values()), None))
+    return Selection(repository, (*parts, *([tower] if tower else [])), parts[0], False, why)
+
+
+def _pick(repository: Repository, sets: dict[str, list[RemoteFile]], wanted: Wanted, memory_bytes: int) -> str:
+    quants = {stem: quant_of(stem) or stem.rpartition("/")[2] for stem in sets}
+    if wanted.quant is None:
+        sizes = {stem: sum(file.size_bytes for file in files) for stem, files in sets.items()}
+        affordable = [stem for stem in sets if sizes[stem] * 1.2 <= memory_bytes] or [
+            min(sizes, key=lambda s: sizes[s])
+        ]
+        preferred = [stem for stem in affordable if quants[stem] in (*catalog.FAVOURITES, "Q4_K_M")]
+        return max(preferred or affordable, key=lambda stem: sizes[stem])
+    exact = [stem for stem, quant in quants.items() if quant.lower() == wanted.quant.lower()]
+    plain = [s for s, quant in quants.items() if catalog.plain_quant(quant) == catalog.plain_quant(wanted.quant)]
+    if not (exact or plain):
+        raise CheckpointError(
+            f"{repository.repo} has no {wanted.quant}.",
+            f"It has {', '.join(sorted(quants.values())) or 'no GGUF file'}.",
+            "Name one of these behind a colon.",
+        )
+    return (exact or plain)[0]
+
+
+def pull(
+    selection: Selection,
+    *,
+    revision: str | None = None,
+    policy: Policy | None = None,
+    begun: Callable[[RemoteFile], None] | None = None,
+    progress: Callable[[RemoteFile, int], None] | None = None,
+) -> Path:
+    """Fetch what is missing of a selection and return the path to open.
+
+    Every file lies in the hub's shared cache afterwards, verified, with a record of its origin and licence.
+
+    Raises: as ``download.fetch``.
+    """
+    repository = selection.repository
+    shown: dict[str, Path] = {}
+    for file in selection.files:
+        blob = cache.blob_path(file.repo, file.etag)
+        name = cache.snapshot_path(file.repo, file.commit, file.path)
+        with lock(file.repo, file.etag, file.path):
+            there = next((path for path in (blob, name) if path.exists()), None)
+            if there is None or there.stat().st_size != file.size_bytes:
+                if begun:
+                    begun(file)
+                note = (lambda done, file=file: progress(file, done)) if progress else None
+                fetched = fetch(file, blob, policy=policy, progress=note)
+                origin = f"{file.endpoint}/{file.repo}/blob/{file.commit}/{file.path}"
+                record.note(file.etag, file.size_bytes, origin, repository.licence, fetched)
+            shown[file.path] = cache.publish(file.repo, file.commit, file.path, file.etag, revision or "main")
+    main = shown[selection.main.path]
+    return main.parent if selection.is_folder else main

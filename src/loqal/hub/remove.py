@@ -1,0 +1,104 @@
+"""Giving disk space back: one model, or what nothing needs any more. Files of other tools stay unless named so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import RequestError
+from . import cache, places, record
+from .store import LocalModel, remove_links
+
+_LEFT_BEHIND = (".loqal-partial", ".loqal-journal", ".loqal-journal.new")
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """A file that can go, and why."""
+
+    path: Path
+    size_bytes: int  # on the disk
+    why: str
+
+
+def remove(model: LocalModel, *, foreign: bool = False) -> list[Path]:
+    """Delete a model's files; of an import only the links. Returns what was deleted.
+
+    Blobs that another snapshot still shows stay.
+
+    Raises:
+        RequestError: the files belong to another tool and ``foreign`` was not said.
+    """
+    if model.origin == "imported":
+        folder = model.path.parent
+        remove_links(folder)
+        return [folder]
+    if model.origin != "hub" and not foreign:
+        raise RequestError(
+            f"{model.name} belongs to {model.origin}.",
+            "Deleting its files behind its back would confuse it.",
+            f"Remove it there, or say that you mean it: loqal rm --foreign {model.name}",
+        )
+    removed = []
+    for path in model.files:
+        blob = path.resolve()
+        if model.origin == "hub" and _is_tower(path) and _others_need(path):
+            continue
+        path.unlink()
+        removed.append(path)
+        if model.origin == "hub" and blob != path and not _shown(blob):
+            blob.unlink(missing_ok=True)
+            record.forget(blob.name)
+    if model.origin == "hub" and model.repo is not None:
+        _remove_empty(cache.repo_folder(model.repo))
+    return removed
+
+
+def _is_tower(path: Path) -> bool:
+    return "mmproj" in path.name.lower()
+
+
+def _others_need(tower: Path) -> bool:
+    return any(path.exists() and not _is_tower(path) for path in tower.parent.rglob("*.gguf"))
+
+
+def _shown(blob: Path) -> bool:
+    """Whether any snapshot still has a link to a blob."""
+    snapshots = blob.parent.parent / "snapshots"
+    return any(path.is_symlink() and path.resolve() == blob for path in snapshots.rglob("*"))
+
+
+def _remove_empty(folder: Path) -> None:
+    for path in sorted((folder / "snapshots").rglob("*"), key=lambda path: -len(path.parts)):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def waste() -> Iterator[Waste]:
+    """What nothing needs: downloads given up, blobs no name leads to, links that lead nowhere, old records."""
+    etags = set()
+    for folder in sorted(places.hub_cache().glob("models--*")):
+        blobs = [path for path in (folder / "blobs").glob("*") if path.is_file()]
+        etags |= {path.name for path in blobs}
+        ours = [path for path in blobs if path.name.endswith(_LEFT_BEHIND)]
+        for path in ours:
+            yield Waste(path, _on_disk(path), "a download that was not finished")
+        shown = {path.resolve() for path in (folder / "snapshots").rglob("*") if path.is_symlink()}
+        for path in blobs:
+            if path not in ours and path.resolve() not in shown and record.find(path.name) is not None:
+                yield Waste(path, _on_disk(path), "no name leads to it")
+        for path in (folder / "snapshots").rglob("*"):
+            if path.is_symlink() and not path.exists():
+                yield Waste(path, 0, "a name that leads nowhere")
+    for folder in sorted((places.own_folder() / "models").glob("*")):
+        for path in sorted(folder.glob("*")):
+            if path.is_symlink() and not path.exists():
+                yield Waste(path, 0, "an imported file that is gone")
+    for etag in record.all_etags():
+        if etag not in etags:
+            yield Waste(places.own_folder() / "records" / f"{etag}.json", 0, "a record of a file that is gone")
+
+
+def _on_disk(path: Path) -> int:
+    return path.stat().st_blocks * 512

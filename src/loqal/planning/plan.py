@@ -1,0 +1,182 @@
+"""Plans: one model explained line by line, or every published size and quantisation in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .. import machine, machine_speed
+from ..engine.memory_plan import default_kv_bits, machine_bytes
+from ..errors import RequestError
+from ..hub import catalog
+from ..hub.choice import choose
+from ..hub.names import parse
+from ..locate import find
+from ..model.config import ModelConfig
+from ..ops.interface import PAGE_TOKENS
+from ..ops.measured import MeasuredOps
+from ..state import sizes
+from ..weights.load import open_checkpoint
+from . import memory
+from .kernel_rates import CHUNK_TOKENS, KernelRates, measured
+from .predict import Speed, predict
+from .shapes import Weights, of_checkpoint, of_release
+
+SPARE_SHARE = 0.9  # of the memory that a plan may fill; the rest is the system's
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a plan is for. ``kv_bits`` None follows the weights."""
+
+    context_len: int = 8192
+    users: int = 1
+    kv_bits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one model needs, and how fast it will be."""
+
+    name: str
+    size: str | None
+    quant: str | None
+    file_bytes: int
+    context_len: int
+    users: int
+    kv_bits: int
+    lines: tuple[memory.Line, ...]
+    resident_bytes: int
+    speed: Speed
+    fits: bool
+    largest_context: int  # that fits with so many users, 0 when none does
+    most_users: int  # that fit with this context
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What plans are for."""
+
+    cpu: str
+    isa: str
+    threads: int
+    memory_bytes: int
+    read_gb_per_s: float
+    int8_gops: float
+    measured: str
+
+
+class Planner:
+    """Plans for this machine. The machine is measured at first use, and what was measured is kept.
+
+    Args:
+        memory_bytes: what may be used; by default what the machine or its container allows.
+        again: measure again.
+        note: told what is being measured.
+    """
+
+    def __init__(
+        self, *, memory_bytes: int | None = None, again: bool = False, note: Callable[[str], None] | None = None
+    ) -> None:
+        self._ops: MeasuredOps = machine_speed.native_ops()
+        self._note, self._again = note, again
+        self._speed = machine_speed.measured(self._ops, again=again)
+        self._rates = KernelRates()
+        self.machine = Machine(
+            cpu=machine.cpu_model(),
+            isa=self._ops.isa,
+            threads=self._ops.threads,
+            memory_bytes=memory_bytes or machine_bytes(),
+            read_gb_per_s=self._speed.read_gb_per_s,
+            int8_gops=self._speed.int8_gops,
+            measured=self._speed.measured,
+        )
+
+    def plan(self, name: str | None, wish: Wish | None = None) -> Plan:
+        """The plan of a model on this machine, or of a published one that need not be here.
+
+        Raises:
+            CheckpointError: there is no such model.
+            RequestError: context or users make no sense.
+        """
+        wanted = parse(name) if name else None
+        if wanted is not None and wanted.size is not None and wanted.quant is not None:
+            config, weights = of_release(wanted.size, wanted.quant)
+            return self._plan(str(name), config, weights, wanted.size, wanted.quant, wish)
+        if wanted is not None and wanted.repo is None:
+            chosen = self.recommended(wanted.size)
+            config, weights = of_release(*chosen)
+            return self._plan(str(name), config, weights, *chosen, wish)
+        checkpoint = open_checkpoint(find(name).path)
+        try:
+            config, weights = of_checkpoint(checkpoint)
+            label, size = checkpoint.name, checkpoint.size_label
+        finally:
+            checkpoint.close()
+        return self._plan(label, config, weights, size, None, wish)
+
+    def table(self, wish: Wish | None = None) -> list[Plan]:
+        """The plans of published sizes in their usual quantisations, smallest first."""
+        releases = catalog.releases()
+        plans = []
+        for size in releases:
+            for file in releases[size].files:
+                if not file.quant.startswith("UD-IQ"):
+                    config, weights = of_release(size, file.quant)
+                    name = f"{catalog.FAMILY}:{size.lower()}-{file.quant.lower()}"
+                    plans.append(self._plan(name, config, weights, size, file.quant, wish))
+        return plans
+
+    def recommended(self, size: str | None = None) -> tuple[str, str]:
+        """The size and quantisation that ``loqal run`` would take. Raises CapacityError when nothing fits."""
+        chosen = choose(self.machine.memory_bytes, self._speed.read_gb_per_s, size)
+        return chosen.size, chosen.quant
+
+    def _plan(
+        self,
+        name: str,
+        config: ModelConfig,
+        weights: Weights,
+        size: str | None,
+        quant: str | None,
+        wish: Wish | None,
+    ) -> Plan:
+        wish = wish or Wish()
+        context_len, users = wish.context_len, wish.users
+        if not 1 <= context_len <= max(config.context_len, 1_010_000) or users < 1:
+            raise RequestError(
+                f"The plan is for {users} users with {context_len} tokens each.",
+                f"The model was made for 1 to {config.context_len} tokens; there must be a user.",
+                "Choose other numbers.",
+            )
+        self._rates = measured(self._ops, weights.formats, again=self._again, note=self._note)
+        self._again = False
+        bits = wish.kv_bits or default_kv_bits(weights.formats[0])
+        packed = {format: self._rates.formats[format].bits for format in weights.formats}
+
+        def needs(context: int, count: int) -> tuple[memory.Line, ...]:
+            return tuple(memory.lines(config, weights, packed, context_len=context, users=count, kv_bits=bits))
+
+        lines = needs(context_len, users)
+        limit = int(self.machine.memory_bytes * SPARE_SHARE)
+        resident = memory.total(lines)
+        chunk_pages = CHUNK_TOKENS // PAGE_TOKENS
+        others = memory.total(needs(CHUNK_TOKENS, users)) - users * chunk_pages * sizes.page_bytes(config, bits)
+        pages = max(0, limit - others) // users // sizes.page_bytes(config, bits)
+        each = memory.total(needs(context_len, 2)) - memory.total(needs(context_len, 1))
+        most_users = max(0, (limit - memory.total(needs(context_len, 1))) // each + 1)
+        return Plan(
+            name=name,
+            size=size,
+            quant=quant,
+            file_bytes=weights.file_bytes,
+            context_len=context_len,
+            users=users,
+            kv_bits=bits,
+            lines=lines,
+            resident_bytes=resident,
+            speed=predict(config, weights, self._rates, self._speed, context=0, kv_bits=bits),
+            fits=resident <= limit,
+            largest_context=min(config.context_len, pages * PAGE_TOKENS),
+            most_users=most_users,
+        )

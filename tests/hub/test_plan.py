@@ -1,0 +1,143 @@
+"""Plans and diagnoses: true under a limit, with another instruction set, without models and with a damaged note."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loqal.cli.main import main
+from loqal.errors import RequestError
+from loqal.hub import places
+from loqal.machine_speed import MachineSpeed
+from loqal.model.sizes import SIZES
+from loqal.planning import memory
+from loqal.planning.kernel_rates import FormatRate, KernelRates
+from loqal.planning.plan import Planner, Wish
+from loqal.planning.predict import predict
+from loqal.planning.shapes import of_release
+from loqal.state import sizes
+
+SPEED = MachineSpeed(30.0, 1000.0, 400.0, "now")
+FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q4_0", "IQ4_NL", "IQ4_XS", "MXFP4")
+BITS = dict(zip(FORMATS, (32, 16, 16, 8.5, 6.5625, 5.625, 4.625, 3.5, 2.75, 4.5, 4.5, 4.25, 4.25), strict=True))
+RATES = KernelRates(10.0, 2.5, 0.7, {name: FormatRate(BITS[name], 30.0, 600.0) for name in FORMATS}, "now")
+
+
+@pytest.fixture
+def plain_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose measurements take no time."""
+    monkeypatch.setattr("loqal.machine_speed.measured", lambda *args, **more: SPEED)
+    monkeypatch.setattr("loqal.planning.plan.measured", lambda *args, **more: RATES)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_memory_grows_by_exactly_what_users_and_tokens_take(size: str) -> None:
+    config, weights = of_release(size, "Q4_K_M")
+
+    def needs(context: int, users: int) -> int:
+        return memory.total(memory.lines(config, weights, BITS, context_len=context, users=users, kv_bits=16))
+
+    page, slot = sizes.page_bytes(config, 16), sizes.slot_bytes(config)
+    assert needs(4096, 3) - needs(4096, 2) == 64 * page + slot
+    assert needs(4097, 1) - needs(4096, 1) == page
+    assert weights.scale == pytest.approx(1, abs=0.05)  # the mixture is the one that is published
+    assert needs(64, 1) > weights.file_bytes * 0.99
+
+
+def test_speeds_follow_bytes_and_arithmetic() -> None:
+    speeds = {}
+    for size in ("0.8B", "2B", "4B", "35B-A3B"):
+        for quant in ("Q4_K_M", "Q8_0"):
+            config, weights = of_release(size, quant)
+            speeds[size, quant] = predict(config, weights, RATES, SPEED, context=0, kv_bits=16)
+    assert speeds["0.8B", "Q4_K_M"].decode > 1.4 * speeds["0.8B", "Q8_0"].decode
+    assert speeds["35B-A3B", "Q4_K_M"].decode > speeds["4B", "Q4_K_M"].decode  # three billion of them are active
+    config, weights = of_release("4B", "Q4_K_M")
+    far = predict(config, weights, RATES, SPEED, context=100_000, kv_bits=16)
+    assert (
+        far.decode < speeds["4B", "Q4_K_M"].decode
+        and far.keys_ms > 100
+        and far.prefill < speeds["4B", "Q4_K_M"].prefill
+    )
+
+
+def test_a_plan_fits_what_it_says(home: Path, plain_speeds: None) -> None:
+    planner = Planner(memory_bytes=6 << 30)
+    plan = planner.plan("qwen3.5:4b-q4_k_m", Wish(8192, 2))
+    limit = int(planner.machine.memory_bytes * 0.9)
+    assert plan.fits and plan.resident_bytes == sum(line.size_bytes for line in plan.lines) <= limit
+    at_most = planner.plan("qwen3.5:4b-q4_k_m", Wish(plan.largest_context, 2))
+    assert at_most.fits and at_most.largest_context == plan.largest_context
+    assert not planner.plan("qwen3.5:4b-q4_k_m", Wish(plan.largest_context + 64, 2)).fits
+    crowd = planner.plan("qwen3.5:4b-q4_k_m", Wish(8192, plan.most_users))
+    assert crowd.fits and not planner.plan("qwen3.5:4b-q4_k_m", Wish(8192, plan.most_users + 1)).fits
+    eight = planner.plan("qwen3.5:4b-q4_k_m", Wish(8192, 2, 8))
+    assert eight.resident_bytes < plan.resident_bytes
+    assert planner.plan("qwen3.5:4b", Wish()).quant is not None  # chosen for the machine
+    assert planner.plan("demo", Wish(256)).quant is None
+    table = planner.table()
+    assert {plan.size for plan in table} == set(SIZES) and not table[-1].fits
+    with pytest.raises(RequestError):
+        planner.plan("demo", Wish(0))
+
+
+def test_plan_under_a_limit(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plain_speeds: None
+) -> None:
+    limit = home / "memory.max"
+    limit.write_text(str(3 << 30))
+    monkeypatch.setattr("loqal.engine.memory_plan._CGROUP_LIMITS", (limit,))
+    assert main(["plan"]) == 0
+    out = capsys.readouterr().out
+    assert "3.22 GB of memory" in out and "does not fit" in out and "recommended" in out
+    assert main(["plan", "qwen3.5:9b-q4_k_m", "--context", "32768", "--users", "4"]) == 0
+    assert "does not fit" in capsys.readouterr().out
+    assert main(["plan", "qwen3.5:9b-q4_k_m", "--memory", "64G", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["plans"][0]["fits"] and record["machine"]["memory_bytes"] == 64 << 30
+    assert main(["plan", "--memory", "much"]) == 2
+    limit.write_text("20000000")
+    assert main(["plan"]) == 0 and "recommended" not in capsys.readouterr().out
+
+
+def test_the_machine_is_measured_once_and_a_damaged_note_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("loqal.machine.largest_cache_bytes", lambda: 0)
+    monkeypatch.setattr("loqal.machine_speed._READ_BYTES", 1 << 24)
+    monkeypatch.setattr("loqal.planning.kernel_rates._DECODE_BYTES", 1 << 24)
+    assert main(["plan", "demo", "--context", "256"]) == 0
+    assert "measuring" in capsys.readouterr().err
+    assert main(["plan", "demo", "--context", "256"]) == 0
+    assert "measuring" not in capsys.readouterr().err
+    kept = places.measured_file()
+    for damage in ("{", "[]", '{"a": {}}', kept.read_text().replace('"bits"', '"bat"')):
+        kept.write_text(damage)
+        assert main(["doctor", "--no-measure"]) == 0
+    kept.write_text("{")
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "is damaged" in out and "GB/s (measured" in out
+    assert json.loads(kept.read_text())
+
+
+def test_doctor_explains_what_was_forced(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plain_speeds: None
+) -> None:
+    from loqal.ops.cpu import available_isas
+
+    monkeypatch.setenv("LOQAL_ISA", available_isas()[-1])
+    monkeypatch.setenv("LOQAL_THREADS", "64")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "LOQAL_ISA says so" in out and "64 (from LOQAL_THREADS)" in out and "switched off" in out
+    assert "none; loqal pull" in out and "lower LOQAL_THREADS" in out
+    if available_isas()[-1] != available_isas()[0]:
+        assert "Unset LOQAL_ISA" in out
+    monkeypatch.setenv("LOQAL_ISA", "avx9000")
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert any("avx9000" in finding["value"] for finding in found["findings"])

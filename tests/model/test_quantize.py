@@ -1,0 +1,258 @@
+"""Smaller files: what they hold, that interrupting them costs nothing, that importance helps, that damage is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import loqal
+import tiny_checkpoint
+from loqal import quant, quantizing
+from loqal.cli.main import main
+from loqal.errors import FormatError, RequestError
+from loqal.hub import record
+from loqal.model.config import ExpertsConfig
+from loqal.model.sizes import SIZES
+from loqal.model.tensor_names import entries
+from loqal.ops.choose import choose_ops
+from loqal.quantize import importance, recording
+from loqal.quantize.recipes import FILE_TYPES, RECIPES, find_recipe, format_of
+from loqal.testing import random_tensors, tiny_config, write_gguf
+from loqal.weights.load import open_checkpoint
+
+TEXT = "The quick brown fox jumps over the lazy dog; 12 times, 345 times. " * 20
+KINDS = {
+    "dense": {"width": 256, "ffn_width": 512, "tied_head": False},
+    "moe": {"kind": "moe", "width": 256, "experts": ExpertsConfig(4, 2, 256, 256)},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    return tiny_checkpoint.gguf(folder / "tiny-BF16.gguf", None, "BF16", num_draft_layers=1, **KINDS[request.param])
+
+
+@pytest.fixture(scope="module")
+def matrix(source: Path) -> Path:
+    return quantizing.measure_importance(source, TEXT, source.with_name("imatrix.gguf"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_gives_a_file_that_holds_every_tensor_and_runs(source: Path, tmp_path: Path, recipe: str) -> None:
+    result = quantizing.quantize(source, recipe.lower(), tmp_path / "out.gguf")
+    with open_checkpoint(source) as before, open_checkpoint(result.path) as after:
+        assert after.config == before.config and not after.ignored
+        assert set(after.tensors) == set(before.tensors)
+        by_name = {entry.gguf: entry for entry in entries(before.config)}
+        for tensor in result.tensors:
+            name = by_name[tensor.name].name
+            assert after.tensors.format(name) == tensor.format
+            a, b = before.tensors[name], after.tensors[name]
+            lost = quant.decode(a.format, a.data, a.shape) - quant.decode(b.format, b.data, b.shape)
+            assert np.square(lost.astype(np.float64)).sum() == pytest.approx(tensor.loss.squared, rel=1e-3, abs=1e-9)
+        for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges"):
+            assert list(after.metadata[key]) == list(before.metadata[key])
+        assert after.metadata["general.file_type"] == FILE_TYPES[recipe]
+    with loqal.load(result.path, context_len=256) as model:
+        assert (
+            model.generate([1, 2, 3], loqal.SamplingParams(max_tokens=4, ignore_eos=True)).usage.completion_tokens == 4
+        )
+    kept = record.read_json(record.beside(result.path))
+    assert kept is not None and recipe in kept["made_from"] and kept["origin"] == source.name
+
+
+def test_safetensors_and_gguf_give_one_file(tmp_path: Path) -> None:
+    shape = {"width": 256, "ffn_width": 512, "tied_head": False, "num_draft_layers": 1, "vision": True}
+    folder = tiny_checkpoint.safetensors(tmp_path / "tiny", **shape)
+    source = tiny_checkpoint.gguf(tmp_path / "tiny.gguf", None, "BF16", **(shape | {"vision": None}))
+    first = quantizing.quantize(folder, "Q4_K_M", tmp_path / "first.gguf")
+    second = quantizing.quantize(source, "Q4_K_M", tmp_path / "second.gguf")
+    assert first.mmproj is not None and second.mmproj is None
+    with open_checkpoint(first.path, mmproj=first.mmproj) as a, open_checkpoint(second.path) as b:
+        assert a.config.vision is not None and a.config.num_draft_layers == 1
+        assert all(np.array_equal(a.tensors[name].data, b.tensors[name].data) for name in b.tensors)
+        original = open_checkpoint(folder)
+        for name in original.tensors:
+            if name.startswith("vision."):
+                one, other = original.tensors[name], a.tensors[name]
+                values = quant.decode(one.format, one.data, one.shape)
+                np.testing.assert_allclose(values, quant.decode(other.format, other.data, other.shape), atol=1e-3)
+    with loqal.load(first.path, context_len=256) as one, loqal.load(folder, context_len=256) as other:
+        assert one.tokenize(TEXT) == other.tokenize(TEXT)
+        assert one.info.tokenizer == other.info.tokenizer
+
+
+def test_an_interrupted_file_is_continued_and_comes_out_the_same(source: Path, tmp_path: Path) -> None:
+    expected = quantizing.quantize(source, "Q4_K_M", tmp_path / "whole.gguf").path.read_bytes()
+    target = tmp_path / "cut.gguf"
+    rng = np.random.default_rng(0)
+    starts: list[int] = []
+
+    class CutError(Exception):
+        pass
+
+    for attempt in range(6):
+        calls: list[int] = []
+
+        def stop(done: int, total: int, calls: list[int] = calls, attempt: int = attempt) -> None:
+            calls.append(done)
+            if len(calls) > int(rng.integers(1, 12)) and attempt < 5:
+                raise CutError
+
+        try:
+            quantizing.quantize(source, "Q4_K_M", target, progress=stop)
+        except CutError:
+            assert not target.exists()
+            partial = target.with_name("cut.gguf.partial")
+            if attempt == 2:  # a kill in the middle of a tensor
+                with partial.open("ab") as file:
+                    file.write(b"half a tensor")
+        starts.append(calls[0])
+    assert target.read_bytes() == expected and starts[-1] > 0 and starts == sorted(starts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cut.gguf",
+        "cut.gguf.loqal.json",
+        "whole.gguf",
+        "whole.gguf.loqal.json",
+    ]
+    with pytest.raises(CutError):
+        quantizing.quantize(source, "Q4_K_M", target, progress=stop_at_once(CutError))
+    # A begun file of another order is not continued.
+    other = quantizing.quantize(source, "Q4_K_S", target).path.read_bytes()
+    assert other == quantizing.quantize(source, "Q4_K_S", tmp_path / "again.gguf").path.read_bytes()
+
+
+def stop_at_once(kind: type[Exception]) -> quantizing.Progress:
+    def stop(done: int, total: int) -> None:
+        raise kind
+
+    return stop
+
+
+def test_importance_is_the_mean_square_of_what_passes(source: Path, matrix: Path) -> None:
+    means = importance.read(matrix)
+    with open_checkpoint(source) as checkpoint:
+        config = checkpoint.config
+        matrices = [
+            entry
+            for entry in entries(config)
+            if entry.part in ("text", "head") and len(entry.shape) > 1 and entry.suffix not in ("delta.conv",)
+        ]
+        wanted = {entry.gguf for entry in matrices if entry.name != "embed" or config.tied_head}
+        assert set(means) == wanted
+        for entry in matrices:
+            if entry.gguf in means:
+                assert means[entry.gguf].shape == (entry.shape[0] if len(entry.shape) == 3 else 1, entry.shape[-1])
+    # The head's inputs are the hidden rows, whose norm's weights are near 1: their squares are about 1.
+    head = means["token_embd.weight" if config.tied_head else "output.weight"]
+    assert 0.5 < head.mean() < 2
+    # All projections of one input see the same.
+    np.testing.assert_array_equal(means["blk.0.attn_qkv.weight"], means["blk.0.attn_gate.weight"])
+    np.testing.assert_array_equal(means["blk.3.attn_q.weight"], means["blk.3.attn_v.weight"])
+
+
+def test_recording_changes_nothing_but_rounding(source: Path) -> None:
+    """The head's importance agrees with the hidden rows that explain the logits."""
+    with open_checkpoint(source) as checkpoint, loqal.load(source, context_len=256) as model:
+        ids = model.tokenize(TEXT)[:100]
+        sums = recording.collect(checkpoint.config, checkpoint.tensors, choose_ops(), ids, lambda done: None)
+        name = "token_embd.weight" if checkpoint.config.tied_head else "output.weight"
+        head = checkpoint.tensors["embed" if checkpoint.config.tied_head else "output"]
+        matrix = quant.decode(head.format, head.data, head.shape).astype(np.float64)
+        hidden = np.linalg.lstsq(matrix, model.logits(ids).astype(np.float64).T, rcond=None)[0].T
+        np.testing.assert_allclose(sums.squares[name][0], (hidden**2).sum(axis=0), rtol=2e-2, atol=1e-2)
+        assert sums.counts[name][0] == len(ids)
+
+
+def test_importance_brings_predictions_nearer(source: Path, matrix: Path, tmp_path: Path) -> None:
+    plain = quantizing.quantize(source, "Q2_K", tmp_path / "plain.gguf")
+    guided = quantizing.quantize(source, "Q2_K", tmp_path / "guided.gguf", imatrix=matrix)
+    assert any(tensor.has_importance for tensor in guided.tensors)
+    found = [quantizing.compare(source, result.path, TEXT).divergence for result in (plain, guided)]
+    assert found[0] is not None and found[1] is not None
+    assert found[1].mean < found[0].mean
+    finer = quantizing.quantize(source, "Q6_K", tmp_path / "fine.gguf")
+    fine = quantizing.compare(source, finer.path, TEXT).divergence
+    assert fine is not None and fine.mean < found[1].mean / 10 and fine.same_top > 0.8
+
+
+def test_a_damaged_tensor_is_found_and_named(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = quantizing.quantize(source, "Q8_0", tmp_path / "out.gguf")
+    assert not quantizing.compare(source, result.path).suspicious
+    assert quantizing.compare(result.path, result.path).differences == ()
+    with open_checkpoint(result.path) as checkpoint:
+        name = "layers.1.delta.out"
+        entry = next(entry for entry in entries(checkpoint.config) if entry.name == name)
+        data = checkpoint.tensors[name].data
+        at = result.path.read_bytes().index(data.tobytes())
+    raw = bytearray(result.path.read_bytes())
+    raw[at + 34 * 5 + 1] = 0x60  # the scale of the sixth block
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(raw)
+    found = quantizing.compare(source, broken)
+    assert [difference.name for difference in found.suspicious] == [entry.gguf]
+    assert quantizing.compare(result.path, broken).differences[0].name == entry.gguf
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    assert main(["check", str(source), str(broken), "--text", str(text), "--max-tokens", "64"]) == 3
+    assert entry.gguf in capsys.readouterr().out
+    assert main(["check", str(source), str(result.path)]) == 0
+
+
+def test_the_verbs(source: Path, matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    out = tmp_path / "m.gguf"
+    assert main(["imatrix", str(source), "--text", str(text), "--out", str(out), "--max-tokens", "600"]) == 0
+    target = tmp_path / "t.gguf"
+    assert main(["quantize", str(source), "q4_k_xl", str(target), "--imatrix", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["path"] == str(target) and all(tensor["error"] < 0.1 for tensor in found["tensors"])
+    assert main(["quantize", str(source), "q9", str(target)]) == 2
+    assert main(["quantize", str(source), "q8_0", str(source)]) == 2
+    assert main(["quantize", str(source), "q8_0", str(target), "--imatrix", str(source)]) == 3
+    assert main(["check", str(source), str(target), "--json"]) == 0
+    with pytest.raises(FormatError, match="no importance file"):
+        importance.read(source)
+    with pytest.raises(RequestError, match="fewer than two tokens"):
+        quantizing.measure_importance(source, "", out)
+
+
+def test_files_of_another_shape_are_not_compared(source: Path, tmp_path: Path) -> None:
+    config = tiny_config()
+    other = write_gguf(tmp_path / "other.gguf", config, random_tensors(config))
+    with pytest.raises(RequestError, match="not the same model"):
+        quantizing.compare(source, other)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_recipes_protect_what_is_fragile(size: str) -> None:
+    config = SIZES[size]
+    bits = {name: 8 * quant.FORMATS[name].block_bytes / quant.FORMATS[name].block_len for name in quant.FORMATS}
+    totals = {}
+    for name in RECIPES:
+        recipe = find_recipe(name)
+        formats = {entry.name: format_of(recipe, entry, config) for entry in entries(config) if entry.part != "vision"}
+        assert all(formats[entry.name] == "F32" for entry in entries(config) if entry.name in formats and entry.f32)
+        if name.endswith("_XL"):
+            mlp = "experts.gate" if config.experts else "mlp.gate"
+            for layer in (0, 1, 2):
+                gate, out = formats[f"layers.{layer}.{mlp}"], formats[f"layers.{layer}.delta.out"]
+                assert bits[out] > bits[formats[f"layers.{layer}.delta.qkv"]] - 0.1 and bits[out] > bits[gate]
+            attention = formats["layers.3.attention.query"]
+            assert bits[formats["layers.3.attention.value"]] >= bits[attention] > bits[formats[f"layers.3.{mlp}"]]
+            head = formats["embed" if config.tied_head else "output"]
+            assert bits[head] >= bits[formats[f"layers.3.{mlp}"]]
+        if not quant.FORMATS[recipe.base].is_float:
+            assert formats["layers.0.delta.alpha"] == "Q8_0" and formats["draft.project"] == "Q8_0"
+        sizes = {entry.name: int(np.prod(entry.shape)) for entry in entries(config)}
+        totals[name] = sum(bits[formats[n]] * sizes[n] for n in formats) / sum(sizes[n] for n in formats)
+    order = ["Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0"]
+    assert [totals[name] for name in order] == sorted(totals[name] for name in order)
+    wide = ["Q2_K_XL", "Q3_K_XL", "Q4_K_XL", "Q5_K_XL", "Q6_K_XL"]
+    assert [totals[name] for name in wide] == sorted(totals[name] for name in wide)
+    assert set(FILE_TYPES) == set(RECIPES)
