@@ -13,7 +13,6 @@ _U16 = npt.NDArray[np.uint16]
 JOURNAL_ROWS: int
 STATE_TILE: int
 LAYOUT_VERSION: int
-STATE_TILE: int
 
 def adopt(layout: str, packed: _U8, experts: int, rows: int, inputs: int) -> Weight: ...
 def packed_bytes(layout: str, experts: int, rows: int, inputs: int) -> int: ...
