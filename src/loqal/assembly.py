@@ -6,10 +6,10 @@ import dataclasses
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from .digests import files_digest
 from .engine import memory_plan
 from .engine.engine import Engine
 from .engine.memory_plan import MemoryPlan
@@ -166,17 +166,12 @@ def _digest(files: Sequence[Path], folder: Path) -> str:
             return str(known[key])
     except (OSError, ValueError, KeyError, TypeError):
         known = {}
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(struct.pack("<Q", file.stat().st_size))
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 22):
-                digest.update(block)
+    digest = files_digest(files)
     known = known if isinstance(known, dict) else {}
     partial = known_path.with_name(f"{known_path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(known | {key: digest.hexdigest()}))
+    partial.write_text(json.dumps(known | {key: digest}))
     os.replace(partial, known_path)
-    return digest.hexdigest()
+    return digest
 
 
 def _kv_bits(checkpoint: Checkpoint, chosen: Settings) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ..digests import files_digest
 from . import _kernels
 
 _MAGIC = b"LOQALPK1"
@@ -30,17 +31,6 @@ _MAX_HEADER_BYTES = 64 << 20
 def source_identity(files: Sequence[Path]) -> list[list[Any]]:
     """What a change of the source files would change: name, size and time of each, cheap to ask."""
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-
-
-def source_digest(files: Sequence[Path]) -> str:
-    """A digest of all bytes of the source files, for when their times have changed."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(struct.pack("<Q", file.stat().st_size))
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 class PackedFile:
@@ -74,7 +64,7 @@ def open_packed(path: Path, files: Sequence[Path]) -> PackedFile | None:
         start = _aligned(_PREFIX.size + length)
         if header["layout_version"] != _kernels.LAYOUT_VERSION or start + header["num_bytes"] != len(data):
             return None
-        if header["identity"] != source_identity(files) and header["digest"] != source_digest(files):
+        if header["identity"] != source_identity(files) and header["digest"] != files_digest(files):
             return None
         return PackedFile(data, header, start)
     return None
@@ -90,7 +80,7 @@ def write_packed(path: Path, files: Sequence[Path], weights: Mapping[str, _kerne
         {
             "layout_version": _kernels.LAYOUT_VERSION,
             "identity": source_identity(files),
-            "digest": source_digest(files),
+            "digest": files_digest(files),
             "num_bytes": offset,
             "weights": entries,
         }
