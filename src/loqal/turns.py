@@ -1,0 +1,92 @@
+"""What a caller may ask of one turn, in one spelling for every dialect. Plain records, like ``types``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """The answer is JSON that a schema accepts; without a schema, any JSON object."""
+
+    schema: Mapping[str, Any] | bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """The whole answer matches a regular expression."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """The answer is a sentence of a context-free grammar, in Lark's notation."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The answer is one of these texts."""
+
+    choices: tuple[str, ...]
+
+
+AnswerFormat = JsonSchema | Regex | Grammar | OneOf
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call.
+
+    ``parameters`` is the JSON schema of its arguments, ``strict`` whether the arguments must satisfy it, and
+    ``extra`` holds what else the caller's definition had, which the template shows to the model.
+    """
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    strict: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The turn must call this tool."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Whether and for how long the model reasons before it answers. None means: as the model's template says.
+
+    Past ``budget_tokens`` the reasoning is closed, so that an answer always appears.
+    """
+
+    enabled: bool | None = None
+    budget_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a turn is to be written: reasoning first, then calls of tools or an answer, each with its own constraint.
+
+    ``replay`` says how earlier turns of the assistant become tokens: exactly those that were written, where the
+    template permits (``exact``), or rendered anew (``template``). With ``prefill`` the last message of the
+    conversation, if it is the assistant's, is continued rather than followed.
+    """
+
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    thinking: Thinking = Thinking()
+    answer: AnswerFormat | None = None
+    replay: Literal["exact", "template"] = "exact"
+    prefill: bool = False
