@@ -49,4 +49,17 @@ class BlockPool {
   static void give(void* block) noexcept;
 };
 
+// A block of the pool for a while; null when count is 0.
+template <class T>
+struct Scratch {
+  explicit Scratch(int64_t count)
+      : data(count ? static_cast<T*>(BlockPool::instance().take(static_cast<size_t>(count) * sizeof(T))) : nullptr) {}
+  ~Scratch() {
+    if (data) BlockPool::give(data);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  T* data;
+};
+
 }  // namespace loqal
