@@ -117,7 +117,7 @@ class Schemas:
         return {"allOf": [first, {"type": "object", "required": list(first["properties"])[:1]}]}
 
 
-class _Row:
+class Row:
     """Logits that are all there."""
 
     def __init__(self, row: Any) -> None:
@@ -171,7 +171,7 @@ def random_reply(guide: Guide | None, tokenizer: Tokenizer, seed: int, max_token
         row = rng.normal(0, 2, tokenizer.vocab_len).astype(np.float32) + closing
         row[ends[max(n for n in range(len(ends)) if tail.endswith(_VALUE_END[:n]))]] += 9
         token_id = sampling.choose(
-            _Row(row),
+            Row(row),
             params,
             candidates,
             seed=seed,
