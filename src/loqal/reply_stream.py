@@ -6,7 +6,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from .chat.detokenizer import Detokenizer, StopStrings
 from .chat.tokenizer import Tokenizer
@@ -107,11 +107,12 @@ class ReplyStream:
         started: float,
         explain: Callable[[EngineSequence], str | None] = lambda sequence: None,
         media: tuple[MediaInfo, ...] = (),
+        replays: tuple[Literal["exact", "template"], ...] = (),
     ) -> None:
         self._events, self._parser, self._sequence = events, parser, sequence
         self._filter = StopFilter(sequence.params.stop)
         self._load_ms, self._started, self._explain = load_ms, started, explain
-        self._media = media
+        self._media, self._replays = media, replays
         self._deltas: list[ReplyDelta] = []
         self._ready: deque[ReplyDelta] = deque()
         self._logprobs: list[TokenLogprobs] = []
@@ -206,6 +207,7 @@ class ReplyStream:
             tool_calls=tuple(delta.tool_call for delta in self._deltas if delta.tool_call is not None),
             logprobs=None if sequence.params.logprobs is None else tuple(self._logprobs),
             media=self._media,
+            replays=self._replays,
         )
 
     def _take(self, event: TokenEvent | None) -> None:

@@ -244,3 +244,4 @@ class Reply:
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] | None = None
     media: tuple[MediaInfo, ...] = ()  # of the whole conversation, in order
+    replays: tuple[Literal["exact", "template"], ...] = ()  # of earlier messages of the assistant, in order
