@@ -94,7 +94,7 @@ def _report(name: str, rules: TurnRules, turn: Turn, closing: np.ndarray) -> Non
 def _follow(
     rules: TurnRules, make: Callable[[], TurnGuide | None], closing: np.ndarray, num_tokens: int, *, beside_s: float
 ) -> tuple[list[float], list[float]]:
-    """Milliseconds for masks and pushes, and for choosing. The masks are found beside something else if it takes time."""
+    """Milliseconds for masks and pushes, and for choosing; the masks are found beside something that takes a while."""
     rng = np.random.default_rng(0)
     masks: list[float] = []
     draws: list[float] = []
