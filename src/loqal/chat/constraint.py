@@ -109,6 +109,11 @@ class Constraints:
             raise _refused(where, _first_line(inner.get_error()))
         return GrammarMatcher(inner, -(-self._tokenizer.vocab_len // 32), self._worker)
 
+    def is_valid(self, grammar: str) -> bool:
+        """Whether a grammar would compile."""
+        is_error, _ = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, limits=_LIMITS)
+        return not is_error
+
     def check_schema(self, schema: Any, where: str) -> None:
         """Raise RequestError, naming the JSON pointer, when a schema cannot be followed in every respect."""
         json_schema.check(schema, where, self._schema_fault)
