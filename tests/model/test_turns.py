@@ -107,22 +107,6 @@ def test_every_reply_has_its_form(alone: dict[str, Reply]) -> None:
     assert not alone["no tool"].tool_calls
 
 
-def test_what_a_form_leaves_no_choice_about_is_guessed(path: Path) -> None:
-    schema = {
-        "type": "object",
-        "properties": {f"a_rather_long_name_{index}": {"type": "boolean"} for index in range(5)},
-        "required": [f"a_rather_long_name_{index}" for index in range(5)],
-        "additionalProperties": False,
-    }
-    turn = Turn(tools=(Tool("f", parameters=schema),), tool_choice="required", parallel_tool_calls=False)
-    with loqal.load(path, context_len=4096, threads=1) as model:
-        reply = model.chat(QUESTION, SamplingParams(max_tokens=600, seed=1), turn=turn, think=False)
-        num_steps = model.statistics()["steps"]
-    assert reply.finish_reason is FinishReason.TOOL_CALLS
-    assert reply.usage.accepted_tokens > len(reply.token_ids) / 2
-    assert num_steps < 0.7 * len(reply.token_ids)
-
-
 def test_streaming_equals_the_whole(model: Runtime, alone: dict[str, Reply]) -> None:
     for name, turn in TURNS.items():
         deltas = list(model.stream_chat(QUESTION, PARAMS, turn=turn))
