@@ -182,6 +182,7 @@ class Runtime:
             template,
             self._eyes,
             context_len=self.context_len,
+            end_ids=self._end_ids,
             size=self.info.size_label,
             file_values=_file_values(checkpoint),
         )
