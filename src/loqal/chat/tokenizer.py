@@ -156,10 +156,14 @@ class Tokenizer:
         return cls(vocab, merges, special, pre=pre, hidden_ids=hidden)
 
     def encode(self, segments: Iterable[Segment]) -> list[int]:
-        """Token ids of a prompt. Control tokens come from template segments only."""
+        """Token ids of a prompt. Control tokens come from template segments, and from ids that are given."""
         ids: list[int] = []
         run: list[str] = []
-        for is_template, group in groupby(segments, key=lambda segment: segment.is_template):
+        for (is_template, given), group in groupby(segments, key=lambda segment: (segment.is_template, segment.ids)):
+            if given is not None:
+                ids += self._encode_run("".join(run)) + list(given)
+                run.clear()
+                continue
             text = "".join(segment.text for segment in group)
             position = 0
             for match in self._control.finditer(text) if is_template else ():
@@ -197,6 +201,10 @@ class Tokenizer:
                 "Use ids that the tokenizer produced.",
             )
         return text.translate(_BYTE_OF).encode("latin-1")
+
+    def all_bytes(self) -> list[bytes]:
+        """What every token stands for, by id; empty where there is no token."""
+        return [b"" if text is None else self.token_bytes(token_id) for token_id, text in enumerate(self._text_of)]
 
     def padding_ids(self, num_rows: int) -> list[int]:
         """Ids below ``num_rows``, the rows of the model, that have no token and must never be sampled."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from loqal.chat.template import argument_text
@@ -26,6 +26,7 @@ Schema = Mapping[str, Any]
 
 _FUNCTION, _FUNCTION_END = "<function=", "</function>"
 _PARAMETER, _PARAMETER_END = "<parameter=", "</parameter>"
+_MOST_STEPS = 16  # from one reference to the next
 _INTEGER = re.compile(r"-?[0-9]{1,4000}")
 
 
@@ -135,7 +136,7 @@ def typed(text: str, schema: Any, *, root: Schema | None = None) -> Any:
         for allowed in fixed if isinstance(fixed, list) else ():
             if argument_text(allowed) == text or _json_text(allowed) == text:
                 return allowed
-    names = {name for choice in choices for name in _type_names(choice)}
+    names = _names(choices)
     if not names:
         names = {"object", "array"}
     for name, read in _READERS.items():
@@ -155,15 +156,39 @@ def _alternatives(schema: Any, root: Schema) -> Iterator[Schema]:
             continue
         seen.add(id(schema))
         yield schema
-        reference = schema.get("$ref")
-        if isinstance(reference, str) and reference.startswith("#/"):
-            target: Any = root
-            for step in reference[2:].split("/"):
-                target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
-            waiting.append(target)
+        waiting.append(_referred(schema, root))
         for key in ("anyOf", "oneOf", "allOf"):
             members = schema.get(key)
             waiting += members if isinstance(members, list) else ()
+
+
+def types_of(schema: Any, root: Schema) -> set[str]:
+    """The types a schema names anywhere among what it offers."""
+    return _names(_alternatives(schema, root))
+
+
+def _names(choices: Iterable[Schema]) -> set[str]:
+    return {name for choice in choices for name in _type_names(choice)}
+
+
+def resolved(schema: Any, root: Schema) -> Any:
+    """The schema itself, or what it refers to when it does nothing else."""
+    for _ in range(_MOST_STEPS):
+        if not isinstance(schema, Mapping) or "$ref" not in schema:
+            return schema
+        schema = _referred(schema, root)
+    return None
+
+
+def _referred(schema: Schema, root: Schema) -> Any:
+    """What a schema refers to, if anything."""
+    reference = schema.get("$ref")
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        return None
+    target: Any = root
+    for step in reference[2:].split("/"):
+        target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+    return target
 
 
 def _type_names(schema: Schema) -> list[str]:
