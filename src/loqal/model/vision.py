@@ -19,6 +19,7 @@ from .config import VisionConfig
 _THETA = 10000.0
 _SLICE_WORK = 3e9  # multiplications of a slice: some tens of milliseconds on two cores
 _LEAST_ROWS = 192
+_LANES, _FLOAT_BYTES = 16, 4
 
 
 class PatchRows(Protocol):
@@ -134,6 +135,21 @@ class VisionTower:
         return out
 
 
+def encoding_bytes(config: VisionConfig, num_patches: int) -> int:
+    """Most memory that encoding a picture of so many patches takes, beside weights and the patches themselves.
+
+    The residual, queries with keys and values of all patches, the same laid out by heads, angles, and the result; then
+    a slice of the feed-forward network: inputs, results, and both once more where they are laid out for the kernels.
+    """
+    head_dim = config.width // config.num_heads
+    laid_out = 2 * head_dim + -(-head_dim // _LANES) * _LANES  # values of a head fill whole lanes
+    outputs = config.out_width / config.merge_size**2
+    per_patch = 4 * config.width + config.num_heads * laid_out + head_dim + outputs
+    inner = config.width + config.ffn_width
+    rows = min(num_patches, _slice_rows(2 * config.width * config.ffn_width))
+    return int(_FLOAT_BYTES * (num_patches * per_patch + 2 * rows * inner))
+
+
 def block_places(rows: int, columns: int, merge_size: int) -> IntArray:
     """The (row, column) of every patch in the order of patches: by merge blocks, inside a block by rows: -> [N 2]."""
     row, column = np.indices((rows, columns), np.int32)
@@ -167,5 +183,9 @@ def _between(index: IntArray, size: int, side: int) -> tuple[IntArray, FloatArra
 
 def _slices(count: int, work_per_row: int) -> Iterator[tuple[int, int]]:
     """Cuts of rows with about one slice's work each."""
-    step = max(_LEAST_ROWS, int(_SLICE_WORK / work_per_row) // _LEAST_ROWS * _LEAST_ROWS)
+    step = _slice_rows(work_per_row)
     return ((start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _slice_rows(work_per_row: int) -> int:
+    return max(_LEAST_ROWS, int(_SLICE_WORK / work_per_row) // _LEAST_ROWS * _LEAST_ROWS)
