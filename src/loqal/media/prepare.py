@@ -81,14 +81,14 @@ class Item:
         return sum(view.num_tokens for view in self.views)
 
     def patches(self, index: int) -> Patches:
-        """The patches of view ``index``. A video's frames are decoded with the first of them and kept."""
+        """The patches of view ``index``. A video's frames are decoded with the first of them and kept until the last."""
         patch = self.rules.patch
         if isinstance(self.source, Picture):
             return cut([self.source.pixels(*self.size)], patch)[0]
         with self._lock:
-            if self._frames is None:
-                self._frames = self.source.read(self.frame_indices, *self.size)
-        pair = self._frames[index * patch.frames_per_patch : (index + 1) * patch.frames_per_patch]
+            frames = self._frames or self.source.read(self.frame_indices, *self.size)
+            self._frames = None if index == len(self.views) - 1 else frames
+        pair = frames[index * patch.frames_per_patch : (index + 1) * patch.frames_per_patch]
         return cut(pair + pair[-1:] * (patch.frames_per_patch - len(pair)), patch)[0]
 
 
