@@ -44,7 +44,7 @@ def test_the_memory_is_the_engines_plan_and_grows_by_what_users_and_tokens_take(
     given = {"kv_bits": 16, "limit_bytes": 1 << 40, "image_bytes": 1 << 20}
 
     def needs(context: int, users: int) -> int:
-        plan = memory.account(config, OPS, weights.by_name.__getitem__, context_len=context, users=users, **given)
+        plan = memory.account(config, OPS, weights, context_len=context, users=users, **given)
         lines = memory.lines(plan, weights.formats, users)
         assert sum(line.size_bytes for line in lines) == plan.filled_bytes(users, context)
         return plan.filled_bytes(users, context)
@@ -146,6 +146,16 @@ def test_the_machine_is_measured_once_and_a_damaged_note_again(
     out = capsys.readouterr().out
     assert "is damaged" in out and "GB/s (measured" in out
     assert json.loads(kept.read_text())
+
+
+@pytest.mark.parametrize("isa", CpuOps(threads=1).usable_isas)
+def test_a_plan_for_a_forced_instruction_set(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plain_speeds: None, isa: str
+) -> None:
+    monkeypatch.setenv("LOQAL_ISA", isa)
+    assert main(["plan", "qwen3.5:4b-q4_k_m", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["machine"]["isa"] == isa and record["plans"][0]["resident_bytes"] > 2_500_000_000
 
 
 def test_doctor_explains_what_was_forced(

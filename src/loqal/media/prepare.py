@@ -81,7 +81,7 @@ class Item:
         return sum(view.num_tokens for view in self.views)
 
     def patches(self, index: int) -> Patches:
-        """The patches of view ``index``. A video's frames are decoded with the first of them and kept until the last."""
+        """The patches of view ``index``. A video's frames are decoded with the first and kept until the last."""
         patch = self.rules.patch
         if isinstance(self.source, Picture):
             return cut([self.source.pixels(*self.size)], patch)[0]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ..engine import memory_plan
 from ..engine.memory_plan import MemoryPlan
@@ -11,9 +11,10 @@ from ..eyes import largest_reading_bytes
 from ..model.config import ModelConfig
 from ..ops.interface import PAGE_TOKENS, Ops
 from .kernel_rates import CHUNK_TOKENS
+from .shapes import Weights
 
 _PROGRAM_BYTES = 62_000_000  # Python, NumPy, the kernels and what they keep at hand, measured
-_VOCABULARY_BYTES = 60  # a row of the vocabulary: tokens, merges and their index, measured
+_ROW_BYTES, _MERGE_BYTES = 60, 400  # of the vocabulary: a token, and a merge with all that is indexed by it, measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Line:
 def account(
     config: ModelConfig,
     ops: Ops,
-    format_of: Callable[[str], str],
+    weights: Weights,
     *,
     context_len: int,
     users: int,
@@ -36,19 +37,23 @@ def account(
     limit_bytes: int,
     image_bytes: int,
 ) -> MemoryPlan:
-    """What the engine will plan for the model in a fresh process. ``image_bytes`` is for pictures that are kept."""
-    return memory_plan.account(
+    """What the engine will plan for the model in a fresh process. ``image_bytes`` is for pictures that are kept.
+
+    A published mixture that is not known to the tensor is scaled to the size of its file.
+    """
+    plan = memory_plan.account(
         config,
         ops,
-        format_of,
+        weights.by_name.__getitem__,
         context_len=context_len,
         kv_bits=kv_bits,
         max_sequences=users,
         chunk_tokens=CHUNK_TOKENS,
-        process_bytes=_PROGRAM_BYTES + _VOCABULARY_BYTES * config.vocab_size,
+        process_bytes=_PROGRAM_BYTES + _ROW_BYTES * config.vocab_size + _MERGE_BYTES * weights.num_merges,
         limit_bytes=limit_bytes,
         image_bytes=image_bytes if config.vision else 0,
     )
+    return replace(plan, weight_bytes=int(plan.weight_bytes * weights.scale))
 
 
 def lines(plan: MemoryPlan, formats: Sequence[str], users: int) -> list[Line]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .. import machine, machine_speed
 from ..engine.memory_plan import default_kv_bits, machine_bytes
@@ -158,19 +158,16 @@ class Planner:
         self._again = False
         bits = wish.kv_bits or default_kv_bits(weights.by_name["embed"])
         limit = int(self.machine.memory_bytes * SPARE_SHARE)
-
         plan = memory.account(
             config,
             self._ops,
-            weights.by_name.__getitem__,
+            weights,
             context_len=context_len,
             users=users,
             kv_bits=bits,
             limit_bytes=limit,
             image_bytes=_KEPT_PICTURES,
         )
-        # A published mixture that is not known to the tensor is scaled to the size of its file.
-        plan = replace(plan, weight_bytes=int(plan.weight_bytes * weights.scale))
         resident = plan.filled_bytes(users, context_len)
         spare_pages = (limit - plan.filled_bytes(users, 0)) // (users * plan.page_bytes)
         return Plan(

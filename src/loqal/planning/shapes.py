@@ -31,6 +31,7 @@ class Weights:
     small: int  # values of vectors, kept in F32
     file_bytes: int
     by_name: Mapping[str, str]  # tensor -> format, with the vision tower
+    num_merges: int  # of the vocabulary, which takes memory too
     scale: float = 1.0
 
     @property
@@ -51,7 +52,9 @@ def of_checkpoint(checkpoint: Checkpoint) -> tuple[ModelConfig, Weights]:
     """Shape and weights of a file that is here."""
     config = checkpoint.config
     formats = {entry.name: checkpoint.tensors.format(entry.name) for entry in entries(config)}
-    return config, _weights(config, formats, sum(path.stat().st_size for path in checkpoint.files))
+    weights = _weights(config, formats, sum(path.stat().st_size for path in checkpoint.files))
+    merges = checkpoint.metadata.get("tokenizer.ggml.merges")
+    return config, weights if merges is None else replace(weights, num_merges=len(merges))
 
 
 def of_release(size: str, quant: str) -> tuple[ModelConfig, Weights]:
@@ -121,7 +124,16 @@ def _weights(config: ModelConfig, formats: Mapping[str, str], file_bytes: int) -
             add("idle", format, count - active)
         else:
             add("body", _kept(entry, format), count)
-    return Weights(groups["body"], groups["idle"], groups["head"], groups["embedding"], small, file_bytes, formats)
+    return Weights(
+        groups["body"],
+        groups["idle"],
+        groups["head"],
+        groups["embedding"],
+        small,
+        file_bytes,
+        formats,
+        config.vocab_size,
+    )
 
 
 def _kept(entry: Entry, format: str) -> str:
