@@ -3,7 +3,8 @@
     python bench/vision.py [--size 0.8B] [--format F16] [--pixels 1024] [--peer-python PATH]
 
 prints the seconds of a square picture of that many pixels a side, the arithmetic done and its share of the machine's
-measured float peak; with --peer-python also those of llama.cpp on the very same files, and how far the two are apart.
+measured float peak, and the memory it took at most beside what the plan says; with --peer-python also those of
+llama.cpp on the very same files, and how far the two are apart.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from loqal.media.patches import cut
 from loqal.media.rules import PatchRules
 from loqal.model.config import ModelConfig, VisionConfig
 from loqal.model.sizes import SIZES
-from loqal.model.vision import VisionTower
+from loqal.model.vision import VisionTower, encoding_bytes
 from loqal.ops.cpu import CpuOps
 from loqal.testing import placeholder_vocabulary, random_tensors, tiny_config, write_gguf
 from loqal.weights.load import open_checkpoint
@@ -62,6 +63,7 @@ def measure(model: Path, mmproj: Path, image: np.ndarray, threads: int | None, r
     tower = VisionTower(config, ops, checkpoint.tensors)
     patches, grid = cut([image], PatchRules(config.patch_size, config.temporal_patch_size, config.merge_size))
     peaks, seconds, rows = [ops.float_gflops()], [], np.empty(0)
+    before = _peak_bytes(reset=True)
     for _ in range(repeat):
         started = time.perf_counter()
         rows = tower.encode(patches, grid.rows, grid.columns)
@@ -74,7 +76,17 @@ def measure(model: Path, mmproj: Path, image: np.ndarray, threads: int | None, r
         f"{peak:.0f}; {len(patches)} patches, {gflop:.0f} GFLOP, {ops.name}",
         flush=True,
     )
+    planned = encoding_bytes(config, len(patches))
+    print(f"memory     {(_peak_bytes() - before) / 1e6:.1f} MB at most, {planned / 1e6:.1f} MB planned", flush=True)
     return rows
+
+
+def _peak_bytes(*, reset: bool = False) -> int:
+    """Most memory that was resident, since the last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def main() -> None:
