@@ -15,11 +15,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
+from loqal.engine.memory_plan import resident_bytes
 from loqal.media.patches import cut
 from loqal.media.rules import PatchRules
 from loqal.model.config import ModelConfig, VisionConfig
@@ -63,7 +66,8 @@ def measure(model: Path, mmproj: Path, image: np.ndarray, threads: int | None, r
     tower = VisionTower(config, ops, checkpoint.tensors)
     patches, grid = cut([image], PatchRules(config.patch_size, config.temporal_patch_size, config.merge_size))
     peaks, seconds, rows = [ops.float_gflops()], [], np.empty(0)
-    before = _peak_bytes(reset=True)
+    with _Peak() as peak_memory:
+        tower.encode(patches, grid.rows, grid.columns)
     for _ in range(repeat):
         started = time.perf_counter()
         rows = tower.encode(patches, grid.rows, grid.columns)
@@ -77,16 +81,27 @@ def measure(model: Path, mmproj: Path, image: np.ndarray, threads: int | None, r
         flush=True,
     )
     planned = encoding_bytes(config, len(patches))
-    print(f"memory     {(_peak_bytes() - before) / 1e6:.1f} MB at most, {planned / 1e6:.1f} MB planned", flush=True)
+    print(f"memory     {peak_memory.num_bytes / 1e6:.1f} MB at most, {planned / 1e6:.1f} MB planned", flush=True)
     return rows
 
 
-def _peak_bytes(*, reset: bool = False) -> int:
-    """Most memory that was resident, since the last reset."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+class _Peak(threading.Thread):
+    """Most memory that is resident while a block runs, beyond what was before, looked at every few milliseconds."""
+
+    def __enter__(self) -> Self:
+        self._before = self._most = resident_bytes()
+        self._end = threading.Event()
+        self.start()
+        return self
+
+    def run(self) -> None:
+        while not self._end.wait(0.003):
+            self._most = max(self._most, resident_bytes())
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self.join()
+        self.num_bytes = self._most - self._before
 
 
 def main() -> None:
