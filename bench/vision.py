@@ -10,6 +10,7 @@ llama.cpp on the very same files, and how far the two are apart.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import statistics
 import subprocess
@@ -89,6 +90,7 @@ class _Peak(threading.Thread):
     """Most memory that is resident while a block runs, beyond what was before, looked at every few milliseconds."""
 
     def __enter__(self) -> Self:
+        ctypes.CDLL(None).malloc_trim(0)  # else what was freed before would be used again and not be seen
         self._before = self._most = resident_bytes()
         self._end = threading.Event()
         self.start()

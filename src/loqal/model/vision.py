@@ -20,6 +20,7 @@ _THETA = 10000.0
 _SLICE_WORK = 3e9  # multiplications of a slice: some tens of milliseconds on two cores
 _LEAST_ROWS = 192
 _LANES, _FLOAT_BYTES = 16, 4
+_SLICE_BYTES = 64 << 20  # of slices, more than was measured (45 MB)
 
 
 class PatchRows(Protocol):
@@ -139,15 +140,13 @@ def encoding_bytes(config: VisionConfig, num_patches: int) -> int:
     """Most memory that encoding a picture of so many patches takes, beside weights and the patches themselves.
 
     The residual, queries with keys and values of all patches, the same laid out by heads, angles, and the result; then
-    a slice of the feed-forward network: inputs, results, and both once more where they are laid out for the kernels.
+    the arrays of a slice, and those of other slices that are kept for the next.
     """
     head_dim = config.width // config.num_heads
     laid_out = 2 * head_dim + -(-head_dim // _LANES) * _LANES  # values of a head fill whole lanes
     outputs = config.out_width / config.merge_size**2
     per_patch = 4 * config.width + config.num_heads * laid_out + head_dim + outputs
-    inner = config.width + config.ffn_width
-    rows = min(num_patches, _slice_rows(2 * config.width * config.ffn_width))
-    return int(_FLOAT_BYTES * (num_patches * per_patch + 2 * rows * inner))
+    return int(_FLOAT_BYTES * num_patches * per_patch) + _SLICE_BYTES
 
 
 def block_places(rows: int, columns: int, merge_size: int) -> IntArray:
@@ -183,9 +182,5 @@ def _between(index: IntArray, size: int, side: int) -> tuple[IntArray, FloatArra
 
 def _slices(count: int, work_per_row: int) -> Iterator[tuple[int, int]]:
     """Cuts of rows with about one slice's work each."""
-    step = _slice_rows(work_per_row)
+    step = max(_LEAST_ROWS, int(_SLICE_WORK / work_per_row) // _LEAST_ROWS * _LEAST_ROWS)
     return ((start, min(start + step, count)) for start in range(0, count, step))
-
-
-def _slice_rows(work_per_row: int) -> int:
-    return max(_LEAST_ROWS, int(_SLICE_WORK / work_per_row) // _LEAST_ROWS * _LEAST_ROWS)
