@@ -288,6 +288,8 @@ class StateStore:
                 number = pool.take()
                 # What of its group is still there comes back into use.
                 self._owed = deque(one for one in self._owed if one.pool is not pool or number not in one.numbers)
+                if pool is self.slots:
+                    self._touch(number)
                 return number
             if not self.reclaim():
                 break
@@ -298,6 +300,14 @@ class StateStore:
             f"{self.resident_bytes:,} of the {self.budget_bytes:,} bytes planned for states are in use.",
             "Wait for a running request to end, or load with more memory, a smaller context or fewer sequences.",
         )
+
+    def _touch(self, slot: int) -> None:
+        """Let a slot's whole group take its memory now, also where the system has no huge pages to give: what is
+        counted is there, and no later use of it makes the process grow."""
+        first = slot // self.slots.group * self.slots.group
+        for number in range(first, min(first + self.slots.group, self.slots.size)):
+            for store in self._slot_stores:
+                self._ops.clear_slot(store, number)
 
     def _fits(self, num_bytes: int) -> bool:
         """Whether memory for something fresh is within the budget once spare memory of the other pool is given back."""
