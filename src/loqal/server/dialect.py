@@ -1,0 +1,129 @@
+"""What a dialect is, and what its handlers are given.
+
+A dialect is a table of routes and the shape of its errors. A handler turns its body into an ``Ask`` (pure), and the
+reply or its pieces into the dialect's own shape (pure); ``Call`` does what lies between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+
+from ..reply_stream import ReplyStream
+from ..runtime import Runtime
+from ..types import Reply
+from .errors import Problem
+from .pool import Pool
+from .request import Ask, Body, Notes
+from .security import Client, Scope
+from .streaming import Formatter, StreamedResponse, Wire, frames, gone
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One verb and path. ``handler`` takes a Call, and the body where there is one.
+
+    ``answer`` and ``event`` describe the JSON of an answer and of each streamed event, for the OpenAPI page.
+    """
+
+    method: str
+    path: str
+    scope: Scope
+    handler: Callable[..., Awaitable[Response]]
+    summary: str
+    body: type[Body] | None = None
+    answer: Any = None
+    event: type[BaseModel] | None = None
+    wire: Wire | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Routes that belong together. ``error`` gives the JSON of an error from it and the id of the request."""
+
+    name: str
+    routes: tuple[Route, ...]
+    error: Callable[[Problem, str], Any]
+
+
+class ClientGoneError(Exception):
+    """The client left before its answer was complete."""
+
+
+class Work:
+    """The replies of one request while they are written, and what they hold: a model, kept loaded."""
+
+    def __init__(self, runtime: Runtime, streams: list[ReplyStream], release: Callable[[], None]) -> None:
+        self.runtime, self.streams, self._release = runtime, streams, release
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts together; of one, when replies share it."""
+        return self.streams[0].progress[1]
+
+    async def close(self) -> None:
+        """Cancel what is not finished and let go of the model."""
+        for stream in self.streams:
+            stream.close()
+        self._release()
+
+
+@dataclass(slots=True)
+class Call:
+    """One request to a handler.
+
+    Attributes:
+        id: its own, in the answer's headers and in the log.
+        notes: collects warnings; ``json`` and streams add them to the answer.
+    """
+
+    id: str
+    http: Request
+    pool: Pool
+    client: Client = field(default_factory=Client)
+    notes: Notes = field(default_factory=Notes)
+    on_failure: Callable[[BaseException], None] = lambda error: None
+
+    def json(self, value: Any, status: int = 200) -> Response:
+        """An answer, with the warnings if there are any."""
+        if self.notes.warnings:
+            value = {**value, "warnings": self.notes.warnings}
+        return JSONResponse(value, status, {"x-request-id": self.id})
+
+    async def replies(self, ask: Ask) -> tuple[list[Reply], Runtime]:
+        """All replies, complete, and the model they are from. A client that leaves cancels them. Raises LoqalError."""
+        work = await self.begin(ask)
+        watcher = asyncio.ensure_future(gone(self.http.receive))
+        finished = asyncio.gather(*(stream.finish_async() for stream in work.streams))
+        try:
+            await asyncio.wait((finished, watcher), return_when=asyncio.FIRST_COMPLETED)
+            if not finished.done():
+                raise ClientGoneError
+            return await finished, work.runtime
+        finally:
+            for task in (finished, watcher):
+                task.cancel()
+            await asyncio.gather(finished, watcher, return_exceptions=True)
+            await work.close()
+
+    async def stream(self, ask: Ask, formatter: Callable[[Work], Formatter], wire: Wire) -> Response:
+        """The replies event by event. Raises LoqalError while nothing was sent yet."""
+        work = await self.begin(ask)
+        body = frames(work.streams, formatter(work), wire, on_failure=self.on_failure)
+        return StreamedResponse(body, wire.media_type, work.close, headers={"x-request-id": self.id})
+
+    async def begin(self, ask: Ask) -> Work:
+        """Start the replies. The caller closes the work. Raises LoqalError."""
+        runtime = await self.pool.take(ask.model)
+        try:
+            streams = await asyncio.to_thread(ask.begin, runtime, self.client.name)
+        except BaseException:
+            self.pool.give_back(ask.model)
+            raise
+        return Work(runtime, streams, lambda: self.pool.give_back(ask.model))

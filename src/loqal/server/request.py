@@ -1,0 +1,271 @@
+"""What a request asks for, in one record for every dialect, and how a body becomes a pydantic model.
+
+Every field of a body is honoured, refused with its path, or noted in ``warnings``; there is no fourth outcome. In
+lenient mode (the server's default setting, or ``Prefer: handling=lenient``) a refused field is left out and noted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..reply_stream import ReplyStream
+from ..runtime import Runtime
+from ..turns import Turn
+from ..types import MediaPart, Message, SamplingParams
+from .errors import FieldError
+
+MAX_CHOICES = 64
+_MAX_DEPTH = 100
+_MAX_ITEMS = 2_000_000  # of a body, counted by commas and brackets: objects weigh many times their text
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_MAX_LENIENT_ROUNDS = 100
+
+
+class Body(BaseModel):
+    """The base of every body: nothing unknown, nothing converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
+class Ask(Protocol):
+    """What a dialect's ``parse`` gives: which model, how many replies, and how to start them."""
+
+    @property
+    def model(self) -> str:
+        """A name the server has."""
+        ...
+
+    @property
+    def num_replies(self) -> int:
+        """How many replies will be written."""
+        ...
+
+    def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
+        """Hand it to the engine. Blocks while prompts are encoded. Raises LoqalError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A conversation to be continued, whatever the dialect it came in."""
+
+    model: str
+    messages: tuple[Message, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    turn: Turn = field(default_factory=Turn)
+    n: int = 1
+    stream: bool = False
+    priority: int = 0
+    user: str = ""  # whom the caller asks for; users of one key share the machine evenly
+
+    @property
+    def num_replies(self) -> int:
+        """See Ask."""
+        return self.n
+
+    def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
+        """See Ask. The seed of each reply is one more than that of the one before."""
+        tools = [{"type": "function", "function": _definition(tool)} for tool in self.turn.tools] or None
+        return [
+            runtime.stream_chat(
+                self.messages,
+                params,
+                think=self.turn.thinking.enabled,
+                tools=tools,
+                priority=self.priority,
+                client=f"{client}/{self.user}",
+            )
+            for params in _seeded(self.params, self.n)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """Prompts to be continued as they are, without a chat template; ``n`` times each."""
+
+    model: str
+    prompts: tuple[str | tuple[int, ...], ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    n: int = 1
+    stream: bool = False
+    priority: int = 0
+    user: str = ""
+
+    @property
+    def num_replies(self) -> int:
+        """See Ask."""
+        return self.n * len(self.prompts)
+
+    def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
+        """See Ask."""
+        return [
+            runtime.stream_generate(prompt, params, priority=self.priority, client=f"{client}/{self.user}")
+            for prompt in self.prompts
+            for params in _seeded(self.params, self.n)
+        ]
+
+
+def _seeded(params: SamplingParams, n: int) -> list[SamplingParams]:
+    """The parameters of ``n`` replies, each with a seed one more than that of the one before."""
+    if n == 1:
+        return [params]
+    first = secrets.randbits(48) if params.seed is None else params.seed
+    return [dataclasses.replace(params, seed=first + index) for index in range(n)]
+
+
+def _definition(tool: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": tool.name}
+    if tool.description is not None:
+        found["description"] = tool.description
+    if tool.parameters is not None:
+        found["parameters"] = tool.parameters
+    return found | dict(tool.extra)
+
+
+class Notes:
+    """What becomes of fields that are not simply honoured. One for each request."""
+
+    def __init__(self, lenient: bool = False) -> None:
+        self.lenient = lenient
+        self.warnings: list[str] = []
+
+    def note(self, path: str, why: str) -> None:
+        """Say that a field has no effect, and why that is fine."""
+        self.warnings.append(f"{path}: {why}")
+
+    def refuse(self, path: str, why: str, fix: str = "") -> None:
+        """Raise FieldError; in lenient mode say that the field was left out."""
+        if not self.lenient:
+            raise FieldError(path, why, fix)
+        self.warnings.append(f"{path} was left out: {why}")
+
+
+def read_body(kind: type[AnyBody], data: bytes, notes: Notes) -> AnyBody:
+    """The body of a request. Raises FieldError with the path of what is wrong."""
+    value = load_json(data)
+    for _ in range(_MAX_LENIENT_ROUNDS):
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+        unknown = [one for one in found if one["type"] == "extra_forbidden"]
+        if not notes.lenient or len(unknown) != len(found):
+            raise _field_error(value, [one for one in found if one not in unknown] or found)
+        for one in unknown:
+            notes.refuse(*_drop(value, one["loc"]))
+    raise FieldError("", "It has too many unknown fields.", "Leave them out.")
+
+
+def load_json(data: bytes) -> Any:
+    """The value of a JSON text, bounded in depth and in what it weighs in memory. Raises FieldError."""
+    if sum(map(data.count, (b",", b"[", b"{"))) > _MAX_ITEMS:
+        raise FieldError("", f"It has more than {_MAX_ITEMS:,} values.", "Send less at once.")
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+    except RecursionError:
+        raise FieldError("", f"It is nested more than {_MAX_DEPTH} deep.", "Send flatter JSON.") from None
+    except ValueError as error:
+        raise FieldError("", f"It is not JSON: {error}.", "Send a JSON object.") from None
+    _check(value, check_texts=_SURROGATE.search(data) is not None)
+    return value
+
+
+def media_part(kind: Any, url: str, path: str, **bounds: Any) -> MediaPart:
+    """An image or a video named by a URL, ``data:`` or ``http(s):``; a request opens no path. Raises FieldError."""
+    if not url.lower().startswith(("data:", "http://", "https://")):
+        raise FieldError(path, "It must be a data: URL or an http(s) URL.", "Send the file as a data: URL.")
+    return MediaPart(kind, url, **bounds)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check(value: Any, *, check_texts: bool) -> None:
+    """Bound the depth; with ``check_texts`` also refuse texts that no encoding can hold."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise FieldError("", f"It is nested more than {_MAX_DEPTH} deep.", "Send flatter JSON.")
+        if check_texts:
+            for one in level:
+                for text in (one, *one) if isinstance(one, dict) else (one,):
+                    if isinstance(text, str) and not _is_encodable(text):
+                        raise FieldError("", "A text holds half of a surrogate pair.", "Send valid Unicode.")
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                below.extend(item for item in one.values() if check_texts or isinstance(item, (dict, list)))
+            elif isinstance(one, list):
+                below.extend(item for item in one if check_texts or isinstance(item, (dict, list)))
+        level = below
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _drop(value: Any, location: Sequence[int | str]) -> tuple[str, str]:
+    """Take an unknown field out of a body: its path, and why."""
+    holder, path = _walk(value, location[:-1])
+    if not isinstance(holder, dict) or location[-1] not in holder:
+        raise FieldError(_joined([*path, location[-1]]), "It is not known.")
+    del holder[location[-1]]
+    return _joined([*path, location[-1]]), "it is not known."
+
+
+def _walk(value: Any, location: Sequence[int | str]) -> tuple[Any, list[int | str]]:
+    """What stands at a location, and its path: pydantic puts the names of alternatives between, which are no keys."""
+    path: list[int | str] = []
+    for step in location:
+        if isinstance(value, list):
+            if not isinstance(step, int) or step >= len(value):
+                continue
+            value = value[step]
+        elif isinstance(value, dict) and step in value:
+            value = value[step]
+        else:
+            continue
+        path.append(step)
+    return value, path
+
+
+def _joined(path: Sequence[int | str]) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
+
+
+def _field_error(value: Any, found: Sequence[Any]) -> FieldError:
+    """The error that reaches deepest: of alternatives, the one that was meant."""
+    located = []
+    for one in found:
+        location = one["loc"]
+        path = _walk(value, location)[1]
+        if location and one["type"] in ("missing", "extra_forbidden") and (not path or path[-1] != location[-1]):
+            path.append(location[-1])
+        located.append((path, one))
+    path, one = max(located, key=lambda pair: len(pair[0]))
+    why = {"missing": "It is missing.", "extra_forbidden": "It is not known."}.get(one["type"], f"{one['msg']}.")
+    return FieldError(_joined(path), why)
+
+
+def check_range(path: str, value: float | None, low: float, high: float) -> None:
+    """Raise FieldError for a number out of its range."""
+    if value is not None and not low <= value <= high:
+        raise FieldError(path, f"It is {value}; it must be from {low:,} to {high:,}.")
