@@ -30,11 +30,25 @@ if TYPE_CHECKING:
     from .model_info import ModelInfo
     from .reply_stream import ReplyStream
     from .runtime import Runtime, inspect, load, media_info, plan
+    from .turns import (
+        AnswerFormat,
+        Grammar,
+        JsonSchema,
+        NamedTool,
+        OneOf,
+        Regex,
+        Thinking,
+        Tool,
+        ToolChoice,
+        Turn,
+    )
     from .types import (
         FinishReason,
         MediaInfo,
         MediaPart,
         Message,
+        Rendered,
+        RenderedSegment,
         Reply,
         ReplyDelta,
         SamplingParams,
@@ -42,25 +56,34 @@ if TYPE_CHECKING:
         Timings,
         TokenLogprobs,
         ToolCall,
+        ToolCallDelta,
         Usage,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerFormat",
     "AsyncRuntime",
     "CapacityError",
     "CheckpointError",
     "ContextError",
     "FinishReason",
     "FormatError",
+    "Grammar",
     "InstallationError",
+    "JsonSchema",
     "LoqalError",
     "MediaError",
     "MediaInfo",
     "MediaPart",
     "Message",
     "ModelInfo",
+    "NamedTool",
+    "OneOf",
+    "Regex",
+    "Rendered",
+    "RenderedSegment",
     "Reply",
     "ReplyDelta",
     "ReplyStream",
@@ -69,9 +92,14 @@ __all__ = [
     "SamplingParams",
     "TensorError",
     "TextPart",
+    "Thinking",
     "Timings",
     "TokenLogprobs",
+    "Tool",
     "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
+    "Turn",
     "UnsupportedError",
     "Usage",
     "__version__",
@@ -82,7 +110,11 @@ __all__ = [
     "plan",
 ]
 
-_HOMES = {
+_TURNS = (
+    *("AnswerFormat", "Grammar", "JsonSchema", "NamedTool", "OneOf", "Regex", "Thinking", "Tool", "ToolChoice"),
+    "Turn",
+)
+_HOMES = dict.fromkeys(_TURNS, "turns") | {
     "AsyncRuntime": "async_runtime",
     "load_async": "async_runtime",
     "ModelInfo": "model_info",

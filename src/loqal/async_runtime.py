@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from .ops.interface import FloatArray
+from .prompts import MessageLike
 from .reply_stream import ReplyStream
-from .runtime import MessageLike, Runtime, load
-from .types import Reply, SamplingParams, TokenLogprobs
+from .runtime import Runtime, load
+from .types import Rendered, Reply, SamplingParams, TokenLogprobs
 
 
 async def load_async(*args: Any, **kwargs: Any) -> AsyncRuntime:
@@ -50,9 +51,9 @@ class AsyncRuntime:
         """See ``Runtime.stream_chat``; read the stream with ``async for``."""
         return await asyncio.to_thread(self.runtime.stream_chat, messages, params, **more)
 
-    async def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Reply:
+    async def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None, **more: Any) -> Reply:
         """See ``Runtime.generate``."""
-        return await (await self.stream_generate(prompt, params)).finish_async()
+        return await (await self.stream_generate(prompt, params, **more)).finish_async()
 
     async def stream_generate(
         self, prompt: str | Sequence[int], params: SamplingParams | None = None, **more: Any
@@ -65,6 +66,16 @@ class AsyncRuntime:
     ) -> list[Reply]:
         """See ``Runtime.choices``."""
         return await asyncio.to_thread(self.runtime.choices, messages, params, n=n, **more)
+
+    async def stream_choices(
+        self, messages: Iterable[MessageLike], params: SamplingParams | None = None, *, n: int, **more: Any
+    ) -> list[ReplyStream]:
+        """See ``Runtime.stream_choices``; read the streams with ``async for``."""
+        return await asyncio.to_thread(self.runtime.stream_choices, messages, params, n=n, **more)
+
+    async def render(self, messages: Iterable[MessageLike], **more: Any) -> Rendered:
+        """See ``Runtime.render``."""
+        return await asyncio.to_thread(self.runtime.render, messages, **more)
 
     async def batch(
         self, prompts: Iterable[str | Sequence[int] | Sequence[MessageLike]], params: SamplingParams | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .chat import slots
 from .chat.segments import Segment
@@ -127,16 +128,21 @@ class Eyes:
         """
         if not seen.items:
             return None, ()
-        views = seen.views
-        starts = slots.starts(prompt_ids, [_picture(view) for view in views], self._tokenizer)
-        placed = zip(starts, views, strict=True)
-        positions = plan(len(prompt_ids), (Placed(start, v.tokens.rows, v.tokens.columns) for start, v in placed))
-        spans = tuple(self._span(start, view) for start, view in zip(starts, views, strict=True))
-        return positions, spans
+        spans = self.spans(prompt_ids, seen)
+        placed = zip(spans, seen.views, strict=True)
+        positions = plan(len(prompt_ids), (Placed(at.start, v.tokens.rows, v.tokens.columns) for at, v in placed))
+        return positions, tuple(_encoded(span) for span in spans)
+
+    def spans(self, prompt_ids: Sequence[int], seen: Seen) -> tuple[MediaSpan, ...]:
+        """The spans of a prompt's media, which are encoded when they are read."""
+        if not seen.items:
+            return ()
+        starts = slots.starts(prompt_ids, [_picture(view) for view in seen.views], self._tokenizer)
+        return tuple(self._span(start, view) for start, view in zip(starts, seen.views, strict=True))
 
     def _span(self, start: int, view: View) -> MediaSpan:
-        rows = self.cache.get(view.digest, lambda: self._encode(view))
-        return MediaSpan(start, view.num_tokens, view.digest, lambda: rows)
+        embed = functools.partial(self.cache.get, view.digest, lambda: self._encode(view))
+        return MediaSpan(start, view.num_tokens, view.digest, embed)
 
     def _encode(self, view: View) -> FloatArray:
         assert self._tower is not None
@@ -170,6 +176,11 @@ def describe(item: Item) -> MediaInfo:
         frame_indices=item.frame_indices,
         seconds=tuple(view.seconds for view in item.views if view.seconds is not None),
     )
+
+
+def _encoded(span: MediaSpan) -> MediaSpan:
+    rows = span.embed()
+    return replace(span, embed=lambda: rows)
 
 
 def _picture(view: View) -> slots.Picture:

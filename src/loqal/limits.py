@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import RequestError
 from .types import SamplingParams
 
 MAX_LOGPROBS = 64
+MAX_BIASES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Limit:
 
 LIMITS = {
     "max_tokens": Limit(1, whole=True),
+    "min_tokens": Limit(0, whole=True),
     "temperature": Limit(0, 100),
     "top_k": Limit(0, whole=True),
     "top_p": Limit(0, 1, above=True),
@@ -45,6 +48,9 @@ LIMITS = {
 }
 
 
+_BIAS = Limit(-100, 100)
+
+
 def check(params: SamplingParams) -> None:
     """Raise RequestError, naming parameter, value and range, when a given value cannot be used."""
     for name, limit in LIMITS.items():
@@ -55,5 +61,24 @@ def check(params: SamplingParams) -> None:
         values = getattr(params, name)
         if isinstance(values, (str, bytes)) or not all(isinstance(value, kind) for value in values):
             raise RequestError(f"{name} is {values!r}.", f"It must be a sequence of {kind.__name__}.", "Use a tuple.")
+    _check_biases(params.logit_bias)
     if "" in params.stop:
         raise RequestError("stop holds an empty text.", "Every reply begins with it.", "Leave the empty text out.")
+
+
+def _check_biases(biases: object) -> None:
+    if biases is None:
+        return
+    if not isinstance(biases, Mapping) or len(biases) > MAX_BIASES:
+        raise RequestError(
+            "logit_bias cannot be used.",
+            f"It must map at most {MAX_BIASES} token ids to numbers.",
+            "Give a mapping such as {1234: -5.0}.",
+        )
+    for token_id, value in biases.items():
+        if isinstance(token_id, bool) or not isinstance(token_id, int) or not _BIAS.admits(value):
+            raise RequestError(
+                f"logit_bias[{token_id!r}] is {value!r}.",
+                f"It maps token ids to {_BIAS}.",
+                "Choose a token id and a number in that range.",
+            )

@@ -31,7 +31,7 @@ def to_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[Message
 
 
 def _message(value: Any, path: str) -> Message:
-    fields = _fields(value, path, {"role"}, {"content", "reasoning", "tool_calls"})
+    fields = _fields(value, path, {"role"}, {"content", "reasoning", "tool_calls", "token_ids"})
     if fields["role"] not in _ROLES:
         raise _refusal(f"{path}.role", f"is {fields['role']!r}", f"Roles are {', '.join(_ROLES)}.")
     reasoning = fields.get("reasoning")
@@ -40,11 +40,15 @@ def _message(value: Any, path: str) -> Message:
     calls = fields.get("tool_calls") or ()
     if isinstance(calls, (str, Mapping)) or not isinstance(calls, Sequence):
         raise _refusal(f"{path}.tool_calls", "must be a list", "Leave it out if there are none.")
+    ids = fields.get("token_ids")
+    if ids is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence)):
+        raise _refusal(f"{path}.token_ids", "must be a list of token ids", "Leave it out if they are not known.")
     return Message(
         role=fields["role"],
         content=_content(fields.get("content"), f"{path}.content"),
         reasoning=reasoning,
         tool_calls=tuple(_tool_call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(calls)),
+        token_ids=None if ids is None else tuple(ids),
     )
 
 

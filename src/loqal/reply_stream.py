@@ -71,7 +71,7 @@ class StopFilter:
             if delta.text:
                 text, self.stopped = self._stops.push(delta.text)
                 self._show(shown, ReplyDelta(text=text))
-            elif delta.reasoning or delta.tool_call is not None:
+            elif delta.reasoning or delta.call_piece is not None:
                 self._show(shown, ReplyDelta(text=self._stops.flush()))
                 self._show(shown, delta)
         return shown
@@ -85,7 +85,7 @@ class StopFilter:
         return [*shown, ReplyDelta(token_ids=self._ids)] if self._ids else shown
 
     def _show(self, shown: list[ReplyDelta], delta: ReplyDelta) -> None:
-        if delta.text or delta.reasoning or delta.tool_call is not None:
+        if delta.text or delta.reasoning or delta.call_piece is not None:
             shown.append(dataclasses.replace(delta, token_ids=self._ids))
             self._ids = ()
 
@@ -115,7 +115,7 @@ class ReplyStream:
         self._deltas: list[ReplyDelta] = []
         self._ready: deque[ReplyDelta] = deque()
         self._logprobs: list[TokenLogprobs] = []
-        self._num_tokens = 0
+        self._num_tokens = self._num_shown = 0
         self._finish_reason: FinishReason | None = None
 
     def __iter__(self) -> ReplyStream:
@@ -233,6 +233,10 @@ class ReplyStream:
 
     def _show(self, deltas: Iterable[ReplyDelta]) -> None:
         for delta in deltas:
+            if self._logprobs:
+                end = self._num_shown + len(delta.token_ids)
+                delta = dataclasses.replace(delta, logprobs=tuple(self._logprobs[self._num_shown : end]))
+                self._num_shown = end
             self._deltas.append(delta)
             self._ready.append(delta)
 

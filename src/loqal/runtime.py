@@ -9,10 +9,10 @@ Text is turned into token ids here and ids into text again; the engine in betwee
 from __future__ import annotations
 
 import dataclasses
-import functools
+import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -20,31 +20,26 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from . import assembly, cache_words, limits, settings
-from .chat import defaults
+from . import assembly, cache_words, settings
 from .chat.choice import TemplateChoice, choose_template
-from .chat.output_parser import OutputParser
-from .chat.segments import ends_in_thinking
 from .chat.tokenizer import Tokenizer
 from .engine import sequence as engine_sequence
 from .engine.engine import Engine
 from .engine.memory_plan import MemoryPlan
 from .errors import RequestError
-from .eyes import Eyes, Seen, make_preparer
+from .eyes import Eyes, make_preparer
 from .eyes import describe as describe_item
 from .locate import find
 from .media.fetch import Policy
-from .messages import to_messages
 from .model_info import ModelInfo, describe
 from .ops.interface import FloatArray
-from .reply_stream import Parser, PlainParser, ReplyStream
-from .types import MediaInfo, MediaPart, Message, Reply, SamplingParams, TokenLogprobs
+from .prompts import MessageLike, Prepared, Prompts, as_turn, shown
+from .reply_stream import ReplyStream
+from .turns import AnswerFormat, Turn
+from .types import MediaInfo, MediaPart, Rendered, Reply, SamplingParams, TokenLogprobs
 from .weights.load import Checkpoint, open_checkpoint
 
 _MOST_CHOICES = 64
-_DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
-
-MessageLike = Message | Mapping[str, Any]
 
 
 def load(
@@ -153,19 +148,6 @@ def media_info(
         checkpoint.close()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A request in token ids."""
-
-    prompt_ids: list[int]
-    params: SamplingParams
-    parser: Callable[[], Parser]
-    started: float  # when it arrived
-    seen: Seen = dataclasses.field(default_factory=lambda: Seen([], ()))
-    priority: int = 0
-    client: str = ""
-
-
 def _open(model: str | os.PathLike[str] | None, mmproj: str | os.PathLike[str] | None) -> Checkpoint:
     found = find(model)
     return open_checkpoint(found.path, mmproj=found.mmproj if mmproj is None else Path(mmproj))
@@ -186,16 +168,22 @@ class Runtime:
     ) -> None:
         self._checkpoint: Checkpoint | None = checkpoint
         self._tokenizer = _tokenizer(checkpoint)
-        self._template = _template(checkpoint, self._tokenizer)
+        template = _template(checkpoint, self._tokenizer)
         self._end_ids = frozenset(checkpoint.eos_token_ids) | self._tokenizer.eos_ids
-        self._file_values = _file_values(checkpoint)
-        self.info = _describe(checkpoint, self._tokenizer, self._template)
+        self.info = _describe(checkpoint, self._tokenizer, template)
         padding_ids = self._tokenizer.padding_ids(checkpoint.config.vocab_size)
         self._engine: Engine | None
         self._engine, self.plan, tower = assembly.assemble(checkpoint, chosen, padding_ids)
         self.context_len = self.plan.context_len
         self._preparer = make_preparer(checkpoint.config.vision, checkpoint.metadata, policy or Policy())
         self._eyes = Eyes(tower, self._preparer, self._tokenizer, chosen.media_cache_bytes)
+        self._prompts = Prompts(
+            self._tokenizer,
+            template,
+            self._eyes,
+            size=self.info.size_label,
+            file_values=_file_values(checkpoint),
+        )
         self.load_ms = (time.perf_counter() - started) * 1e3
 
     # Requests -------------------------------------------------------------------------------------------------------
@@ -205,20 +193,23 @@ class Runtime:
         messages: Iterable[MessageLike],
         params: SamplingParams | None = None,
         *,
+        turn: Turn | None = None,
         think: bool | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         priority: int = 0,
         client: str = "",
     ) -> Reply:
         """The whole reply to a conversation. Arguments and errors as in ``stream_chat``."""
-        stream = self.stream_chat(messages, params, think=think, tools=tools, priority=priority, client=client)
-        return stream.finish()
+        return self.stream_chat(
+            messages, params, turn=turn, think=think, tools=tools, priority=priority, client=client
+        ).finish()
 
     def stream_chat(
         self,
         messages: Iterable[MessageLike],
         params: SamplingParams | None = None,
         *,
+        turn: Turn | None = None,
         think: bool | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         priority: int = 0,
@@ -229,8 +220,9 @@ class Runtime:
         Args:
             messages: Message objects, or dicts with the same keys.
             params: what is None in it follows the model's card.
-            think: whether to reason before answering; None as the model's template says.
-            tools: definitions of functions the model may call.
+            turn: how the reply is to be written: tools, thinking, the form of the answer.
+            think: whether to reason before answering, in place of the turn's; None as the model's template says.
+            tools: definitions of functions the model may call, in place of the turn's.
             priority: the lowest number is served first, if need be at the cost of those that are running.
             client: who asks; clients share the machine evenly.
 
@@ -238,22 +230,58 @@ class Runtime:
             RequestError: a message or parameter is not understood or out of range.
             ContextError: the conversation does not fit the context.
         """
-        prepared = self._prepare_chat(messages, params, think, tools)
+        prepared = self._prompts.chat(messages, params, as_turn(turn, think, tools))
         return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
+
+    def render(
+        self,
+        messages: Iterable[MessageLike],
+        *,
+        turn: Turn | None = None,
+        think: bool | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Rendered:
+        """What a conversation becomes before the model reads it, and what of it is known. Nothing is computed.
+
+        Arguments and errors as in ``stream_chat``.
+
+            >>> rendered = model.render([{"role": "user", "content": "Hi"}])
+            >>> "".join(segment.text for segment in rendered.segments) == model.detokenize(
+            ...     rendered.token_ids, skip_special=False)
+            True
+        """
+        engine = self._open_engine()
+        prepared = self._prompts.chat(messages, SamplingParams(seed=0), as_turn(turn, think, tools))
+        engine.check_length(len(prepared.prompt_ids), room=1)
+        media = self._eyes.spans(prepared.prompt_ids, prepared.seen)
+        sequence = engine_sequence.Sequence(prepared.prompt_ids, prepared.params, media=media)
+        report = engine.forecast(sequence)
+        return Rendered(
+            tuple(prepared.prompt_ids),
+            shown(prepared.seen.segments),
+            prepared.thinks,
+            prepared.seen.infos,
+            report.cached,
+            cache_words.explain(report, prepared.prompt_ids, self._tokenizer),
+            prepared.replays,
+        )
 
     def media_info(self, part: MediaPart) -> MediaInfo:
         """What an image or a video would become and cost. Reads headers only. Raises RequestError and MediaError."""
         return describe_item(self._preparer.prepare(part))
 
-    def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Reply:
+    def generate(
+        self, prompt: str | Sequence[int], params: SamplingParams | None = None, *, answer: AnswerFormat | None = None
+    ) -> Reply:
         """The whole continuation of a raw prompt. Arguments and errors as in ``stream_generate``."""
-        return self.stream_generate(prompt, params).finish()
+        return self.stream_generate(prompt, params, answer=answer).finish()
 
     def stream_generate(
         self,
         prompt: str | Sequence[int],
         params: SamplingParams | None = None,
         *,
+        answer: AnswerFormat | None = None,
         priority: int = 0,
         client: str = "",
     ) -> ReplyStream:
@@ -261,39 +289,52 @@ class Runtime:
 
         Args:
             prompt: token ids, or a text in which the names of control tokens stand for them.
+            answer: the form the continuation must have.
             priority, client: as in ``stream_chat``.
 
         Raises:
             RequestError: a token id or parameter is out of range, or the prompt is empty.
             ContextError: the prompt does not fit the context.
         """
-        prepared = self._prepare_raw(prompt, params)
+        prepared = self._prompts.raw(prompt, params, answer)
         return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
 
     def choices(
+        self, messages: Iterable[MessageLike], params: SamplingParams | None = None, **more: Any
+    ) -> list[Reply]:
+        """The whole replies. Arguments and errors as in ``stream_choices``.
+
+        >>> replies = model.choices([{"role": "user", "content": "Hi"}], loqal.SamplingParams(max_tokens=4), n=2)
+        >>> [reply.usage.cached_tokens > 0 for reply in replies]
+        [False, True]
+        """
+        return [stream.finish() for stream in self.stream_choices(messages, params, **more)]
+
+    def stream_choices(
         self,
         messages: Iterable[MessageLike],
         params: SamplingParams | None = None,
         *,
         n: int,
+        turn: Turn | None = None,
         think: bool | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
-    ) -> list[Reply]:
-        """``n`` replies to one conversation, whose prompt is read once. Arguments and errors as in ``stream_chat``.
+        priority: int = 0,
+        client: str = "",
+    ) -> list[ReplyStream]:
+        """``n`` replies to one conversation, whose prompt is read once, while they are written.
 
-        The seed of each is one more than that of the one before.
-
-            >>> replies = model.choices([{"role": "user", "content": "Hi"}], loqal.SamplingParams(max_tokens=4), n=2)
-            >>> [reply.usage.cached_tokens > 0 for reply in replies]
-            [False, True]
+        The seed of each is one more than that of the one before. Other arguments and errors as in ``stream_chat``.
         """
         if not 1 <= n <= _MOST_CHOICES:
             raise RequestError(f"n is {n}.", f"It must be from 1 to {_MOST_CHOICES}.", "Ask for fewer replies.")
-        first = self._prepare_chat(messages, params, think, tools)
+        first = self._prompts.chat(messages, params, as_turn(turn, think, tools))
+        first = dataclasses.replace(first, priority=priority, client=client)
         assert first.params.seed is not None
         seeds = [first.params.seed + index for index in range(n)]
-        prepared = [dataclasses.replace(first, params=dataclasses.replace(first.params, seed=seed)) for seed in seeds]
-        return [stream.finish() for stream in self._start(prepared)]
+        return self._start(
+            [dataclasses.replace(first, params=dataclasses.replace(first.params, seed=seed)) for seed in seeds]
+        )
 
     def batch(
         self, prompts: Iterable[str | Sequence[int] | Sequence[MessageLike]], params: SamplingParams | None = None
@@ -309,9 +350,9 @@ class Runtime:
         prepared = []
         for prompt in prompts:
             if isinstance(prompt, str) or all(isinstance(item, int) for item in prompt):
-                prepared.append(self._prepare_raw(cast("str | Sequence[int]", prompt), params))
+                prepared.append(self._prompts.raw(cast("str | Sequence[int]", prompt), params))
             else:
-                prepared.append(self._prepare_chat(cast("Sequence[MessageLike]", prompt), params, None, None))
+                prepared.append(self._prompts.chat(cast("Sequence[MessageLike]", prompt), params, Turn()))
         return [stream.finish() for stream in self._start(prepared)]
 
     def embed(
@@ -399,39 +440,7 @@ class Runtime:
             raise RequestError("The model was closed.", "A closed model answers nothing.", "Load it again.")
         return self._engine
 
-    def _resolve(self, params: SamplingParams | None, *, thinking: bool, media: bool = False) -> SamplingParams:
-        """The parameters with every default and a seed filled in."""
-        params = params or SamplingParams()
-        limits.check(params)
-        if params.seed is None:
-            params = dataclasses.replace(params, seed=int.from_bytes(os.urandom(_DRAWN_SEED_BYTES), "little"))
-        return defaults.resolve(
-            params, size=self.info.size_label, thinking=thinking, media=media, file_values=self._file_values
-        )
-
-    def _prepare_chat(
-        self,
-        messages: Iterable[MessageLike],
-        params: SamplingParams | None,
-        think: bool | None,
-        tools: Sequence[Mapping[str, Any]] | None,
-    ) -> _Prepared:
-        started = time.perf_counter()
-        thinks = self._template.traits.thinks if think is None else think
-        segments = self._template.template.render(to_messages(messages), tools=tools, think=thinks)
-        thinking = ends_in_thinking(segments)
-        parser = functools.partial(OutputParser, self._tokenizer, thinking, tools or ())
-        seen = self._eyes.look(segments)
-        params = self._resolve(params, thinking=thinking, media=bool(seen.items))
-        return _Prepared(self._tokenizer.encode(seen.segments), params, parser, started, seen)
-
-    def _prepare_raw(self, prompt: str | Sequence[int], params: SamplingParams | None) -> _Prepared:
-        started = time.perf_counter()
-        prompt_ids = self._tokenizer.encode_with_control(prompt) if isinstance(prompt, str) else list(prompt)
-        parser = functools.partial(PlainParser, self._tokenizer)
-        return _Prepared(prompt_ids, self._resolve(params, thinking=False), parser, started)
-
-    def _start(self, prepared: Sequence[_Prepared]) -> list[ReplyStream]:
+    def _start(self, prepared: Sequence[Prepared]) -> list[ReplyStream]:
         """Hand requests to the engine together."""
         engine, sequences = self._open_engine(), []
         for one in prepared:
@@ -449,12 +458,13 @@ class Runtime:
                     boundaries=starts,
                     priority=one.priority,
                     client=one.client,
+                    guide=one.guide(),
                 )
             )
         return [
             ReplyStream(
                 events,
-                one.parser(),
+                one.parser(_call_stem(one)),
                 sequence,
                 load_ms=self.load_ms,
                 started=one.started,
@@ -469,6 +479,12 @@ class Runtime:
 
     def _explain(self, sequence: engine_sequence.Sequence) -> str | None:
         return cache_words.explain(sequence.cache, sequence.token_ids[: sequence.prompt_len], self._tokenizer)
+
+
+def _call_stem(one: Prepared) -> str:
+    """What the ids of a reply's calls begin with: a function of the request, like all of the reply."""
+    ids = np.array(one.prompt_ids, np.int32).tobytes()
+    return f"call_{hashlib.blake2b(ids, digest_size=8, salt=str(one.params.seed).encode()[:16]).hexdigest()}_"
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:

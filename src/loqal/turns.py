@@ -43,7 +43,8 @@ class Tool:
     """A function the model may call.
 
     ``parameters`` is the JSON schema of its arguments, ``strict`` whether the arguments must satisfy it, and
-    ``extra`` holds what else the caller's definition had, which the template shows to the model.
+    ``extra`` holds what else the caller's definition had, which the template shows to the model. ``definition`` is the
+    definition as the caller wrote it, which is shown instead of one made from the other fields.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Tool:
     parameters: Mapping[str, Any] | None = None
     strict: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    definition: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,13 +75,16 @@ class ToolCall:
 class Message:
     """One turn of a conversation. ``content`` is a string or a sequence of parts.
 
-    ``reasoning`` is the assistant's thinking, kept apart from its answer; ``None`` means not given.
+    ``reasoning`` is the assistant's thinking, kept apart from its answer; ``None`` means not given. ``token_ids`` are
+    those of the reply this message was (``Reply.token_ids``); where they agree with the rest of it, they are what the
+    model reads again.
     """
 
     role: Role
     content: str | Sequence[Part] = ""
     reasoning: str | None = None
     tool_calls: Sequence[ToolCall] = ()
+    token_ids: tuple[int, ...] | None = None
 
 
 class FinishReason(enum.StrEnum):
@@ -105,6 +108,7 @@ class SamplingParams:
     """
 
     max_tokens: int | None = _knob(None, "most tokens to generate (default: as the context allows)")
+    min_tokens: int | None = _knob(None, "fewest tokens before an end token may come")
     temperature: float | None = _knob(None, "0 picks the likeliest token; higher is more varied")
     top_k: int | None = _knob(None, "sample among the k likeliest tokens; 0 switches it off")
     top_p: float | None = _knob(None, "sample among the likeliest tokens that sum to p")
@@ -112,6 +116,7 @@ class SamplingParams:
     presence_penalty: float | None = _knob(None, "subtracted once from every token already generated")
     frequency_penalty: float | None = _knob(None, "subtracted per occurrence of a generated token")
     repetition_penalty: float | None = _knob(None, "divides the logit of every generated token; 1 is off")
+    logit_bias: Mapping[int, float] | None = _knob(None, "added to the logit of a token; may be given several times")
     penalize_prompt: bool = _knob(False, "let the penalties count the prompt's tokens too")
     seed: int | None = _knob(None, "seed of the sampling noise (default: drawn, and reported)")
     stop: tuple[str, ...] = _knob((), "end the reply before this text; may be given several times")
@@ -170,16 +175,59 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyDelta:
-    """A piece of a streamed reply: one of the texts or ``tool_call``, and the ids it came from.
+class ToolCallDelta:
+    """A piece of a call for clients that put calls together themselves.
 
-    The last piece may hold ids alone: tokens that showed no text, such as the end token.
+    ``index`` counts the calls of a reply from 0. The first piece of a call has its name, the others None;
+    ``arguments`` is a piece of the arguments' JSON text, and all of them in order are the whole.
+    """
+
+    index: int
+    id: str
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyDelta:
+    """A piece of a streamed reply: one of the texts, or a piece of a tool call, and the ids it came from.
+
+    Pieces of a call come when it is complete, and ``tool_call``, the whole, comes with the last of them. The last piece
+    of a reply may hold ids alone: tokens that showed no text, such as the end token. ``logprobs`` are those of
+    ``token_ids`` where they were asked for.
     """
 
     text: str = ""
     reasoning: str = ""
     tool_call: ToolCall | None = None
     token_ids: tuple[int, ...] = ()
+    call_piece: ToolCallDelta | None = None
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedSegment:
+    """A run of a prompt by where it comes from: the template, the caller, or an image or video."""
+
+    kind: Literal["template", "content", "media"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a conversation becomes before the model reads it.
+
+    ``cached_tokens`` would be taken from the prefix cache now, and ``cache_miss`` says why not more of them.
+    ``replays`` says for each earlier message of the assistant how it became tokens.
+    """
+
+    token_ids: tuple[int, ...]
+    segments: tuple[RenderedSegment, ...]
+    thinks: bool  # the reply begins with reasoning
+    media: tuple[MediaInfo, ...] = ()
+    cached_tokens: int = 0
+    cache_miss: str | None = None
+    replays: tuple[Literal["exact", "template"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,14 +26,35 @@ def parsed(ids: list[int], *, thinking: bool = False, tools: Any = TOOLS) -> lis
     deltas = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
     assert [i for delta in deltas for i in delta.token_ids] == ids
     for delta in deltas:
-        assert bool(delta.text) + bool(delta.reasoning) + (delta.tool_call is not None) <= 1
+        assert bool(delta.text) + bool(delta.reasoning) + (delta.call_piece is not None) <= 1
+    check_pieces(deltas)
     return deltas
+
+
+def check_pieces(deltas: list[ReplyDelta]) -> None:
+    """The pieces of calls add up to the calls, one after the other."""
+    open_text: str | None = None
+    calls: list[ToolCall] = []
+    for piece, call in ((delta.call_piece, delta.tool_call) for delta in deltas):
+        if piece is None:
+            assert call is None and open_text is None
+            continue
+        assert piece.index == len(calls)
+        assert (piece.name is not None) == (open_text is None)
+        open_text = (open_text or "") + piece.arguments
+        if call is not None:
+            assert call.id == piece.id
+            assert json.loads(open_text) == call.arguments
+            calls.append(call)
+            open_text = None
+    assert open_text is None
+    assert len({call.id for call in calls}) == len(calls)
 
 
 def reply(text: str | list[int], **options: Any) -> tuple[str, str, list[ToolCall]]:
     """Reasoning, answer and calls of a reply whose control tokens are written out."""
     deltas = parsed(tokenizer().encode_with_control(text) if isinstance(text, str) else text, **options)
-    calls = [delta.tool_call for delta in deltas if delta.tool_call]
+    calls = [replace(delta.tool_call, id=None) for delta in deltas if delta.tool_call]
     return "".join(d.reasoning for d in deltas), "".join(d.text for d in deltas), calls
 
 

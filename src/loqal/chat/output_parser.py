@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from loqal.chat.detokenizer import Detokenizer
 from loqal.chat.segments import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN
 from loqal.chat.tokenizer import Tokenizer
 from loqal.chat.tool_calls import could_become_call, in_open_value, parameter_schemas, parse_call
-from loqal.types import ReplyDelta, ToolCall
+from loqal.types import ReplyDelta, ToolCall, ToolCallDelta
 
 
 class OutputParser:
@@ -30,13 +31,20 @@ class OutputParser:
         thinking: the prompt ended inside a think block.
         tools: the definitions offered; their schemas give the arguments their types. With ``None`` calls are read
             without schemas; with an empty sequence the caller offered no tools, and calls stay text.
+        stem: what the ids of its calls begin with.
 
     Attributes:
         in_reasoning: whether the next token continues the reasoning.
         reasoning_tokens: tokens pushed so far that belong to the reasoning, its closing tag included.
     """
 
-    def __init__(self, tokenizer: Tokenizer, thinking: bool, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        thinking: bool,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        stem: str = "call_",
+    ) -> None:
         self._detokenizer = Detokenizer(tokenizer)
         self._tags = {
             tokenizer.special_ids[tag]: tag
@@ -45,6 +53,7 @@ class OutputParser:
         }
         self._silent = tokenizer.eos_ids
         self._reads_calls = tools is None or len(tools) > 0
+        self._stem, self._num_calls = stem, 0
         self._schemas = parameter_schemas(tools or ())
         self.in_reasoning = thinking
         self.reasoning_tokens = 0
@@ -158,7 +167,9 @@ class OutputParser:
         self._call = None
         self._next_part(reasoning=False)
         self._answered = True
-        self._report(ReplyDelta(tool_call=call))
+        for piece in _pieces(call, self._num_calls, f"{self._stem}{self._num_calls}"):
+            self._report(piece)
+        self._num_calls += 1
         return True
 
     def _give_up_call(self) -> None:
@@ -170,6 +181,20 @@ class OutputParser:
     def _take(self) -> list[ReplyDelta]:
         taken, self._out = self._out, []
         return taken
+
+
+def _pieces(call: ToolCall, index: int, call_id: str) -> list[ReplyDelta]:
+    """A call in pieces: its name, then one piece of the arguments' JSON text for each of them."""
+    texts = [
+        f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in call.arguments.items()
+    ]
+    texts = [", " * (number > 0) + text for number, text in enumerate(texts)] or [""]
+    texts[0] = "{" + texts[0]
+    texts[-1] += "}"
+    pieces = [ReplyDelta(call_piece=ToolCallDelta(index, call_id, call.name))]
+    pieces += [ReplyDelta(call_piece=ToolCallDelta(index, call_id, arguments=text)) for text in texts]
+    return [*pieces[:-1], replace(pieces[-1], tool_call=replace(call, id=call_id))]
 
 
 class _OpenCall:

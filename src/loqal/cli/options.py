@@ -65,7 +65,13 @@ _READERS: Mapping[str, dict[str, Any]] = {
     "bool": {"action": "store_true"},
     "tuple[str, ...]": {"action": "append", "metavar": "TEXT"},
     "tuple[int, ...]": {"action": "append", "type": int, "metavar": "ID"},
+    "Mapping[int, float] | None": {"action": "append", "type": lambda text: _bias(text), "metavar": "ID=X"},
 }
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token_id, _, value = text.partition("=")
+    return int(token_id), float(value)
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +89,8 @@ def sampling_params(parsed: argparse.Namespace) -> SamplingParams:
         value = getattr(parsed, entry.name)
         if value is not None:
             values[entry.name] = tuple(value) if isinstance(value, list) else value
+    if "logit_bias" in values:
+        values["logit_bias"] = dict(values["logit_bias"])
     params = SamplingParams(**values)
     limits.check(params)
     return params

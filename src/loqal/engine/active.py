@@ -29,7 +29,7 @@ class Active:
         self.state: SequenceState | None = None
         self.planned: list[int] = []
         self.restoring: Iterator[None] | None = None
-        self._prompt_keys = _prompt_keys(sequence, media)
+        self._prompt_keys = prompt_keys(sequence, media)
         self._embedded: dict[int, FloatArray] = {}  # media spans that are being read, by start
 
     @property
@@ -74,7 +74,8 @@ class Active:
         return found
 
 
-def _prompt_keys(sequence: Sequence, media: MediaKeys) -> Keys:
+def prompt_keys(sequence: Sequence, media: MediaKeys) -> Keys:
+    """What the prefix cache knows a prompt by."""
     keys = np.array(sequence.token_ids[: sequence.prompt_len], np.int64)
     for span in sequence.media:
         keys[span.start : span.end] = media.keys(span.digest, span.length)

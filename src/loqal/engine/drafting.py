@@ -255,4 +255,5 @@ def _draft_params(params: SamplingParams) -> SamplingParams:
         presence_penalty=max(0.0, params.presence_penalty or 0.0),
         frequency_penalty=max(0.0, params.frequency_penalty or 0.0),
         repetition_penalty=max(1.0, params.repetition_penalty or 1.0),
+        logit_bias=None,
     )

@@ -27,6 +27,7 @@ from ..types import SamplingParams, TokenEvent
 from .active import Active
 from .event_stream import EventStream, Mailbox
 from .loop import Loop
+from .prefix_cache import CacheReport
 from .scheduler import LATENCY_S
 from .sequence import Reading, Sequence
 
@@ -110,6 +111,8 @@ class Engine:
         for sequence in sequences:
             limits.check(sequence.params)
             self._check_ids(sequence.token_ids, room=0 if sequence.reading else 1)
+            for token_id in sequence.params.logit_bias or ():
+                self._check_id(token_id, "in logit_bias")
             self._check_room(len(sequence.token_ids))
         mailboxes: list[Mailbox[TokenEvent]] = [Mailbox() for _ in sequences]
         arrived: list[Active] = []
@@ -171,6 +174,11 @@ class Engine:
         for _ in self.submit(sequence):
             pass
         return sequence
+
+    def forecast(self, sequence: Sequence) -> CacheReport:
+        """What the prefix cache in memory would do for a prompt now."""
+        report: CacheReport = self.call(lambda loop: loop.forecast(sequence))
+        return report
 
     def call(self, job: Callable[[Loop], Any]) -> Any:
         """Run something between two steps, on the engine's thread, and return what it returns."""
@@ -254,12 +262,15 @@ class Engine:
             )
         self.check_length(len(token_ids), room=room)
         for index, token_id in enumerate(token_ids):
-            if not 0 <= token_id < self._vocab_size:
-                raise RequestError(
-                    f"Token id {token_id} at index {index} is not in the vocabulary.",
-                    f"Ids run from 0 to {self._vocab_size - 1}.",
-                    "Use the ids of this model's tokenizer.",
-                )
+            self._check_id(token_id, f"at index {index}")
+
+    def _check_id(self, token_id: int, where: str) -> None:
+        if not 0 <= token_id < self._vocab_size:
+            raise RequestError(
+                f"Token id {token_id} {where} is not in the vocabulary.",
+                f"Ids run from 0 to {self._vocab_size - 1}.",
+                "Use the ids of this model's tokenizer.",
+            )
 
 
 def _work(loop: Loop, inbox: queue.SimpleQueue[_Job | None], checks: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ..model.decoder import Decoder
 from ..ops.interface import FloatArray, IntArray
 
 _MOST_TRACKED = 1024  # beyond this many the whole row is cheaper than tracking the largest
+_WHOLE_ROWS = 8  # computed in one pass over the head, whether or not all of them are asked for
 
 Largest = tuple[IntArray, FloatArray]
 
@@ -22,13 +23,19 @@ class HeadLogits:
         hidden: [1 D].
         padding_ids: rows of the vocabulary without a token, ascending.
         known: some of the largest logits, computed already.
+        batch: computes the whole row together with others'.
     """
 
     def __init__(
-        self, decoder: Decoder, hidden: FloatArray, padding_ids: IntArray, known: Largest | None = None
+        self,
+        decoder: Decoder,
+        hidden: FloatArray,
+        padding_ids: IntArray,
+        known: Largest | None = None,
+        batch: Callable[[], FloatArray] | None = None,
     ) -> None:
         self._decoder, self._hidden, self._padding_ids = decoder, hidden, padding_ids
-        self._known = known
+        self._known, self._batch = known, batch
         self._row: FloatArray | None = None
 
     def largest(self, k: int) -> Largest:
@@ -51,7 +58,7 @@ class HeadLogits:
     def row(self) -> FloatArray:
         """See sampling.Logits."""
         if self._row is None:
-            self._row = self._decoder.unembed(self._hidden)[0]
+            self._row = self._decoder.unembed(self._hidden)[0] if self._batch is None else self._batch()
             self._row[self._padding_ids] = -np.inf
         return self._row
 
@@ -70,4 +77,23 @@ def of_rows(
         most = max(k for k in enough if k is not None and k <= _MOST_TRACKED)
         ids, values = decoder.largest(np.ascontiguousarray(hidden[tracked]), most, padding_ids)
         known = {row: (ids[i], values[i]) for i, row in enumerate(tracked)}
-    return [HeadLogits(decoder, hidden[row : row + 1], padding_ids, known.get(row)) for row in range(len(enough))]
+    whole = [row for row in range(len(enough)) if row not in known]
+    batches: dict[int, Callable[[], FloatArray]] = {}
+    for first in range(0, len(whole), _WHOLE_ROWS):
+        batches |= _together(decoder, hidden, whole[first : first + _WHOLE_ROWS])
+    return [
+        HeadLogits(decoder, hidden[row : row + 1], padding_ids, known.get(row), batches.get(row))
+        for row in range(len(enough))
+    ]
+
+
+def _together(decoder: Decoder, hidden: FloatArray, rows: Sequence[int]) -> dict[int, Callable[[], FloatArray]]:
+    """For each of some rows, what finds its logits: the first to be asked for brings all of them."""
+    waiting: dict[int, FloatArray] = {}
+
+    def take(row: int) -> FloatArray:
+        if not waiting:
+            waiting.update(zip(rows, decoder.unembed(np.ascontiguousarray(hidden[rows])), strict=True))
+        return waiting[row]
+
+    return {row: (lambda row=row: take(row)) for row in rows}  # type: ignore[misc]

@@ -22,12 +22,12 @@ from ..state.disk import DiskCache
 from ..state.store import StateStore
 from ..types import TokenEvent
 from . import head_logits, sampling, step_batch
-from .active import Active
+from .active import Active, prompt_keys
 from .drafting import Drafter
 from .event_stream import Mailbox
 from .head_logits import HeadLogits
 from .metrics import Counts
-from .prefix_cache import PrefixCache
+from .prefix_cache import CacheReport, PrefixCache
 from .roster import Roster
 from .scheduler import LATENCY_S, StepCosts, deal
 from .sequence import Reading, Sequence
@@ -94,6 +94,10 @@ class Loop:
     def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> Active:
         """Take a sequence in."""
         return self._roster.add(sequence, mailbox)
+
+    def forecast(self, sequence: Sequence) -> CacheReport:
+        """What the prefix cache would do for a prompt now."""
+        return self.cache.forecast(prompt_keys(sequence, self.cache.media), len(sequence.token_ids) - 1)
 
     def cancel(self, active: Active) -> None:
         """End a sequence before the next step. What it has read stays in the prefix cache."""
@@ -313,14 +317,22 @@ class Loop:
     def _draw_all(self, drawing: list[_Drawing]) -> None:
         """Draw the next tokens of each sequence."""
         enough: list[int | None] = []
-        for active, _, rows in drawing:
-            fewest = sampling.num_enough(active.sequence.params, active.sequence.counted)
+        ready: list[_Drawing] = []
+        for active, run, rows in drawing:
+            try:
+                fewest = active.sequence.num_enough()
+            except LoqalError as error:
+                self._roster.discard(active, error)
+                continue
+            ready.append((active, run, rows))
             # A token drawn in this step may be counted for the next.
             enough += [None if fewest is None else fewest + row for row in range(len(rows))]
-        hidden = np.concatenate([rows for _, _, rows in drawing])
+        if not ready:
+            return
+        hidden = np.concatenate([rows for _, _, rows in ready])
         logits = head_logits.of_rows(self._decoder, hidden, enough, self._padding_ids)
         at = 0
-        for active, run, rows in drawing:
+        for active, run, rows in ready:
             self._draw(active, run, rows, logits[at : at + len(rows)])
             at += len(rows)
 
@@ -362,6 +374,7 @@ class Loop:
             seed=sequence.seed,
             position=len(sequence.token_ids),
             counted=sequence.counted,
+            allowed=sequence.allowed(),
         )
         logprobs = None
         if params.logprobs is not None:

@@ -88,10 +88,22 @@ class PrefixCache:
 
     def take(self, keys: Keys, limit: int) -> tuple[Capture | None, CacheReport]:
         """The deepest capture of at most ``limit`` tokens; it stays until ``unpin`` whatever else happens."""
+        entry, report = self._look(keys, limit)
+        self._clock += 1
+        if entry is None:
+            return None, report
+        entry.used = self._clock
+        entry.pins += 1
+        return entry.capture, report
+
+    def forecast(self, keys: Keys, limit: int) -> CacheReport:
+        """What ``take`` would report."""
+        return self._look(keys, limit)[1]
+
+    def _look(self, keys: Keys, limit: int) -> tuple[_Kept | None, CacheReport]:
         if not self.is_on:
             return None, CacheReport()
         found = self._tree.find(keys, limit)
-        self._clock += 1
         reason = None
         if found.was_lost:
             reason = MissReason.EVICTED
@@ -99,11 +111,7 @@ class PrefixCache:
             reason = MissReason.UNKNOWN
         elif found.known < limit:
             reason = MissReason.DIFFERS
-        if found.entry is not None:
-            found.entry.used = self._clock
-            found.entry.pins += 1
-        capture = found.entry.capture if found.entry else None
-        return capture, CacheReport(found.length, found.known, reason)
+        return found.entry, CacheReport(found.length, found.known, reason)
 
     def unpin(self, capture: Capture) -> None:
         """Let a capture of ``take`` go when it must."""

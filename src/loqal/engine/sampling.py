@@ -1,7 +1,9 @@
 """How one row of logits becomes one token.
 
-The choice is a function of the row, the parameters, the seed and the position, and of nothing else. In this order:
+The choice is a function of the row, the parameters, the seed, the position and what is allowed there, and of nothing
+else. Tokens that are not allowed count as if their logits were minus infinity. In this order:
 
+0. biases are added;
 1. penalties: repetition, then frequency and presence, over the tokens counted so far;
 2. temperature: logits are divided by it; at 0 the largest logit wins and steps 3 to 6 are skipped;
 3. top_k: the k largest stay (ties: the lower id);
@@ -23,6 +25,7 @@ import numpy as np
 from ..ops.interface import FloatArray, IntArray
 from ..types import SamplingParams, TokenLogprobs
 from . import portable_math
+from .guide import Allowed
 from .portable_math import DoubleArray
 
 Candidates = Callable[[FloatArray, int], tuple[IntArray, FloatArray, float]]
@@ -106,6 +109,7 @@ def choose(
     seed: int,
     position: int,
     counted: TokenCounts,
+    allowed: Allowed | None = None,
 ) -> int:
     """The token that follows.
 
@@ -114,12 +118,18 @@ def choose(
         params: with every default filled in.
         position: index in the sequence at which the new token will stand.
         counted: the tokens that penalties apply to.
+        allowed: the tokens that may follow; None for all.
     """
-    enough = num_enough(params, counted)
-    if enough is not None:
-        ids, scaled = _filter_largest(*logits.largest(enough), params, counted)
+    only = allowed.only if allowed is not None else None
+    if only is not None:
+        return only
+    few = _largest_allowed(logits, params, counted, allowed)
+    if few is not None:
+        ids, scaled = _filter_largest(*few, params, counted)
     else:
         row = logits.row()
+        if allowed is not None or params.logit_bias:
+            row = _changed(row, params, allowed)
         plain = row[counted.ids]
         row[counted.ids] = _penalise(plain, counted.counts, params)
         try:
@@ -132,11 +142,37 @@ def choose(
     return int(ids[score == score.max()].min())
 
 
+def _largest_allowed(
+    logits: Logits, params: SamplingParams, counted: TokenCounts, allowed: Allowed | None
+) -> tuple[IntArray, FloatArray] | None:
+    """The largest logits of allowed tokens that hold everything the choice depends on; None when that takes the row."""
+    enough = num_enough(params, counted)
+    if enough is None or allowed is None:
+        return None if enough is None else logits.largest(enough)
+    if allowed.mask is not None:  # any number of the largest may be forbidden
+        return None
+    ids, values = logits.largest(enough + len(allowed.banned))
+    kept = allowed.keeps(ids)
+    return ids[kept], values[kept]
+
+
+def _changed(row: FloatArray, params: SamplingParams, allowed: Allowed | None) -> FloatArray:
+    """A copy of a row with biases added and what is not allowed at minus infinity."""
+    row = row.copy()
+    for token_id, bias in (params.logit_bias or {}).items():
+        row[token_id] += np.float32(bias)
+    if allowed is not None:
+        allowed.apply(row)
+    return row
+
+
 def num_enough(params: SamplingParams, counted: TokenCounts) -> int | None:
     """How many of the largest logits hold everything the choice depends on; None when it may take the whole row.
 
     Penalties that only lower logits can bring up at most one other candidate for each counted token.
     """
+    if params.logit_bias:
+        return None
     lowering = (
         _value(params.presence_penalty),
         _value(params.frequency_penalty),

@@ -11,6 +11,7 @@ import numpy as np
 from ..ops.interface import FloatArray, IntArray
 from ..types import FinishReason, SamplingParams
 from . import sampling
+from .guide import Allowed, Guide, allow
 from .metrics import DraftCounts
 from .prefix_cache import CacheReport
 
@@ -58,6 +59,7 @@ class Sequence:
         priority: the more urgent has the lower number.
         client: who asked; clients share the machine evenly.
         reading: what to do with the prompt's hidden rows; None writes a reply instead.
+        guide: says what the reply may be, token by token; None for anything.
 
     Attributes:
         cache: what the prefix cache did for the prompt, once its reading began.
@@ -78,6 +80,7 @@ class Sequence:
         priority: int = 0,
         client: str = "",
         reading: Reading | None = None,
+        guide: Guide | None = None,
     ) -> None:
         if params.seed is None:
             raise ValueError("a sequence needs its seed")
@@ -90,7 +93,9 @@ class Sequence:
         self.end_ids = frozenset(end_ids)
         self.media = tuple(media)
         self.boundaries = tuple(sorted(set(boundaries)))
-        self.priority, self.client, self.reading = priority, client, reading
+        self.priority, self.client, self.reading, self.guide = priority, client, reading, guide
+        self._allowed: Allowed | None = None
+        self._allowed_at = -1
         self.cache = CacheReport()
         self.num_read = 0
         self.drafts = DraftCounts()
@@ -119,10 +124,32 @@ class Sequence:
             self.first_drawn_s = now_s
         self.last_drawn_s = now_s
 
+    def allowed(self) -> Allowed | None:
+        """What may be drawn next; None for everything. Raises what the guide raises."""
+        if self._allowed_at != self.num_generated:
+            self._allowed, self._allowed_at = self._ask(), self.num_generated
+        return self._allowed
+
+    def num_enough(self) -> int | None:
+        """How many of the largest logits the next choice needs; None for the whole row. Raises as ``allowed`` does."""
+        allowed = self.allowed()
+        fewest = sampling.num_enough(self.params, self.counted)
+        if allowed is None or fewest is None:
+            return fewest
+        return fewest + len(allowed.banned) if allowed.mask is None else None
+
+    def _ask(self) -> Allowed | None:
+        is_early = self.num_generated < (self.params.min_tokens or 0)
+        mask = None if self.guide is None else self.guide.mask()
+        banned = () if self.guide is None or mask is not None else self.guide.banned()
+        return allow(mask, np.array(sorted({*banned, *(self.end_ids if is_early else ())}), np.int32))
+
     def append(self, token_id: int, context_len: int) -> FinishReason | None:
         """Add a generated token; the reason when it is the last one."""
         self.token_ids.append(token_id)
         self.counted.add(token_id)
+        if self.guide is not None:
+            self.guide.push(token_id)
         if token_id in self.end_ids:
             return FinishReason.STOP
         if len(self.token_ids) >= context_len or self.num_generated == self.params.max_tokens:
