@@ -60,6 +60,7 @@ def load(
     packed_file: str | None = None,
     media_cache_bytes: int | None = None,
     allow_urls: bool = False,
+    allow_paths: bool = True,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Runtime:
     """Load a model.
@@ -84,6 +85,7 @@ def load(
             short texts too, which may come out a little worse.
         media_cache_bytes: most memory for encoded pictures.
         allow_urls: whether images and videos may be fetched from the network.
+        allow_paths: whether images and videos may be files of this machine.
         mmproj: the separate vision tower of a GGUF model.
 
     Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
@@ -103,7 +105,7 @@ def load(
     chosen = settings.resolve(given, os.environ)
     checkpoint = _open(model, mmproj)
     try:
-        return Runtime(checkpoint, chosen, started, Policy(urls=allow_urls))
+        return Runtime(checkpoint, chosen, started, Policy(paths=allow_paths, urls=allow_urls))
     except BaseException:
         checkpoint.close()
         raise
@@ -406,6 +408,14 @@ class Runtime:
     def detokenize(self, token_ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of token ids. Raises RequestError for an id without a token."""
         return self._tokenizer.decode(token_ids, skip_special=skip_special)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of a token, which need not be whole characters. Raises RequestError for an id without a token.
+
+        >>> b"".join(map(model.token_bytes, model.tokenize("naïve"))).decode()
+        'naïve'
+        """
+        return self._tokenizer.token_bytes(token_id)
 
     def statistics(self) -> dict[str, float]:
         """What was computed so far and what is held now, by name: tokens, steps, captures, bytes of states, ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 from fastapi.responses import Response
 
 from ..turns import AnswerFormat, Grammar, JsonSchema, NamedTool, OneOf, Regex, Tool, ToolChoice, Turn
-from ..types import FinishReason, Message, Part, Reply, ReplyDelta, SamplingParams, TextPart, ToolCall
+from ..types import FinishReason, Message, Part, Reply, ReplyDelta, SamplingParams, TextPart, TokenLogprobs, ToolCall
 from . import openai_body as body_models
-from .dialect import Call, Dialect, Route
+from .dialect import Call, Dialect, Route, Work
 from .errors import FieldError, Problem
 from .openai_body import ChatBody
 from .pool import unknown_model
@@ -90,6 +89,7 @@ def sampling(body: body_models.SamplingFields, **more: Any) -> SamplingParams:
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
         repetition_penalty=body.repetition_penalty,
+        logit_bias=_biases(body.logit_bias),
         seed=body.seed,
         stop=stop,
         stop_token_ids=tuple(body.stop_token_ids or ()),
@@ -98,11 +98,18 @@ def sampling(body: body_models.SamplingFields, **more: Any) -> SamplingParams:
     )
 
 
+def _biases(given: dict[str, float] | None) -> dict[int, float] | None:
+    if given is None:
+        return None
+    for key in given:
+        if not key.isascii() or not key.isdigit():
+            raise FieldError(f"logit_bias.{key[:50]}", "The key must be a token id.", "See /v1/tokenize.")
+    return {int(key): value for key, value in given.items()}
+
+
 def _params(body: ChatBody) -> SamplingParams:
     if body.top_logprobs is not None and not body.logprobs:
         raise FieldError("top_logprobs", "It needs logprobs to be true.")
-    if body.logit_bias:
-        raise FieldError("logit_bias", "It is not supported yet.")
     limits = [limit for limit in (body.max_completion_tokens, body.max_tokens) if limit is not None]
     if len(set(limits)) > 1:
         raise FieldError("max_tokens", "It contradicts max_completion_tokens.", "Give one of them.")
@@ -120,7 +127,15 @@ def _turn(body: ChatBody, notes: Notes) -> Turn:
             notes.refuse(f"tools[{index}]", "Tools of type custom are not supported.", "Describe it as a function.")
             continue
         function = tool.function
-        tools.append(Tool(function.name, function.description, function.parameters, bool(function.strict)))
+        tools.append(
+            Tool(
+                function.name,
+                function.description,
+                function.parameters,
+                bool(function.strict),
+                definition=tool.model_dump(exclude_unset=True),
+            )
+        )
     if len({tool.name for tool in tools}) < len(tools):
         raise FieldError("tools", "Two tools have the same name.")
     tools, choice = _choice(body, tools)
@@ -297,61 +312,64 @@ class Envelope:
         return {**head, "choices": choices, **more, "system_fingerprint": "loqal", "service_tier": self.tier}
 
 
-def format_reply(replies: Sequence[Reply], envelope: Envelope, token_text: Callable[[int], str]) -> dict[str, Any]:
+def format_reply(replies: Sequence[Reply], envelope: Envelope, token_bytes: Callable[[int], bytes]) -> dict[str, Any]:
     """The answer to a chat."""
     choices = []
     for index, reply in enumerate(replies):
-        message: dict[str, Any] = {"role": "assistant", "content": reply.text or None, "refusal": None}
-        if reply.text == "" and not reply.tool_calls:
-            message["content"] = ""
+        calls = [
+            call_piece(number, call.id or "", call.name, json.dumps(call.arguments, ensure_ascii=False))
+            for number, call in enumerate(reply.tool_calls)
+        ]
+        message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+        if calls:
+            message |= {"content": reply.text or None, "tool_calls": calls}
         if reply.reasoning:
             message |= {"reasoning_content": reply.reasoning, "reasoning": reply.reasoning}
-        if reply.tool_calls:
-            message["tool_calls"] = [_call(call, index) for call in reply.tool_calls]
-        choices.append(
-            {
-                "index": index,
-                "message": message,
-                "finish_reason": finish_reason(reply.finish_reason),
-                "logprobs": _logprobs(reply, token_text),
-            }
-        )
+        logprobs = None if reply.logprobs is None else format_logprobs(reply.logprobs, token_bytes)
+        reason = finish_reason(reply.finish_reason)
+        choices.append({"index": index, "message": message, "finish_reason": reason, "logprobs": logprobs})
     return envelope.of("chat.completion", choices, usage=usage_of(replies))
 
 
-def _call(call: ToolCall, index: int) -> dict[str, Any]:
-    arguments = json.dumps(call.arguments, ensure_ascii=False)
+def call_piece(index: int, call_id: str, name: str | None, arguments: str) -> dict[str, Any]:
+    """A call of a tool, or a piece of one."""
+    if name is None:
+        return {"index": index, "function": {"arguments": arguments}}
     return {
-        "id": call.id or f"call_{secrets.token_hex(12)}",
+        "index": index,
+        "id": call_id,
         "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
+        "function": {"name": name, "arguments": arguments},
     }
 
 
-def _logprobs(reply: Reply, token_text: Callable[[int], str]) -> dict[str, Any] | None:
-    if reply.logprobs is None:
-        return None
+def format_logprobs(logprobs: Iterable[TokenLogprobs], token_bytes: Callable[[int], bytes]) -> dict[str, Any]:
+    """Log probabilities, with the exact bytes of every token."""
 
     def entry(token_id: int, logprob: float) -> dict[str, Any]:
-        text = token_text(token_id)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+        data = token_bytes(token_id)
+        return {"token": data.decode(errors="replace"), "logprob": logprob, "bytes": list(data)}
 
-    return {
-        "content": [
-            {**entry(one.token_id, one.logprob), "top_logprobs": [entry(*pair) for pair in one.top]}
-            for one in reply.logprobs
-        ],
-        "refusal": None,
-    }
+    content = [
+        {**entry(one.token_id, one.logprob), "top_logprobs": [entry(*pair) for pair in one.top]} for one in logprobs
+    ]
+    return {"content": content, "refusal": None}
 
 
 class ChatChunks(Formatter):
     """The events of a streamed chat."""
 
-    def __init__(self, envelope: Envelope, num_replies: int, *, with_usage: bool, warnings: Sequence[str] = ()) -> None:
-        self._envelope, self._num_replies, self._with_usage = envelope, num_replies, with_usage
-        self._warnings = warnings
-        self._calls = [0] * num_replies
+    def __init__(
+        self,
+        envelope: Envelope,
+        num_replies: int,
+        token_bytes: Callable[[int], bytes],
+        *,
+        with_usage: bool = False,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self._envelope, self._num_replies, self._token_bytes = envelope, num_replies, token_bytes
+        self._with_usage, self._warnings = with_usage, warnings
         self._replies: dict[int, Reply] = {}
 
     def start(self) -> Iterable[Event]:
@@ -362,15 +380,16 @@ class ChatChunks(Formatter):
 
     def push(self, index: int, delta: ReplyDelta) -> Iterable[Event]:
         """See Formatter."""
+        shown: dict[str, Any] = {}
         if delta.text:
-            yield self._chunk(index, {"content": delta.text})
+            shown["content"] = delta.text
         if delta.reasoning:
-            yield self._chunk(index, {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning})
-        if delta.tool_call is not None:
-            yield self._chunk(
-                index, {"tool_calls": [{"index": self._calls[index], **_call(delta.tool_call, self._calls[index])}]}
-            )
-            self._calls[index] += 1
+            shown |= {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning}
+        if (piece := delta.call_piece) is not None:
+            shown["tool_calls"] = [call_piece(piece.index, piece.id, piece.name, piece.arguments)]
+        logprobs = format_logprobs(delta.logprobs, self._token_bytes) if delta.logprobs else None
+        if shown or logprobs:
+            yield self._chunk(index, shown, logprobs=logprobs)
 
     def end(self, index: int, reply: Reply) -> Iterable[Event]:
         """See Formatter."""
@@ -388,8 +407,16 @@ class ChatChunks(Formatter):
         """See Formatter."""
         yield Event(error(found, ""))
 
-    def _chunk(self, index: int, delta: dict[str, Any], *, finish: str | None = None, **more: Any) -> Event:
-        choice = {"index": index, "delta": delta, "finish_reason": finish, "logprobs": None}
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        finish: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> Event:
+        choice = {"index": index, "delta": delta, "finish_reason": finish, "logprobs": logprobs}
         return Event(self._envelope.of("chat.completion.chunk", [choice], **more))
 
 
@@ -408,13 +435,15 @@ async def chat_completions(call: Call, body: ChatBody) -> Response:
     envelope = Envelope(call.id, body.model, _tier(body))
     if request.stream:
         with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        return await call.stream(
-            request,
-            lambda work: ChatChunks(envelope, request.n, with_usage=with_usage, warnings=call.notes.warnings),
-            ServerSentEvents,
-        )
+
+        def chunks(work: Work) -> ChatChunks:
+            return ChatChunks(
+                envelope, request.n, work.runtime.token_bytes, with_usage=with_usage, warnings=call.notes.warnings
+            )
+
+        return await call.stream(request, chunks, ServerSentEvents)
     replies, runtime = await call.replies(request)
-    return call.json(format_reply(replies, envelope, lambda token: runtime.detokenize([token], skip_special=False)))
+    return call.json(format_reply(replies, envelope, runtime.token_bytes))
 
 
 def _tier(body: ChatBody) -> str:

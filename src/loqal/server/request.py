@@ -76,18 +76,14 @@ class ChatRequest:
 
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """See Ask. The seed of each reply is one more than that of the one before."""
-        tools = [{"type": "function", "function": _definition(tool)} for tool in self.turn.tools] or None
-        return [
-            runtime.stream_chat(
-                self.messages,
-                params,
-                think=self.turn.thinking.enabled,
-                tools=tools,
-                priority=self.priority,
-                client=f"{client}/{self.user}",
-            )
-            for params in _seeded(self.params, self.n)
-        ]
+        return runtime.stream_choices(
+            self.messages,
+            self.params,
+            n=self.n,
+            turn=self.turn,
+            priority=self.priority,
+            client=f"{client}/{self.user}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +118,6 @@ def _seeded(params: SamplingParams, n: int) -> list[SamplingParams]:
         return [params]
     first = secrets.randbits(48) if params.seed is None else params.seed
     return [dataclasses.replace(params, seed=first + index) for index in range(n)]
-
-
-def _definition(tool: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": tool.name}
-    if tool.description is not None:
-        found["description"] = tool.description
-    if tool.parameters is not None:
-        found["parameters"] = tool.parameters
-    return found | dict(tool.extra)
 
 
 class Notes:
