@@ -16,13 +16,14 @@ from starlette.exceptions import HTTPException
 
 from .. import __version__
 from ..errors import LoqalError
-from . import openai
+from . import anthropic, ollama, openai, responses
 from .dialect import Call, ClientGoneError, Dialect, Route
 from .errors import Problem, RefusedError, problem
 from .pool import Pool
 from .request import Notes, read_body
+from .store import Store
 
-DIALECTS: tuple[Dialect, ...] = (openai.DIALECT,)
+DIALECTS: tuple[Dialect, ...] = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT, ollama.DIALECT)
 
 _REF = "#/components/schemas/{model}"
 _BIG_BODY = 1 << 18  # parsed beside the event loop
@@ -38,6 +39,7 @@ def create_app(pool: Pool, *, dialects: tuple[Dialect, ...] = DIALECTS, lenient:
         lenient: leave out what is not supported and say so in ``warnings``, rather than refusing the request.
     """
     app = FastAPI(title="loqal", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.kept = Store[Any]()
     routes = [(dialect, route) for dialect in dialects for route in dialect.routes]
     for dialect, route in routes:
         endpoint = _endpoint(dialect, route, pool, lenient)

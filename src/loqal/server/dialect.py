@@ -7,9 +7,12 @@ reply or its pieces into the dialect's own shape (pure); ``Call`` does what lies
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar, cast
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -17,12 +20,15 @@ from pydantic import BaseModel
 
 from ..reply_stream import ReplyStream
 from ..runtime import Runtime
-from ..types import Reply
+from ..types import Rendered, Reply
 from .errors import Problem
 from .pool import Pool
-from .request import Ask, Body, Notes
+from .request import Ask, Body, ChatRequest, Notes
 from .security import Client, Scope
-from .streaming import Formatter, StreamedResponse, Wire, frames, gone
+from .store import Store
+from .streaming import Event, Formatter, StreamedResponse, Wire, frames, gone
+
+Writer = TypeVar("Writer", bound=Formatter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +63,16 @@ class ClientGoneError(Exception):
 
 
 class Work:
-    """The replies of one request while they are written, and what they hold: a model, kept loaded."""
+    """The replies of one request while they are written, and what they hold: a model, kept loaded.
 
-    def __init__(self, runtime: Runtime, streams: list[ReplyStream], release: Callable[[], None]) -> None:
+    ``load_ns`` is how long the request waited for the model.
+    """
+
+    def __init__(
+        self, runtime: Runtime, streams: list[ReplyStream], release: Callable[[], None], *, load_ns: int = 0
+    ) -> None:
         self.runtime, self.streams, self._release = runtime, streams, release
+        self.load_ns = load_ns
 
     @property
     def prompt_tokens(self) -> int:
@@ -98,6 +110,22 @@ class Call:
 
     async def replies(self, ask: Ask) -> tuple[list[Reply], Runtime]:
         """All replies, complete, and the model they are from. A client that leaves cancels them. Raises LoqalError."""
+        work = await self.finished(ask)
+        return [stream.reply for stream in work.streams], work.runtime
+
+    async def written(self, ask: Ask, formatter: Callable[[Work], Writer]) -> Writer:
+        """A formatter that has seen all of the replies: what it has written is what its events would have said."""
+        work = await self.finished(ask)
+        writer = formatter(work)
+        events: list[Iterable[Event]] = [writer.start()]
+        for index, stream in enumerate(work.streams):
+            events += [writer.push(index, piece) for piece in stream.pieces]
+            events.append(writer.end(index, stream.reply))
+        deque(chain(chain.from_iterable(events), writer.close()), maxlen=0)
+        return writer
+
+    async def finished(self, ask: Ask) -> Work:
+        """Replies that are complete. A client that leaves cancels them. Raises LoqalError."""
         work = await self.begin(ask)
         watcher = asyncio.ensure_future(gone(self.http.receive))
         finished = asyncio.gather(*(stream.finish_async() for stream in work.streams))
@@ -105,7 +133,8 @@ class Call:
             await asyncio.wait((finished, watcher), return_when=asyncio.FIRST_COMPLETED)
             if not finished.done():
                 raise ClientGoneError
-            return await finished, work.runtime
+            await finished
+            return work
         finally:
             for task in (finished, watcher):
                 task.cancel()
@@ -120,10 +149,25 @@ class Call:
 
     async def begin(self, ask: Ask) -> Work:
         """Start the replies. The caller closes the work. Raises LoqalError."""
+        started = time.perf_counter_ns()
         runtime = await self.pool.take(ask.model)
+        load_ns = time.perf_counter_ns() - started
         try:
             streams = await asyncio.to_thread(ask.begin, runtime, self.client.name)
         except BaseException:
             self.pool.give_back(ask.model)
             raise
-        return Work(runtime, streams, lambda: self.pool.give_back(ask.model))
+        return Work(runtime, streams, lambda: self.pool.give_back(ask.model), load_ns=load_ns)
+
+    async def rendered(self, ask: ChatRequest) -> Rendered:
+        """What a conversation becomes before the model reads it. Nothing is computed. Raises LoqalError."""
+        runtime = await self.pool.take(ask.model)
+        try:
+            return await asyncio.to_thread(runtime.render, ask.messages, turn=ask.turn)
+        finally:
+            self.pool.give_back(ask.model)
+
+    @property
+    def kept(self) -> Store[Any]:
+        """What requests of this server left for later ones to follow."""
+        return cast("Store[Any]", self.http.app.state.kept)
