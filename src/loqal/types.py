@@ -244,3 +244,4 @@ class Reply:
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] | None = None
     media: tuple[MediaInfo, ...] = ()  # of the whole conversation, in order
+    stop_string: str | None = None  # of those asked for, the one that ended it

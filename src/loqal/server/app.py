@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from .. import __version__
 from ..errors import LoqalError
 from ..settings import ServerSettings
-from . import openai
+from . import anthropic, ollama, openai, responses
 from .dialect import Call, ClientGoneError, Dialect, Route
 from .errors import Problem, RefusedError, problem
 from .gate import Gate
@@ -27,7 +27,7 @@ from .pool import Pool
 from .request import Body, Notes, read_body
 from .security import Addresses, Key
 
-DIALECTS: tuple[Dialect, ...] = (openai.DIALECT,)
+DIALECTS: tuple[Dialect, ...] = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT, ollama.DIALECT)
 
 _REF = "#/components/schemas/{model}"
 _BIG_BODY = 1 << 18  # parsed beside the event loop

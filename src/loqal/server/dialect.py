@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -19,13 +21,16 @@ from pydantic import BaseModel
 
 from ..reply_stream import ReplyStream
 from ..runtime import Runtime
-from ..types import Reply
+from ..types import Rendered, Reply
 from .errors import Problem
 from .house import House
 from .pool import Pool
-from .request import Ask, Body, Notes
+from .request import Ask, Body, ChatRequest, Notes
 from .security import Client, Scope
-from .streaming import Formatter, StreamedResponse, Wire, frames, gone
+from .store import Store
+from .streaming import Event, Formatter, StreamedResponse, Wire, frames, gone
+
+Writer = TypeVar("Writer", bound=Formatter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,21 @@ class ClientGoneError(Exception):
 
 
 class Work:
-    """The replies of one request while they are written, and what they hold: room, and a model kept loaded."""
+    """The replies of one request while they are written, and what they hold: room, and a model kept loaded.
 
-    def __init__(self, runtime: Runtime, streams: list[ReplyStream], on_close: Callable[[list[Reply]], None]) -> None:
+    ``load_ns`` is how long the request waited for the model.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        streams: list[ReplyStream],
+        on_close: Callable[[list[Reply]], None],
+        *,
+        load_ns: int = 0,
+    ) -> None:
         self.runtime, self.streams, self._on_close = runtime, streams, on_close
+        self.load_ns = load_ns
 
     @property
     def prompt_tokens(self) -> int:
@@ -109,6 +125,22 @@ class Call:
 
     async def replies(self, ask: Ask) -> tuple[list[Reply], Runtime]:
         """All replies, complete, and the model they are from. A client that leaves cancels them. Raises LoqalError."""
+        work = await self.finished(ask)
+        return [stream.reply for stream in work.streams], work.runtime
+
+    async def written(self, ask: Ask, formatter: Callable[[Work], Writer]) -> Writer:
+        """A formatter that has seen all of the replies: what it has written is what its events would have said."""
+        work = await self.finished(ask)
+        writer = formatter(work)
+        events: list[Iterable[Event]] = [writer.start()]
+        for index, stream in enumerate(work.streams):
+            events += [writer.push(index, piece) for piece in stream.pieces]
+            events.append(writer.end(index, stream.reply))
+        deque(chain(chain.from_iterable(events), writer.close()), maxlen=0)
+        return writer
+
+    async def finished(self, ask: Ask) -> Work:
+        """Replies that are complete. A client that leaves cancels them. Raises LoqalError."""
         work = await self.begin(ask)
         watcher = asyncio.ensure_future(gone(self.http.receive))
         finished = asyncio.gather(*(stream.finish_async() for stream in work.streams))
@@ -116,7 +148,8 @@ class Call:
             await asyncio.wait((finished, watcher), return_when=asyncio.FIRST_COMPLETED)
             if not finished.done():
                 raise ClientGoneError
-            return await finished, work.runtime
+            await finished
+            return work
         finally:
             for task in (finished, watcher):
                 task.cancel()
@@ -136,7 +169,9 @@ class Call:
         with ExitStack() as undo:
             self.house.room.enter(ask.num_replies)
             undo.callback(lambda: self.house.room.leave(ask.num_replies, time.monotonic() - started))
+            taking = time.perf_counter_ns()
             runtime = await self.pool.take(ask.model)
+            load_ns = time.perf_counter_ns() - taking
             undo.callback(lambda: self.pool.give_back(ask.model))
             async with self.house.media if ask.num_media else nullcontext():
                 streams = await asyncio.to_thread(ask.begin, runtime, self.client.name)
@@ -146,7 +181,7 @@ class Call:
             held.close()
             self._count(ask.model, replies)
 
-        return Work(runtime, streams, on_close)
+        return Work(runtime, streams, on_close, load_ns=load_ns)
 
     def _count(self, model: str, replies: list[Reply]) -> None:
         for reply in replies:
@@ -160,3 +195,17 @@ class Call:
             "completion_tokens": completion_tokens,
             "ended": ",".join(sorted({reply.finish_reason.value for reply in replies})),
         }
+
+    async def rendered(self, ask: ChatRequest) -> Rendered:
+        """What a conversation becomes before the model reads it. Nothing is computed. Raises LoqalError."""
+        runtime = await self.pool.take(ask.model)
+        try:
+            async with self.house.media if ask.num_media else nullcontext():
+                return await asyncio.to_thread(runtime.render, ask.messages, turn=ask.turn)
+        finally:
+            self.pool.give_back(ask.model)
+
+    @property
+    def kept(self) -> Store[Any]:
+        """What requests of this server left for later ones to follow."""
+        return self.house.kept

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 from ..settings import ServerSettings
 from .errors import RefusedError
 from .metrics import Metrics
 from .pool import Pool
 from .security import Guard, Key
+from .store import Store
 
 _MEDIA_AT_ONCE = 2  # requests whose pictures are decoded at the same time
 _LEAST_RETRY_S, _MOST_RETRY_S = 1.0, 60.0
@@ -66,4 +68,5 @@ class House:
         self.guard = Guard(keys)
         self.metrics = Metrics()
         self.room = Room(settings.max_requests, 4 * settings.max_body_bytes, self.metrics)
+        self.kept: Store[Any] = Store()
         self.media = asyncio.Semaphore(_MEDIA_AT_ONCE)
