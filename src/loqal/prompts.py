@@ -15,12 +15,12 @@ from .chat.choice import TemplateChoice
 from .chat.output_parser import OutputParser
 from .chat.segments import Segment, ends_in_thinking
 from .chat.tokenizer import Tokenizer
+from .chat.turn_rules import TurnRules
 from .engine.guide import Guide
-from .errors import RequestError
 from .eyes import Eyes, Seen
 from .messages import to_messages
 from .reply_stream import Parser, PlainParser
-from .turns import AnswerFormat, Thinking, Turn
+from .turns import AnswerFormat, Turn
 from .types import Message, RenderedSegment, SamplingParams
 
 _DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
@@ -62,6 +62,7 @@ class Prompts:
     """Makes the prompts of one model.
 
     Args:
+        context_len: most tokens of prompt and reply together.
         size: the published size, for the model card's values.
         file_values: sampling values that the model's files state.
     """
@@ -72,16 +73,17 @@ class Prompts:
         template: TemplateChoice,
         eyes: Eyes,
         *,
+        context_len: int,
         size: str | None,
         file_values: Mapping[str, Any],
     ) -> None:
         self._tokenizer, self._template, self._eyes = tokenizer, template, eyes
+        self._rules, self._context_len = TurnRules(tokenizer), context_len
         self._size, self._file_values = size, file_values
 
     def chat(self, messages: Iterable[MessageLike], params: SamplingParams | None, turn: Turn) -> Prepared:
         """A conversation. Raises RequestError and MediaError."""
         started = time.perf_counter()
-        _check(turn)
         thinks = self._template.traits.thinks if turn.thinking.enabled is None else turn.thinking.enabled
         definitions = [tools.definition(tool) for tool in turn.tools]
         segments = self._template.template.render(to_messages(messages), tools=definitions, think=thinks)
@@ -89,18 +91,19 @@ class Prompts:
         parser = functools.partial(OutputParser, self._tokenizer, thinking, definitions)
         seen = self._eyes.look(segments)
         params = self._resolve(params, thinking=thinking, media=bool(seen.items))
-        return Prepared(self._tokenizer.encode(seen.segments), params, parser, started, seen=seen, thinks=thinking)
+        prompt_ids = self._tokenizer.encode(seen.segments)
+        room = max(1, min(params.max_tokens or self._context_len, self._context_len - len(prompt_ids)))
+        guide = self._rules.guides(turn, thinking=thinking, room=room)
+        return Prepared(prompt_ids, params, parser, started, guide, seen, thinking)
 
     def raw(
         self, prompt: str | Sequence[int], params: SamplingParams | None, answer: AnswerFormat | None = None
     ) -> Prepared:
         """A raw prompt. Raises RequestError."""
         started = time.perf_counter()
-        if answer is not None:
-            raise _not_yet("answer")
         prompt_ids = self._tokenizer.encode_with_control(prompt) if isinstance(prompt, str) else list(prompt)
-        resolved = self._resolve(params, thinking=False)
-        return Prepared(prompt_ids, resolved, lambda stem: PlainParser(self._tokenizer), started)
+        resolved, guide = self._resolve(params, thinking=False), self._rules.raw(answer)
+        return Prepared(prompt_ids, resolved, lambda stem: PlainParser(self._tokenizer), started, guide)
 
     def _resolve(self, params: SamplingParams | None, *, thinking: bool, media: bool = False) -> SamplingParams:
         """The parameters with every default and a seed filled in."""
@@ -117,20 +120,3 @@ def shown(segments: Iterable[Segment]) -> tuple[RenderedSegment, ...]:
         RenderedSegment("media" if s.media is not None else "template" if s.is_template else "content", s.text)
         for s in segments
     )
-
-
-def _check(turn: Turn) -> None:
-    if turn.answer is not None:
-        raise _not_yet("answer")
-    if turn.tool_choice not in ("auto",):
-        raise _not_yet("tool_choice")
-    if not turn.parallel_tool_calls and turn.tools:
-        raise _not_yet("parallel_tool_calls")
-    if turn.thinking != Thinking(turn.thinking.enabled):
-        raise _not_yet("thinking.budget_tokens")
-    if turn.prefill:
-        raise _not_yet("prefill")
-
-
-def _not_yet(name: str) -> RequestError:
-    return RequestError(f"{name} is given.", "loqal does not do this yet.", f"Leave {name} out.")

@@ -183,6 +183,7 @@ class Runtime:
             self._tokenizer,
             template,
             self._eyes,
+            context_len=self.context_len,
             size=self.info.size_label,
             file_values=_file_values(checkpoint),
         )

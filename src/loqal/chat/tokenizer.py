@@ -198,6 +198,10 @@ class Tokenizer:
             )
         return text.translate(_BYTE_OF).encode("latin-1")
 
+    def all_bytes(self) -> list[bytes]:
+        """What every token stands for, by id; empty where there is no token."""
+        return [b"" if text is None else self.token_bytes(token_id) for token_id, text in enumerate(self._text_of)]
+
     def padding_ids(self, num_rows: int) -> list[int]:
         """Ids below ``num_rows``, the rows of the model, that have no token and must never be sampled."""
         gaps = [token_id for token_id, text in enumerate(self._text_of) if text is None]

@@ -26,6 +26,7 @@ Schema = Mapping[str, Any]
 
 _FUNCTION, _FUNCTION_END = "<function=", "</function>"
 _PARAMETER, _PARAMETER_END = "<parameter=", "</parameter>"
+_MOST_STEPS = 16  # from one reference to the next
 _INTEGER = re.compile(r"-?[0-9]{1,4000}")
 
 
@@ -155,15 +156,30 @@ def _alternatives(schema: Any, root: Schema) -> Iterator[Schema]:
             continue
         seen.add(id(schema))
         yield schema
-        reference = schema.get("$ref")
-        if isinstance(reference, str) and reference.startswith("#/"):
-            target: Any = root
-            for step in reference[2:].split("/"):
-                target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
-            waiting.append(target)
+        waiting.append(_referred(schema, root))
         for key in ("anyOf", "oneOf", "allOf"):
             members = schema.get(key)
             waiting += members if isinstance(members, list) else ()
+
+
+def resolved(schema: Any, root: Schema) -> Any:
+    """The schema itself, or what it refers to when it does nothing else."""
+    for _ in range(_MOST_STEPS):
+        if not isinstance(schema, Mapping) or "$ref" not in schema:
+            return schema
+        schema = _referred(schema, root)
+    return None
+
+
+def _referred(schema: Schema, root: Schema) -> Any:
+    """What a schema refers to, if anything."""
+    reference = schema.get("$ref")
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        return None
+    target: Any = root
+    for step in reference[2:].split("/"):
+        target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+    return target
 
 
 def _type_names(schema: Schema) -> list[str]:

@@ -50,13 +50,6 @@ class Allowed:
         word = int(self.mask[words[0]]) if len(words) == 1 else 0
         return int(words[0]) * 32 + word.bit_length() - 1 if word and not word & (word - 1) else None
 
-    def keeps(self, ids: IntArray) -> npt.NDArray[np.bool_]:
-        """Which of some ids are allowed."""
-        kept = ~np.isin(ids, self.banned) if len(self.banned) else np.ones(len(ids), np.bool_)
-        if self.mask is not None:
-            kept &= ((self.mask[ids >> 5] >> (ids & 31).astype(np.uint32)) & 1).astype(np.bool_)
-        return kept
-
     def apply(self, row: FloatArray) -> None:
         """Set the logits [V] of all others to minus infinity, in place."""
         if self.mask is not None:

@@ -152,7 +152,7 @@ def _largest_allowed(
     if allowed.mask is not None:  # any number of the largest may be forbidden
         return None
     ids, values = logits.largest(enough + len(allowed.banned))
-    kept = allowed.keeps(ids)
+    kept = ~np.isin(ids, allowed.banned)
     return ids[kept], values[kept]
 
 

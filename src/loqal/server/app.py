@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,36 +13,57 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from .. import __version__
 from ..errors import LoqalError
+from ..settings import ServerSettings
 from . import anthropic, ollama, openai, responses
 from .dialect import Call, ClientGoneError, Dialect, Route
 from .errors import Problem, RefusedError, problem
+from .gate import Gate
+from .house import House
 from .pool import Pool
-from .request import Notes, read_body
-from .store import Store
+from .request import Body, Notes, read_body
+from .security import Addresses, Key
 
 DIALECTS: tuple[Dialect, ...] = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT, ollama.DIALECT)
 
 _REF = "#/components/schemas/{model}"
 _BIG_BODY = 1 << 18  # parsed beside the event loop
-_MAX_BODY = 64 << 20
+_TIDY_S = 1.0
+_BODY_S, _SLOWEST_BYTES_PER_S = 30.0, 1 << 16
 _log = logging.getLogger("loqal.server")
 
 
-def create_app(pool: Pool, *, dialects: tuple[Dialect, ...] = DIALECTS, lenient: bool = False) -> FastAPI:
+def create_app(
+    pool: Pool,
+    settings: ServerSettings | None = None,
+    keys: Iterable[Key] = (),
+    *,
+    dialects: tuple[Dialect, ...] = DIALECTS,
+) -> FastAPI:
     """The application. Nothing is loaded or opened here.
 
     Args:
         pool: where models come from.
-        lenient: leave out what is not supported and say so in ``warnings``, rather than refusing the request.
+        keys: who may call; without any, everybody.
     """
-    app = FastAPI(title="loqal", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.kept = Store[Any]()
+    settings = settings or ServerSettings()
+    house = House(pool, settings, keys)
+    app = FastAPI(
+        title="loqal",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lambda _: _lifespan(pool),
+    )
+    app.state.house = house
+    app.add_middleware(Gate, addresses=Addresses(settings), metrics=house.metrics, error=openai.error)
     routes = [(dialect, route) for dialect in dialects for route in dialect.routes]
     for dialect, route in routes:
-        endpoint = _endpoint(dialect, route, pool, lenient)
+        endpoint = _endpoint(dialect, route, house)
         app.add_api_route(
             route.path,
             endpoint,
@@ -66,33 +87,44 @@ def create_app(pool: Pool, *, dialects: tuple[Dialect, ...] = DIALECTS, lenient:
     return app
 
 
-def _endpoint(dialect: Dialect, route: Route, pool: Pool, lenient: bool) -> Callable[[Request], Awaitable[Response]]:
+@asynccontextmanager
+async def _lifespan(pool: Pool) -> AsyncIterator[None]:
+    async def tidy() -> None:
+        while True:
+            await asyncio.sleep(_TIDY_S)
+            await pool.tidy()
+
+    tidying = asyncio.create_task(tidy())
+    try:
+        yield
+    finally:
+        tidying.cancel()
+        await pool.close()
+
+
+def _endpoint(dialect: Dialect, route: Route, house: House) -> Callable[[Request], Awaitable[Response]]:
     async def handle(http: Request) -> Response:
-        call = Call(f"req_{secrets.token_hex(12)}", http, pool, notes=Notes(_is_lenient(http, lenient)))
+        call = Call(http.state.id, http, house, facts=http.state.notes)
         call.on_failure = lambda error: _report(call, error)
         try:
+            call.client = house.guard.admit(http.headers, route.scope)
+            call.notes = Notes(_is_lenient(http, house.settings.lenient))
             if route.body is None:
                 return await route.handler(call)
-            data = await _read(http)
-            if len(data) < _BIG_BODY:
-                body = read_body(route.body, data, call.notes)
-            else:
-                body = await asyncio.to_thread(read_body, route.body, data, call.notes)
-            del data
-            return await route.handler(call, body)
+            return await route.handler(call, await _body(call, route.body))
         except ClientGoneError:
             return Response(status_code=499)
         except Exception as error:
             call.on_failure(error)
             found = problem(error)
-            headers = {"x-request-id": call.id, **found.headers}
-            return JSONResponse(dialect.error(found, call.id), found.status, headers)
+            return JSONResponse(dialect.error(found, call.id), found.status, dict(found.headers))
 
     handle.__doc__ = route.handler.__doc__
     return handle
 
 
 def _report(call: Call, error: BaseException) -> None:
+    call.facts["error"] = type(error).__name__
     if not isinstance(error, LoqalError):
         _log.error("%s failed", call.id, exc_info=error)
 
@@ -103,16 +135,46 @@ def _is_lenient(http: Request, default: bool) -> bool:
     return "handling=lenient" in wishes or (default and "handling=strict" not in wishes)
 
 
-async def _read(http: Request) -> bytes:
-    parts, size = [], 0
-    async for part in http.stream():
-        parts.append(part)
-        size += len(part)
-        if size > _MAX_BODY:
-            raise RefusedError(
-                "too_large", f"The body has more than {_MAX_BODY:,} bytes.", "That is the limit.", "Send less."
-            )
+async def _body(call: Call, kind: type[Body]) -> Body:
+    data = await _read(call.http, call.house)
+    try:
+        if len(data) < _BIG_BODY:
+            return read_body(kind, data, call.notes)
+        return await asyncio.to_thread(read_body, kind, data, call.notes)
+    finally:
+        call.house.room.read(-len(data))
+
+
+async def _read(http: Request, house: House) -> bytes:
+    """The bytes of a body, bounded in number and in time. They count as read until the caller gives them back."""
+    most = house.settings.max_body_bytes
+    declared = http.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
+    parts: list[bytes] = []
+    size, loop = 0, asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        async with asyncio.timeout(_BODY_S) as limit:
+            async for part in http.stream():
+                house.room.read(len(part))
+                parts.append(part)
+                size += len(part)
+                if size > most:
+                    raise _too_large(most)
+                limit.reschedule(started + _BODY_S + size / _SLOWEST_BYTES_PER_S)
+    except BaseException as error:
+        house.room.read(-size)
+        if isinstance(error, TimeoutError):
+            raise RefusedError("timeout", "The body came too slowly.", f"Of it {size:,} bytes came.") from error
+        if isinstance(error, ClientDisconnect):
+            raise ClientGoneError from error
+        raise
     return b"".join(parts)
+
+
+def _too_large(most: int) -> RefusedError:
+    return RefusedError("too_large", "The body is too large.", f"At most {most:,} bytes are read.", "Send less.")
 
 
 def _answers(route: Route) -> dict[int | str, dict[str, Any]]:

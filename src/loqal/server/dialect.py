@@ -10,9 +10,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -22,6 +23,7 @@ from ..reply_stream import ReplyStream
 from ..runtime import Runtime
 from ..types import Rendered, Reply
 from .errors import Problem
+from .house import House
 from .pool import Pool
 from .request import Ask, Body, ChatRequest, Notes
 from .security import Client, Scope
@@ -63,27 +65,33 @@ class ClientGoneError(Exception):
 
 
 class Work:
-    """The replies of one request while they are written, and what they hold: a model, kept loaded.
+    """The replies of one request while they are written, and what they hold: room, and a model kept loaded.
 
     ``load_ns`` is how long the request waited for the model.
     """
 
     def __init__(
-        self, runtime: Runtime, streams: list[ReplyStream], release: Callable[[], None], *, load_ns: int = 0
+        self,
+        runtime: Runtime,
+        streams: list[ReplyStream],
+        on_close: Callable[[list[Reply]], None],
+        *,
+        load_ns: int = 0,
     ) -> None:
-        self.runtime, self.streams, self._release = runtime, streams, release
+        self.runtime, self.streams, self._on_close = runtime, streams, on_close
         self.load_ns = load_ns
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of all prompts together; of one, when replies share it."""
+        """Tokens of the prompt; of the first, where there are several."""
         return self.streams[0].progress[1]
 
     async def close(self) -> None:
-        """Cancel what is not finished and let go of the model."""
+        """Cancel what is not finished and let go of the rest. Closing twice does nothing."""
         for stream in self.streams:
             stream.close()
-        self._release()
+        on_close, self._on_close = self._on_close, lambda replies: None
+        on_close([stream.reply for stream in self.streams])
 
 
 @dataclass(slots=True)
@@ -93,20 +101,27 @@ class Call:
     Attributes:
         id: its own, in the answer's headers and in the log.
         notes: collects warnings; ``json`` and streams add them to the answer.
+        facts: what the log says of this request; never what it said.
     """
 
     id: str
     http: Request
-    pool: Pool
+    house: House
     client: Client = field(default_factory=Client)
     notes: Notes = field(default_factory=Notes)
+    facts: dict[str, Any] = field(default_factory=dict)
     on_failure: Callable[[BaseException], None] = lambda error: None
+
+    @property
+    def pool(self) -> Pool:
+        """The models of the server."""
+        return self.house.pool
 
     def json(self, value: Any, status: int = 200) -> Response:
         """An answer, with the warnings if there are any."""
         if self.notes.warnings:
             value = {**value, "warnings": self.notes.warnings}
-        return JSONResponse(value, status, {"x-request-id": self.id})
+        return JSONResponse(value, status)
 
     async def replies(self, ask: Ask) -> tuple[list[Reply], Runtime]:
         """All replies, complete, and the model they are from. A client that leaves cancels them. Raises LoqalError."""
@@ -145,29 +160,52 @@ class Call:
         """The replies event by event. Raises LoqalError while nothing was sent yet."""
         work = await self.begin(ask)
         body = frames(work.streams, formatter(work), wire, on_failure=self.on_failure)
-        return StreamedResponse(body, wire.media_type, work.close, headers={"x-request-id": self.id})
+        return StreamedResponse(body, wire.media_type, work.close)
 
     async def begin(self, ask: Ask) -> Work:
         """Start the replies. The caller closes the work. Raises LoqalError."""
-        started = time.perf_counter_ns()
-        runtime = await self.pool.take(ask.model)
-        load_ns = time.perf_counter_ns() - started
-        try:
-            streams = await asyncio.to_thread(ask.begin, runtime, self.client.name)
-        except BaseException:
-            self.pool.give_back(ask.model)
-            raise
-        return Work(runtime, streams, lambda: self.pool.give_back(ask.model), load_ns=load_ns)
+        started = time.monotonic()
+        self.facts |= {"model": ask.model, "client": self.client.name}
+        with ExitStack() as undo:
+            self.house.room.enter(ask.num_replies)
+            undo.callback(lambda: self.house.room.leave(ask.num_replies, time.monotonic() - started))
+            taking = time.perf_counter_ns()
+            runtime = await self.pool.take(ask.model)
+            load_ns = time.perf_counter_ns() - taking
+            undo.callback(lambda: self.pool.give_back(ask.model))
+            async with self.house.media if ask.num_media else nullcontext():
+                streams = await asyncio.to_thread(ask.begin, runtime, self.client.name)
+            held = undo.pop_all()
+
+        def on_close(replies: list[Reply]) -> None:
+            held.close()
+            self._count(ask.model, replies)
+
+        return Work(runtime, streams, on_close, load_ns=load_ns)
+
+    def _count(self, model: str, replies: list[Reply]) -> None:
+        for reply in replies:
+            self.house.metrics.replied(model, reply)
+        prompt_tokens = sum(reply.usage.prompt_tokens for reply in replies)
+        completion_tokens = sum(reply.usage.completion_tokens for reply in replies)
+        self.house.guard.spend(self.client, prompt_tokens + completion_tokens)
+        self.facts |= {
+            "prompt_tokens": prompt_tokens,
+            "cached_tokens": sum(reply.usage.cached_tokens for reply in replies),
+            "completion_tokens": completion_tokens,
+            "ended": ",".join(sorted({reply.finish_reason.value for reply in replies})),
+        }
 
     async def rendered(self, ask: ChatRequest) -> Rendered:
         """What a conversation becomes before the model reads it. Nothing is computed. Raises LoqalError."""
         runtime = await self.pool.take(ask.model)
         try:
-            return await asyncio.to_thread(runtime.render, ask.messages, turn=ask.turn)
+            async with self.house.media if ask.num_media else nullcontext():
+                return await asyncio.to_thread(runtime.render, ask.messages, turn=ask.turn)
         finally:
             self.pool.give_back(ask.model)
 
     @property
     def kept(self) -> Store[Any]:
         """What requests of this server left for later ones to follow."""
-        return cast("Store[Any]", self.http.app.state.kept)
+        return self.house.kept

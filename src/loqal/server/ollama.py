@@ -160,6 +160,11 @@ class Bounded:
         """See Ask."""
         return 1
 
+    @property
+    def num_media(self) -> int:
+        """See Ask."""
+        return self.chat.num_media
+
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """See Ask."""
         if self.context_len >= runtime.context_len:

@@ -24,6 +24,7 @@ from .errors import FieldError
 
 MAX_CHOICES = 64
 _MAX_DEPTH = 100
+_MAX_MEDIA = 64
 _MAX_ITEMS = 2_000_000  # of a body, counted by commas and brackets: objects weigh many times their text
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_LENIENT_ROUNDS = 100
@@ -51,6 +52,11 @@ class Ask(Protocol):
         """How many replies will be written."""
         ...
 
+    @property
+    def num_media(self) -> int:
+        """How many images and videos have to be decoded."""
+        ...
+
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """Hand it to the engine. Blocks while prompts are encoded. Raises LoqalError."""
         ...
@@ -69,10 +75,20 @@ class ChatRequest:
     priority: int = 0
     user: str = ""  # whom the caller asks for; users of one key share the machine evenly
 
+    def __post_init__(self) -> None:
+        if self.num_media > _MAX_MEDIA:
+            raise FieldError("messages", f"They hold {self.num_media} images and videos; {_MAX_MEDIA} are the most.")
+
     @property
     def num_replies(self) -> int:
         """See Ask."""
         return self.n
+
+    @property
+    def num_media(self) -> int:
+        """See Ask."""
+        parts = [part for message in self.messages if not isinstance(message.content, str) for part in message.content]
+        return sum(isinstance(part, MediaPart) for part in parts)
 
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """See Ask. The seed of each reply is one more than that of the one before."""
@@ -102,6 +118,11 @@ class RawRequest:
     def num_replies(self) -> int:
         """See Ask."""
         return self.n * len(self.prompts)
+
+    @property
+    def num_media(self) -> int:
+        """See Ask."""
+        return 0
 
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """See Ask."""
