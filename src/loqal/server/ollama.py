@@ -163,7 +163,7 @@ class Bounded:
     @property
     def num_media(self) -> int:
         """See Ask."""
-        return self.chat.num_media
+        return self.asked.num_media
 
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """See Ask."""
@@ -281,7 +281,8 @@ async def _touch(call: Call, body: fields.WriteBody, *, chats: bool) -> Response
     review(body, call.notes)
     await call.pool.take(body.model)
     call.pool.give_back(body.model)
-    line = idle(body.model, chats=chats, reason="unload" if body.keep_alive in (0, "0", "0s") else "load")
+    reason = "unload" if body.keep_alive in (0, "0", "0s") else "load"
+    line = idle(body.model, chats=chats, reason=reason, now=time.time())
     return call.json(line)
 
 
