@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from loqal.server import anthropic, anthropic_writer, ollama, responses_fields, responses_parse, responses_writer
+from loqal.server import (
+    anthropic,
+    anthropic_writer,
+    ollama,
+    responses,
+    responses_fields,
+    responses_parse,
+    responses_writer,
+)
 from loqal.server import anthropic_fields as claude
 from loqal.server import ollama_fields as llama
 from loqal.server.errors import FieldError
@@ -28,7 +36,9 @@ def _respond(body: responses_fields.ResponseBody, notes: Notes) -> Any:
     writer = responses_writer.ResponseWriter(
         body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: ""
     )
-    return responses_parse.parse(body, body.model or "", notes, find=_find), writer.response, body.store, body.include
+    asked = responses_parse.parse(body, body.model or "", notes, find=_find)
+    items = [(item["id"], item["status"]) for item in responses.listed(body, lambda prefix: prefix)]
+    return asked, writer.response, body.store, body.include, items
 
 
 def _find(identity: str) -> responses_fields.Item:

@@ -1,4 +1,4 @@
-"""Streamed and whole replies say the same, wherever the text was cut, in shapes that the official clients' types take."""
+"""Streamed and whole replies say the same wherever the text was cut, in shapes that the official clients take."""
 
 from __future__ import annotations
 

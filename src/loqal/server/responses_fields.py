@@ -16,8 +16,8 @@ _NO_FILES = "no files are kept here"
 _CACHE = "the prefix cache keeps every beginning by itself and reports what it saved"
 _ONE_TIER = "there is one tier here"
 _WHO = "who the key belongs to counts, not what a request says"
-_STATUS: Any = noted("every item is read as it is")
-_ITEM_ID: Any = noted("items are read where they stand")
+_STATUS: Any = honoured("comes back when the items are listed", examples=["incomplete"])
+_ITEM_ID: Any = honoured("comes back when the items are listed")
 _CALLER: Any = refused("tools are called by the model itself; no programs run here", neutral=({"type": "direct"},))
 
 
