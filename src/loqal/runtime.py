@@ -385,18 +385,20 @@ class Runtime:
         unit: FloatArray = np.divide(vectors, np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
         return unit
 
-    def score(self, prompt: str | Sequence[int], continuation: str | Sequence[int]) -> tuple[TokenLogprobs, ...]:
+    def score(
+        self, prompt: str | Sequence[int], continuation: str | Sequence[int], *, top: int = 0
+    ) -> tuple[TokenLogprobs, ...]:
         """Log probabilities of the tokens of a continuation after a prompt, each given those before it.
 
-        The two are tokenised apart. Raises RequestError and ContextError.
+        The two are tokenised apart. ``top`` likeliest alternatives of each come along. Raises RequestError and
+        ContextError.
 
-            >>> scores = model.score("one two", " three")
-            >>> all(score.logprob < 0 for score in scores)
+            >>> scores = model.score("one two", " three", top=1)
+            >>> all(score.logprob <= score.top[0][1] < 0 for score in scores)
             True
         """
         before, after = self._ids(prompt), self._ids(continuation)
-        logprobs = self._open_engine().logprobs(before + after, len(before))
-        return tuple(TokenLogprobs(*pair) for pair in zip(after, logprobs, strict=True))
+        return tuple(self._open_engine().logprobs(before + after, len(before), top))
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
         """Logits after each of some tokens: -> float32 [T V]. Raises RequestError and ContextError."""

@@ -18,16 +18,17 @@ from starlette.requests import ClientDisconnect
 from .. import __version__
 from ..errors import LoqalError
 from ..settings import ServerSettings
-from . import anthropic, ollama, openai, responses
-from .dialect import Call, ClientGoneError, Dialect, Route
+from . import anthropic, ollama, openai, own, responses
+from .dialect import Call, ClientGoneError, Dialect, Route, kept_response
 from .errors import Problem, RefusedError, problem
 from .gate import Gate
 from .house import House
 from .pool import Pool
 from .request import Body, Notes, read_body
 from .security import Addresses, Key
+from .streaming import ServerSentEvents
 
-DIALECTS: tuple[Dialect, ...] = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT, ollama.DIALECT)
+DIALECTS: tuple[Dialect, ...] = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT, ollama.DIALECT, own.DIALECT)
 
 _REF = "#/components/schemas/{model}"
 _BIG_BODY = 1 << 18  # parsed beside the event loop
@@ -57,10 +58,10 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=lambda _: _lifespan(pool),
+        lifespan=lambda _: _lifespan(house),
     )
     app.state.house = house
-    app.add_middleware(Gate, addresses=Addresses(settings), metrics=house.metrics, error=openai.error)
+    app.add_middleware(Gate, addresses=Addresses(settings), metrics=house.metrics, error=openai.DIALECT.error)
     routes = [(dialect, route) for dialect in dialects for route in dialect.routes]
     for dialect, route in routes:
         endpoint = _endpoint(dialect, route, house)
@@ -69,7 +70,7 @@ def create_app(
             endpoint,
             methods=[route.method],
             name=f"{dialect.name} {route.method} {route.path}",
-            operation_id=f"{dialect.name}_{route.handler.__name__}",
+            operation_id=f"{route.method} {route.path}",
             summary=route.summary,
             tags=[dialect.name],
             response_class=JSONResponse,
@@ -88,18 +89,19 @@ def create_app(
 
 
 @asynccontextmanager
-async def _lifespan(pool: Pool) -> AsyncIterator[None]:
+async def _lifespan(house: House) -> AsyncIterator[None]:
     async def tidy() -> None:
         while True:
             await asyncio.sleep(_TIDY_S)
-            await pool.tidy()
+            await house.pool.tidy()
 
     tidying = asyncio.create_task(tidy())
     try:
         yield
     finally:
         tidying.cancel()
-        await pool.close()
+        house.streams.close()
+        await house.pool.close()
 
 
 def _endpoint(dialect: Dialect, route: Route, house: House) -> Callable[[Request], Awaitable[Response]]:
@@ -109,6 +111,9 @@ def _endpoint(dialect: Dialect, route: Route, house: House) -> Callable[[Request
         try:
             call.client = house.guard.admit(http.headers, route.scope)
             call.notes = Notes(_is_lenient(http, house.settings.lenient))
+            if route.wire is ServerSentEvents and "last-event-id" in http.headers:
+                found = house.streams.find(call.client.name, http.headers["last-event-id"])
+                return kept_response(house, *found)
             if route.body is None:
                 return await route.handler(call)
             return await route.handler(call, await _body(call, route.body))
@@ -116,8 +121,8 @@ def _endpoint(dialect: Dialect, route: Route, house: House) -> Callable[[Request
             return Response(status_code=499)
         except Exception as error:
             call.on_failure(error)
-            found = problem(error)
-            return JSONResponse(dialect.error(found, call.id), found.status, dict(found.headers))
+            wrong = problem(error)
+            return JSONResponse(dialect.error(wrong, call.id), wrong.status, dict(wrong.headers))
 
     handle.__doc__ = route.handler.__doc__
     return handle

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
@@ -24,11 +24,12 @@ from ..runtime import Runtime
 from ..types import Rendered, Reply
 from .errors import Problem
 from .house import House
+from .kept_streams import window_of
 from .pool import Pool
 from .request import Ask, Body, ChatRequest, Notes
 from .security import Client, Scope
 from .store import Store
-from .streaming import Event, Formatter, StreamedResponse, Wire, frames, gone
+from .streaming import Event, Formatter, ServerSentEvents, StreamedResponse, Wire, frames, gone
 
 Writer = TypeVar("Writer", bound=Formatter)
 
@@ -58,6 +59,16 @@ class Dialect:
     name: str
     routes: tuple[Route, ...]
     error: Callable[[Problem, str], Any]
+
+
+def kept_response(house: House, stream_id: str, start: int = 0) -> Response:
+    """What a reader of a kept stream is sent, from the event with the number ``start`` on."""
+    return StreamedResponse(
+        house.streams.read(stream_id, start),
+        ServerSentEvents.media_type,
+        lambda: house.streams.left(stream_id),
+        headers={"Preference-Applied": "resume"},
+    )
 
 
 class ClientGoneError(Exception):
@@ -159,8 +170,16 @@ class Call:
     async def stream(self, ask: Ask, formatter: Callable[[Work], Formatter], wire: Wire) -> Response:
         """The replies event by event. Raises LoqalError while nothing was sent yet."""
         work = await self.begin(ask)
-        body = frames(work.streams, formatter(work), wire, on_failure=self.on_failure)
-        return StreamedResponse(body, wire.media_type, work.close)
+
+        def body(stream_id: str | None = None) -> AsyncGenerator[bytes, None]:
+            return frames(work.streams, formatter(work), wire, stream_id=stream_id, on_failure=self.on_failure)
+
+        window_s = window_of(self.http.headers.get("prefer", ""))
+        if window_s is not None and wire is ServerSentEvents:
+            stream_id = self.house.streams.keep(self.client.name, body, work.close, window_s)
+            if stream_id is not None:
+                return kept_response(self.house, stream_id)
+        return StreamedResponse(body(), wire.media_type, work.close)
 
     async def begin(self, ask: Ask) -> Work:
         """Start the replies. The caller closes the work. Raises LoqalError."""
@@ -196,14 +215,35 @@ class Call:
             "ended": ",".join(sorted({reply.finish_reason.value for reply in replies})),
         }
 
+    @asynccontextmanager
+    async def model(self, name: str) -> AsyncIterator[Runtime]:
+        """A model for work that writes no replies. Raises RefusedError and LoqalError."""
+        started = time.monotonic()
+        self.facts |= {"model": name, "client": self.client.name}
+        self.house.room.enter(1)
+        try:
+            runtime = await self.pool.take(name)
+            try:
+                yield runtime
+            finally:
+                self.pool.give_back(name)
+        finally:
+            self.house.room.leave(1, time.monotonic() - started)
+
+    async def still_there(self) -> None:
+        """Raise ClientGoneError when the client has left."""
+        if await self.http.is_disconnected():
+            raise ClientGoneError
+
+    def spend(self, num_tokens: int) -> None:
+        """Count tokens of a prompt that was read outside ``begin``."""
+        self.house.guard.spend(self.client, num_tokens)
+        self.facts["prompt_tokens"] = num_tokens
+
     async def rendered(self, ask: ChatRequest) -> Rendered:
         """What a conversation becomes before the model reads it. Nothing is computed. Raises LoqalError."""
-        runtime = await self.pool.take(ask.model)
-        try:
-            async with self.house.media if ask.num_media else nullcontext():
-                return await asyncio.to_thread(runtime.render, ask.messages, turn=ask.turn)
-        finally:
-            self.pool.give_back(ask.model)
+        async with self.model(ask.model) as runtime, self.house.media if ask.num_media else nullcontext():
+            return await asyncio.to_thread(runtime.render, ask.messages, turn=ask.turn)
 
     @property
     def kept(self) -> Store[Any]:

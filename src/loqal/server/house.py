@@ -8,6 +8,7 @@ from typing import Any
 
 from ..settings import ServerSettings
 from .errors import RefusedError
+from .kept_streams import KeptStreams
 from .metrics import Metrics
 from .pool import Pool
 from .security import Guard, Key
@@ -68,5 +69,6 @@ class House:
         self.guard = Guard(keys)
         self.metrics = Metrics()
         self.room = Room(settings.max_requests, 4 * settings.max_body_bytes, self.metrics)
+        self.streams = KeptStreams()
         self.kept: Store[Any] = Store()
         self.media = asyncio.Semaphore(_MEDIA_AT_ONCE)

@@ -36,6 +36,10 @@ class Pool(Protocol):
         """End of one ``take``."""
         ...
 
+    async def unload(self, name: str) -> bool:
+        """Take a model out of memory; whether it was there. Raises RefusedError while it is in use."""
+        ...
+
     async def warm(self) -> None:
         """Load what fits, the first in any case. Raises LoqalError."""
         ...
@@ -72,6 +76,10 @@ class LoadedPool:
 
     def give_back(self, name: str) -> None:
         """See Pool."""
+
+    async def unload(self, name: str) -> bool:
+        """See Pool."""
+        raise RefusedError("conflict", "The models of this server are not its own.", "Others loaded them.")
 
     async def warm(self) -> None:
         """See Pool."""
@@ -155,6 +163,18 @@ class ModelPool:
         place.num_users -= 1
         place.used_at = self._clock()
         self._left.set()
+
+    async def unload(self, name: str) -> bool:
+        """See Pool."""
+        place = self._places.get(name)
+        if place is None:
+            raise unknown_model(name, self.names())
+        async with self._changing:
+            if place.num_users:
+                raise RefusedError("conflict", f"{name} is in use.", f"{place.num_users} requests use it.", "Later.")
+            was_there = place.runtime is not None
+            await self._unload(place)
+        return was_there
 
     async def warm(self) -> None:
         """See Pool."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..reply_stream import ReplyStream
 from ..runtime import Runtime
-from ..turns import Turn
+from ..turns import AnswerFormat, Turn
 from ..types import MediaPart, Message, SamplingParams
 from .errors import FieldError
 
@@ -111,6 +111,7 @@ class RawRequest:
     prompts: tuple[str | tuple[int, ...], ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     n: int = 1
+    answer: AnswerFormat | None = None
     stream: bool = False
     priority: int = 0
     user: str = ""
@@ -128,7 +129,9 @@ class RawRequest:
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """See Ask."""
         return [
-            runtime.stream_generate(prompt, params, priority=self.priority, client=f"{client}/{self.user}")
+            runtime.stream_generate(
+                prompt, params, answer=self.answer, priority=self.priority, client=f"{client}/{self.user}"
+            )
             for prompt in self.prompts
             for params in _seeded(self.params, self.n)
         ]

@@ -21,7 +21,7 @@ from . import responses_fields as fields
 from .conversation import said, size_of
 from .dialect import Call, Dialect, Route, Work
 from .errors import FieldError, RefusedError, problem
-from .openai import error
+from .openai_writer import error
 from .request import ChatRequest, check_range
 from .responses_parse import parse
 from .responses_writer import ResponseWriter

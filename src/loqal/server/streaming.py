@@ -7,6 +7,7 @@ event is held for it. While a long prompt is read, or nothing else comes, the co
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -108,13 +109,22 @@ async def frames(
     formatter: Formatter,
     wire: Wire,
     *,
+    stream_id: str | None = None,
     idle_s: float = IDLE_S,
     on_failure: Callable[[BaseException], None] = lambda error: None,
 ) -> AsyncGenerator[bytes, None]:
-    """The bytes of a streamed answer, event by event. An error becomes the last event."""
+    """The bytes of a streamed answer, event by event. An error becomes the last event.
+
+    With a ``stream_id`` every event has an id, made of it and of the event's number from 1 on.
+    """
+    numbers = itertools.count(1)
+
+    def encode(event: Event) -> bytes:
+        return wire.encode(event, f"{stream_id}:{next(numbers)}" if stream_id else None)
+
     try:
         for event in formatter.start():
-            yield wire.encode(event)
+            yield encode(event)
         async with aclosing(_merged(streams, idle_s)) as pieces:
             async for index, piece in pieces:
                 if piece is None:
@@ -127,13 +137,13 @@ async def frames(
                 else:
                     events = formatter.push(index, piece)
                 for event in events:
-                    yield wire.encode(event)
+                    yield encode(event)
         for event in formatter.close():
-            yield wire.encode(event)
+            yield encode(event)
     except Exception as error:
         on_failure(error)
         for event in formatter.failed(problem(error)):
-            yield wire.encode(event)
+            yield encode(event)
 
 
 async def _merged(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from ..turns import Thinking
 from .errors import FieldError
+from .fields import honoured, refused
 from .request import Body
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -24,43 +23,42 @@ BUDGETS: dict[str, int | None] = {
 
 
 class ThinkingSwitch(Body):
-    """``{"type": "enabled", "budget_tokens": 1024}``."""
+    """Whether and how long to reason."""
 
-    type: Literal["enabled", "disabled", "adaptive"]
-    budget_tokens: int | None = Field(None, ge=0)
-    display: Literal["summarized", "omitted"] | None = None
+    type: Literal["enabled", "disabled", "adaptive"] = honoured("whether to reason; adaptive is enabled", ...)
+    budget_tokens: int | None = honoured("most tokens of reasoning", ge=0)
 
 
 class Reasoning(Body):
-    """``{"effort": "low"}`` or ``{"max_tokens": 1024}``."""
+    """How long to reason."""
 
-    effort: Effort | None = None
-    max_tokens: int | None = Field(None, ge=0)
-    enabled: bool | None = None
-    exclude: bool | None = None
-    summary: Literal["auto", "concise", "detailed"] | None = None
-    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    effort: Effort | None = honoured("the same as reasoning_effort", examples=["low"])
+    max_tokens: int | None = honoured("most tokens of reasoning; 0: none", ge=0)
+    enabled: bool | None = honoured("whether to reason")
+    exclude: bool | None = refused("reasoning is always shown", neutral=(False,), examples=[True])
 
 
 class TemplateSwitches(Body):
-    """``{"enable_thinking": false}``."""
+    """Switches of the model's template."""
 
-    enable_thinking: bool | None = None
-    thinking: bool | None = None
+    enable_thinking: bool | None = honoured("whether to reason")
+    thinking: bool | None = honoured("whether to reason")
 
 
 class ThinkingFields(Body):
     """The spellings a body may use. Several may be given as long as they agree."""
 
-    reasoning_effort: Effort | None = None
-    reasoning: Reasoning | None = None
-    thinking: ThinkingSwitch | None = None
-    think: bool | Literal["low", "medium", "high", "max"] | None = None
-    enable_thinking: bool | None = None
-    chat_template_kwargs: TemplateSwitches | None = None
-    thinking_budget: int | None = Field(None, ge=0)
-    thinking_budget_tokens: int | None = Field(None, ge=0)
-    thinking_token_budget: int | None = Field(None, ge=0)
+    reasoning_effort: Effort | None = honoured(
+        "none: no reasoning; else how many tokens of it, from 256 (minimal) to no limit (max)", examples=["low"]
+    )
+    reasoning: Reasoning | None = honoured("how long to reason")
+    thinking: ThinkingSwitch | None = honoured("whether and how long to reason (Anthropic's spelling)")
+    think: bool | Literal["low", "medium", "high", "max"] | None = honoured("whether to reason (Ollama's spelling)")
+    enable_thinking: bool | None = honoured("whether to reason")
+    chat_template_kwargs: TemplateSwitches | None = honoured("switches of the model's template")
+    thinking_budget: int | None = honoured("most tokens of reasoning; 0: none", ge=0)
+    thinking_budget_tokens: int | None = honoured("the same as thinking_budget", ge=0)
+    thinking_token_budget: int | None = honoured("the same as thinking_budget", ge=0)
 
 
 def thinking(body: ThinkingFields) -> Thinking:
