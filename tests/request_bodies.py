@@ -84,7 +84,7 @@ class Bodies:
             return found
         field = model.model_fields[name]
         first, second = self._values(field.annotation)
-        given = [example for example in field.examples or () if example != first]
+        given = [example for example in field.examples or () if example != first or not field.is_required()]
         return first, given[0] if given else second
 
     @staticmethod
