@@ -34,3 +34,7 @@ def poison_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         monkeypatch.setattr(np, "empty_like", poisoned(np.empty_like))
 
     return poison
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--schemas", type=int, default=200, help="random schemas that replies are held to")

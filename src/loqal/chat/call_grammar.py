@@ -12,12 +12,13 @@ from typing import Any
 
 from loqal.chat.grammar import json_rule, literal, slashed
 from loqal.chat.template import argument_text
-from loqal.chat.tool_calls import resolved
+from loqal.chat.tool_calls import resolved, types_of
 from loqal.errors import RequestError
 from loqal.turns import Tool
 
 _END = '"\\n</parameter>\\n"'
 _ANY_KEY = "/[^<>\\n]+/"
+_SAY_NOTHING = {"title", "description", "default"}
 _NAME = re.compile(r"[^<>\n]+")
 
 
@@ -103,16 +104,17 @@ class CallGrammar:
         return [value for choice in choices for value in self._values(tool, choice, pointer, depth + 1)]
 
     def _value(self, tool: Tool, schema: Mapping[str, Any], root: Mapping[str, Any], kind: Any, pointer: str) -> str:
-        if kind is None:
-            if tool.strict and set(schema) - {"title", "description", "default"}:
-                raise self._refusal(tool, pointer, "Without a type it may be a string or not.")
-            return "text"
+        kinds = types_of(schema, root)
         if kind == "string":
             return self._text(tool, schema, pointer)
         if kind == "boolean":
             return f'("true" | "false" | "True" | "False") {_END}'
         if kind == "null":
             return f'("null" | "None") {_END}'
+        if not kinds or "string" in kinds:
+            if tool.strict and set(schema) - _SAY_NOTHING:
+                raise self._refusal(tool, pointer, "It does not say whether it is a string.")
+            return "text"
         shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
         rule = json_rule({**shared, **schema})
         return f"{rule} {_END}" if tool.strict or self._compiles(rule) else "text"

@@ -28,7 +28,7 @@ _NOTES = frozenset(
         *("$schema", "$id", "id", "$comment", "discriminator"),
     )
 )
-_SUSPECTS = ("pattern", "format", "$ref", "oneOf", "multipleOf", "required", "enum", "type")
+_SUSPECTS = ("pattern", "format", "$ref", "oneOf", "multipleOf", "enum", "type")
 MAX_BYTES = 1 << 18
 _MOST_DEPTH = 64
 _MOST_TRIED = 500  # parts that are compiled alone to find the one at fault
@@ -95,7 +95,7 @@ def _culprit(schema: Any, fault: str, compiles: Callable[[Any], str]) -> str:
         if isinstance(part, Mapping) and compiles({**shared, **part}) == fault:
             found, faulty = pointer, part
             break
-    for key in _SUSPECTS:
+    for key in () if fault.startswith("Unsatisfiable") else _SUSPECTS:
         if key in faulty and compiles({**shared, **{name: faulty[name] for name in faulty if name != key}}) != fault:
             return f"{found}/{key}"
     return found

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from loqal.chat.template import argument_text
@@ -136,7 +136,7 @@ def typed(text: str, schema: Any, *, root: Schema | None = None) -> Any:
         for allowed in fixed if isinstance(fixed, list) else ():
             if argument_text(allowed) == text or _json_text(allowed) == text:
                 return allowed
-    names = {name for choice in choices for name in _type_names(choice)}
+    names = _names(choices)
     if not names:
         names = {"object", "array"}
     for name, read in _READERS.items():
@@ -160,6 +160,15 @@ def _alternatives(schema: Any, root: Schema) -> Iterator[Schema]:
         for key in ("anyOf", "oneOf", "allOf"):
             members = schema.get(key)
             waiting += members if isinstance(members, list) else ()
+
+
+def types_of(schema: Any, root: Schema) -> set[str]:
+    """The types a schema names anywhere among what it offers."""
+    return _names(_alternatives(schema, root))
+
+
+def _names(choices: Iterable[Schema]) -> set[str]:
+    return {name for choice in choices for name in _type_names(choice)}
 
 
 def resolved(schema: Any, root: Schema) -> Any:

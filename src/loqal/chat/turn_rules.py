@@ -25,7 +25,7 @@ class TurnRules:
     """Makes guides for the turns of one model."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self.end_ids = tokenizer, tokenizer.eos_ids
         ids = tokenizer.special_ids
         think_close = ids.get(THINK_CLOSE, -1)
         self._words = words_of(tokenizer, think_close)
