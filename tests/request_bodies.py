@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,77 +33,95 @@ class Case:
         return self.path
 
 
-def cases(model: type[BaseModel], around: dict[type[BaseModel], list[Any]] | None = None) -> Iterator[Case]:
-    """A case for every field of a request and of the objects in it.
+class Bodies:
+    """Makes bodies.
 
-    ``around`` gives objects that must stand before an object of some kind in its list to make sense of it.
+    Args:
+        around: objects that must stand before an object of some kind in its list to make sense of it.
+        chosen: two values of a field, where those that are made up would not do. The first is the usual one.
     """
-    yield from _cases(model, around or {}, ())
+
+    def __init__(
+        self,
+        around: Mapping[type[BaseModel], list[Any]] | None = None,
+        chosen: Mapping[tuple[type[BaseModel], str], tuple[Any, Any]] | None = None,
+    ) -> None:
+        self._around, self._chosen = around or {}, chosen or {}
+
+    def cases(self, model: type[BaseModel], above: tuple[type[BaseModel], ...] = ()) -> Iterator[Case]:
+        """A case for every field of a request and of the objects in it."""
+        least = self.minimal(model)
+        for name, field in model.model_fields.items():
+            key, fate = field.alias or name, _fate(field)
+            first, second = self.values(model, name)
+            if not _is_tag(field) or fate != "honoured":
+                other = {**least, key: first} if field.is_required() else least
+                yield Case(key, fate, {**least, key: second}, other)
+            for inner, in_list in _objects(field.annotation) if fate == "honoured" else ():
+                if inner not in above:
+                    for case in self.cases(inner, (*above, inner)):
+                        yield self._within(least, key, inner if in_list else None, case)
+
+    def _within(self, least: dict[str, Any], key: str, listed: type[BaseModel] | None, case: Case) -> Case:
+        """The same case inside an object, or, when ``listed``, inside a list of an object."""
+        if listed is None:
+            return Case(f"{key}.{case.path}", case.fate, {**least, key: case.body}, {**least, key: case.other})
+        before = self._around.get(listed, [])
+        bodies = [{**least, key: [*before, body]} for body in (case.body, case.other)]
+        return Case(f"{key}[{len(before)}].{case.path}", case.fate, *bodies)
+
+    def minimal(self, model: type[BaseModel]) -> dict[str, Any]:
+        """The smallest body the model takes."""
+        fields = model.model_fields.items()
+        return {field.alias or name: self.values(model, name)[0] for name, field in fields if field.is_required()}
+
+    def values(self, model: type[BaseModel], name: str) -> tuple[Any, Any]:
+        """Two values of a field; the second is the one its documentation gives, if it does."""
+        for base in model.__mro__:
+            if (base, name) in self._chosen:
+                return self._chosen[base, name]
+        field = model.model_fields[name]
+        first, second = self._values(field.annotation)
+        return first, field.examples[0] if field.examples else second
+
+    def _values(self, annotation: Any) -> tuple[Any, Any]:
+        if annotation in _VALUES:
+            return _VALUES[annotation]
+        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+        if origin is Literal:
+            return arguments[0], arguments[-1]
+        if origin is list:
+            first, second = self._values(arguments[0])
+            return [first], [second]
+        if origin is dict:
+            return {"a": "b"}, {"a": "c"}
+        if origin in (typing.Union, types.UnionType, typing.Annotated):
+            return self._values(next(argument for argument in arguments if argument is not type(None)))
+        return self.minimal(annotation), self._fuller(annotation)
+
+    def _fuller(self, model: type[BaseModel]) -> dict[str, Any]:
+        """A body with a field more than the smallest, or with other values if there is none."""
+        body = self.minimal(model)
+        for name, field in model.model_fields.items():
+            if not field.is_required() and not _is_tag(field) and _fate(field) == "honoured":
+                return {**body, field.alias or name: self.values(model, name)[1]}
+        fields = [(name, field) for name, field in model.model_fields.items() if not _is_tag(field)]
+        return {**body, **{field.alias or name: self.values(model, name)[1] for name, field in fields}}
 
 
-def _cases(model: type[BaseModel], around: dict[type[BaseModel], list[Any]], above: tuple[Any, ...]) -> Iterator[Case]:
-    least = minimal(model)
-    for name, field in model.model_fields.items():
-        key, fate = field.alias or name, (field.json_schema_extra or {"x-fate": "honoured"})["x-fate"]
-        first, second = values(field)
-        if not _is_tag(field) or fate != "honoured":
-            other = {**least, key: first} if field.is_required() else least
-            yield Case(key, fate, {**least, key: second}, other)
-        if fate != "honoured":
-            continue
-        for inner, in_list in _objects(field.annotation):
-            if inner in above:
-                continue
-            for case in _cases(inner, around, (*above, inner)):
-                before = around.get(inner, [])
-                wrap = (lambda body, before=before: [*before, body]) if in_list else (lambda body: body)
-                path = f"{key}[{len(before)}].{case.path}" if in_list else f"{key}.{case.path}"
-                bodies = ({**least, key: wrap(case.body)}, {**least, key: wrap(case.other)})
-                yield Case(path, case.fate, *bodies)
-
-
-def minimal(model: type[BaseModel]) -> dict[str, Any]:
-    """The smallest body the model takes."""
-    return {field.alias or name: values(field)[0] for name, field in model.model_fields.items() if field.is_required()}
-
-
-def values(field: FieldInfo) -> tuple[Any, Any]:
-    """Two values of a field; the second is the one its documentation gives, if it does."""
-    first, second = _values(field.annotation)
-    return first, field.examples[0] if field.examples else second
-
-
-def _values(annotation: Any) -> tuple[Any, Any]:
-    if annotation in _VALUES:
-        return _VALUES[annotation]
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Literal:
-        return arguments[0], arguments[-1]
-    if origin is list:
-        first, second = _values(arguments[0])
-        return [first], [second]
-    if origin is dict:
-        return {"a": "b"}, {"a": "c"}
-    if origin in (typing.Union, types.UnionType):
-        kept = [argument for argument in arguments if argument is not type(None)]
-        return _values(kept[0])
-    if origin is typing.Annotated:
-        return _values(arguments[0])
-    return minimal(annotation), fullest(annotation)
-
-
-def fullest(model: type[BaseModel]) -> dict[str, Any]:
-    """The smallest body with the first of its optional fields that is honoured."""
-    body = minimal(model)
-    for name, field in model.model_fields.items():
-        fate = (field.json_schema_extra or {"x-fate": "honoured"})["x-fate"]
-        if not field.is_required() and fate == "honoured":
-            return {**body, field.alias or name: values(field)[1]}
-    return {**body, **{f.alias or n: values(f)[1] for n, f in model.model_fields.items() if not _is_tag(f)}}
+def _fate(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    return str(extra["x-fate"]) if isinstance(extra, dict) else "honoured"
 
 
 def _is_tag(field: FieldInfo) -> bool:
-    return typing.get_origin(field.annotation) is Literal and len(typing.get_args(field.annotation)) == 1
+    """Whether a field can have one value only."""
+    arguments = [one for one in typing.get_args(field.annotation) if one is not type(None)]
+    if typing.get_origin(field.annotation) is Literal:
+        return len(arguments) == 1
+    return (
+        len(arguments) == 1 and typing.get_origin(arguments[0]) is Literal and len(typing.get_args(arguments[0])) == 1
+    )
 
 
 def _objects(annotation: Any, in_list: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:

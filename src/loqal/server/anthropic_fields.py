@@ -33,7 +33,7 @@ class Base64Image(Body):
     """An image in the request."""
 
     type: Literal["base64"] = honoured("what kind of source this is", ...)
-    media_type: Literal["image/jpeg", "image/png", "image/gif", "image/webp"] = honoured("must fit the bytes", ...)
+    media_type: Literal["image/png", "image/jpeg", "image/gif", "image/webp"] = honoured("must fit the bytes", ...)
     data: str = honoured("the file's bytes in base64", ..., examples=["iVBORw0KGgo="])
 
 

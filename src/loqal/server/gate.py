@@ -54,7 +54,8 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 changed = MutableHeaders(raw=message["headers"])
-                changed["x-request-id"] = scope["state"]["id"]
+                for name in ("x-request-id", "request-id"):  # as OpenAI and Anthropic call it
+                    changed[name] = scope["state"]["id"]
                 changed["x-content-type-options"] = "nosniff"
                 if origin is not None:
                     changed.append("Vary", "Origin")

@@ -40,21 +40,24 @@ def _conversation(messages: Sequence[fields.Message]) -> list[Message]:
     results: list[Result] = []
     for index, message in enumerate(messages):
         path = f"messages[{index}]"
-        if message.role == "tool":
+        if isinstance(message, fields.ToolMessage):
             results.append(_result(message, path, found, results))
             continue
         found += in_call_order(found, results)
         results = []
-        calls = [
-            ToolCall(call.function.name, call.function.arguments, call.id or f"call {number}")
-            for number, call in enumerate(message.tool_calls or ())
-        ]
-        reasoning = (message.thinking or "") if message.role == "assistant" else None
-        found.append(Message(message.role, _content(message.content, message.images, path), reasoning, calls))
+        if isinstance(message, fields.AssistantMessage):
+            calls = [
+                ToolCall(call.function.name, call.function.arguments, call.id or f"call {number}")
+                for number, call in enumerate(message.tool_calls or ())
+            ]
+            found.append(Message("assistant", message.content or "", message.thinking or "", calls))
+        else:
+            images = message.images if isinstance(message, fields.UserMessage) else None
+            found.append(Message(message.role, _content(message.content, images, path)))
     return [*found, *in_call_order(found, results)]
 
 
-def _result(message: fields.Message, path: str, before: Sequence[Message], earlier: Sequence[Result]) -> Result:
+def _result(message: fields.ToolMessage, path: str, before: Sequence[Message], earlier: Sequence[Result]) -> Result:
     """A tool's answer with the id of its call: the one it names, or the first open call of its tool."""
     content = Message("tool", _content(message.content, message.images, path))
     if message.tool_call_id is not None:
@@ -114,8 +117,12 @@ def _turn(body: fields.WriteBody) -> Turn:
         else (),
         thinking=_thinking(body.think),
         answer=_answer(body.format),
-        prefill=isinstance(body, fields.OllamaChatBody) and body.messages[-1].role == "assistant",
+        prefill=isinstance(body, fields.OllamaChatBody) and _is_assistant(body.messages),
     )
+
+
+def _is_assistant(messages: Sequence[fields.Message]) -> bool:
+    return bool(messages) and isinstance(messages[-1], fields.AssistantMessage)
 
 
 def _tool(function: fields.Function) -> Tool:
@@ -138,15 +145,15 @@ def _answer(form: str | dict[str, Any] | None) -> AnswerFormat | None:
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """A conversation whose prompt and reply together must fit ``context_len`` tokens."""
+    """A request whose prompt and reply together must fit ``context_len`` tokens."""
 
-    chat: ChatRequest
+    asked: ChatRequest | RawRequest
     context_len: int
 
     @property
     def model(self) -> str:
         """See Ask."""
-        return self.chat.model
+        return self.asked.model
 
     @property
     def num_replies(self) -> int:
@@ -156,13 +163,13 @@ class Bounded:
     @property
     def num_media(self) -> int:
         """See Ask."""
-        return self.chat.num_media
+        return self.asked.num_media
 
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """See Ask."""
         if self.context_len >= runtime.context_len:
-            return self.chat.begin(runtime, client)
-        num_prompt = len(runtime.render(self.chat.messages, turn=self.chat.turn).token_ids)
+            return self.asked.begin(runtime, client)
+        num_prompt = len(self._prompt_ids(runtime))
         room = self.context_len - num_prompt
         if room < 1:
             raise ContextError(
@@ -170,11 +177,15 @@ class Bounded:
                 f"num_ctx of {self.context_len:,} leaves no room for a reply.",
                 "Raise num_ctx, or shorten the conversation.",
             )
-        params = self.chat.params
+        params = self.asked.params
         most = room if params.max_tokens is None else min(room, params.max_tokens)
-        return dataclasses.replace(self.chat, params=dataclasses.replace(params, max_tokens=most)).begin(
-            runtime, client
-        )
+        bounded = dataclasses.replace(self.asked, params=dataclasses.replace(params, max_tokens=most))
+        return bounded.begin(runtime, client)
+
+    def _prompt_ids(self, runtime: Runtime) -> Sequence[int]:
+        if isinstance(self.asked, ChatRequest):
+            return runtime.render(self.asked.messages, turn=self.asked.turn).token_ids
+        return runtime.tokenize(str(self.asked.prompts[0]), control=True)
 
 
 def parse_chat(body: fields.OllamaChatBody, notes: Notes) -> ChatRequest:
@@ -184,7 +195,9 @@ def parse_chat(body: fields.OllamaChatBody, notes: Notes) -> ChatRequest:
     return ChatRequest(body.model, messages, _sampling(body), _turn(body), stream=body.stream)
 
 
-def parse_generate(body: fields.OllamaGenerateBody, notes: Notes, before: Sequence[Message] = ()) -> Ask:
+def parse_generate(
+    body: fields.OllamaGenerateBody, notes: Notes, before: Sequence[Message] = ()
+) -> ChatRequest | RawRequest:
     """What a prompt asks for, after an earlier conversation. Raises FieldError."""
     review(body, notes)
     if not body.raw:
@@ -203,7 +216,7 @@ async def chat(call: Call, body: fields.OllamaChatBody) -> Response:
     """Continue a conversation."""
     if not body.messages:
         return await _touch(call, body, chats=True)
-    return await _write(call, body, _bounded(parse_chat(body, call.notes), body.options), chats=True)
+    return await _write(call, body, parse_chat(body, call.notes), chats=True)
 
 
 async def generate(call: Call, body: fields.OllamaGenerateBody) -> Response:
@@ -211,11 +224,12 @@ async def generate(call: Call, body: fields.OllamaGenerateBody) -> Response:
     if not body.prompt and not body.images:
         return await _touch(call, body, chats=False)
     asked = parse_generate(body, call.notes, _recalled(call, body.context) if body.context else ())
-    return await _write(call, body, _bounded(asked, body.options), chats=False)
+    return await _write(call, body, asked, chats=False)
 
 
-def _bounded(asked: Ask, options: fields.Options | None) -> Ask:
-    if options is None or options.num_ctx is None or not isinstance(asked, ChatRequest):
+def bounded(asked: ChatRequest | RawRequest, options: fields.Options | None) -> Ask:
+    """The same within the limit of ``num_ctx``."""
+    if options is None or options.num_ctx is None:
         return asked
     return Bounded(asked, options.num_ctx)
 
@@ -233,7 +247,7 @@ def _context_key(context: Sequence[int]) -> str:
     return f"context {hashlib.sha256(json.dumps(list(context)).encode()).hexdigest()}"
 
 
-async def _write(call: Call, body: fields.WriteBody, asked: Ask, *, chats: bool) -> Response:
+async def _write(call: Call, body: fields.WriteBody, asked: ChatRequest | RawRequest, *, chats: bool) -> Response:
     started = time.perf_counter_ns()
 
     def writer(work: Work) -> LineWriter:
@@ -248,9 +262,10 @@ async def _write(call: Call, body: fields.WriteBody, asked: Ask, *, chats: bool)
             warnings=call.notes.warnings,
         )
 
+    ask = bounded(asked, body.options)
     if body.stream:
-        return await call.stream(asked, writer, JsonLines)
-    return call.json((await call.written(asked, writer)).whole)
+        return await call.stream(ask, writer, JsonLines)
+    return call.json((await call.written(ask, writer)).whole)
 
 
 def _remembered(call: Call, work: Work, conversation: Sequence[Message], reply: Reply) -> list[int]:
@@ -266,7 +281,8 @@ async def _touch(call: Call, body: fields.WriteBody, *, chats: bool) -> Response
     review(body, call.notes)
     await call.pool.take(body.model)
     call.pool.give_back(body.model)
-    line = idle(body.model, chats=chats, reason="unload" if body.keep_alive in (0, "0", "0s") else "load")
+    reason = "unload" if body.keep_alive in (0, "0", "0s") else "load"
+    line = idle(body.model, chats=chats, reason=reason, now=time.time())
     return call.json(line)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from .fields import honoured, noted, refused
 from .request import Body
 
 _AT_START = "memory, threads and devices are settled when the server starts; no answer depends on them"
 _OTHER_SAMPLER = "sampling has temperature, top_k, top_p and min_p"
-_NO_IMAGES = "the model writes text"
+_WRITES = "the model writes text"
 
 
 class Options(Body):
@@ -66,18 +68,50 @@ class ToolCall(Body):
     function: CalledFunction = honoured("what was called", ...)
 
 
-class Message(Body):
-    """One turn of a conversation."""
+_NO_CALLS: Any = refused("the assistant alone calls tools", neutral=([],))
+_NO_THOUGHTS: Any = refused("the assistant alone reasons", neutral=("",))
+_NO_IMAGES: Any = refused("images stand in messages of the user and of tools", neutral=([],))
+_NO_CALL: Any = refused("results of tools stand in messages of tools", neutral=("",))
+_IMAGES: Any = honoured("images in base64, before the text", examples=[["iVBORw0KGgo="]])
 
-    role: Literal["system", "user", "assistant", "tool"] = honoured("who speaks", ...)
+
+class SystemMessage(Body):
+    """Instructions."""
+
+    role: Literal["system"] = honoured("who speaks", ...)
     content: str | None = honoured("the text, never read as control tokens")
-    thinking: str | None = honoured("the reasoning of an earlier turn, which the model's template may keep")
-    images: list[str] | None = honoured("images in base64, before the text", examples=[["iVBORw0KGgo="]])
-    tool_calls: list[ToolCall] | None = honoured("calls of an earlier turn")
-    tool_name: str | None = honoured(
-        "the call it answers, when there is no id; results follow the order of their calls"
-    )
+    images: list[str] | None = _NO_IMAGES
+    thinking: str | None = _NO_THOUGHTS
+    tool_calls: list[ToolCall] | None = _NO_CALLS
+    tool_name: str | None = _NO_CALL
+    tool_call_id: str | None = _NO_CALL
+
+
+class UserMessage(SystemMessage):
+    """A turn of the user."""
+
+    role: Literal["user"] = honoured("who speaks", ...)  # type: ignore[assignment]
+    images: list[str] | None = _IMAGES
+
+
+class AssistantMessage(SystemMessage):
+    """A turn of the assistant; as the last message it is continued."""
+
+    role: Literal["assistant"] = honoured("who speaks", ...)  # type: ignore[assignment]
+    thinking: str | None = honoured("the reasoning, read again where the model's template keeps it")
+    tool_calls: list[ToolCall] | None = honoured("the calls")
+
+
+class ToolMessage(SystemMessage):
+    """What a tool answered."""
+
+    role: Literal["tool"] = honoured("who speaks", ...)  # type: ignore[assignment]
+    images: list[str] | None = _IMAGES
+    tool_name: str | None = honoured("the tool it answers for, when there is no id")
     tool_call_id: str | None = honoured("the call it answers; results are put in the order of their calls")
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 
 
 class Function(Body):
@@ -139,9 +173,9 @@ class OllamaGenerateBody(WriteBody):
     context: list[int] | None = honoured("tokens of the conversation so far, as the last reply gave them")
     suffix: str | None = refused("the model was not trained to fill in the middle", neutral=("",))
     template: str | None = refused("the model's own template is used; write raw prompts instead", neutral=("",))
-    width: int | None = refused(_NO_IMAGES)
-    height: int | None = refused(_NO_IMAGES)
-    steps: int | None = refused(_NO_IMAGES)
+    width: int | None = refused(_WRITES)
+    height: int | None = refused(_WRITES)
+    steps: int | None = refused(_WRITES)
 
 
 class OllamaEmbedBody(ModelBody):

@@ -30,6 +30,7 @@ class LineWriter(Formatter):
         load_ns: the time its model took to load.
         context: the tokens of the conversation to follow it with, where the caller may.
         warnings: what became of fields that could not simply be obeyed.
+        now: seconds since 1970.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class LineWriter(Formatter):
         load_ns: int = 0,
         context: Callable[[Reply], Sequence[int]] | None = None,
         warnings: Sequence[str] = (),
+        now: Callable[[], float] = time.time,
     ) -> None:
+        self._now = now
         self._model, self._chats, self._spell = model, chats, spell
         self._elapsed_ns, self._load_ns, self._context, self._warnings = elapsed_ns, load_ns, context, warnings
         self._text: list[str] = []
@@ -90,7 +93,7 @@ class LineWriter(Formatter):
             said["thinking"] = reasoning
         if calls:
             said["tool_calls"] = calls
-        body: dict[str, Any] = {"model": self._model, "created_at": now()}
+        body: dict[str, Any] = {"model": self._model, "created_at": _time(self._now())}
         body |= {"message": {"role": "assistant", **said}} if self._chats else said
         return {**body, "logprobs": logprobs} if logprobs else body
 
@@ -127,15 +130,10 @@ def _duration(tokens: int, per_second: float) -> int:
     return round(tokens / per_second * 1e9) if per_second > 0 else 0
 
 
-def idle(model: str, *, chats: bool, reason: str) -> dict[str, Any]:
+def idle(model: str, *, chats: bool, reason: str, now: float) -> dict[str, Any]:
     """The answer to a request without a prompt, which loads or unloads a model."""
     said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if chats else {"response": ""}
-    return {"model": model, "created_at": now(), **said, "done": True, "done_reason": reason}
-
-
-def now() -> str:
-    """The time as Ollama writes it."""
-    return _time(time.time())
+    return {"model": model, "created_at": _time(now), **said, "done": True, "done_reason": reason}
 
 
 def error(found: Problem, request_id: str = "") -> dict[str, Any]:

@@ -28,6 +28,7 @@ _MAX_MEDIA = 64
 _MAX_ITEMS = 2_000_000  # of a body, counted by commas and brackets: objects weigh many times their text
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_LENIENT_ROUNDS = 100
+_MAX_ERRORS = 100  # of one body that are looked at
 
 
 class Body(BaseModel):
@@ -169,12 +170,14 @@ def read_body(kind: type[AnyBody], data: bytes, notes: Notes) -> AnyBody:
         try:
             return kind.model_validate(value)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-        unknown = [one for one in found if one["type"] == "extra_forbidden"]
-        if not notes.lenient or len(unknown) != len(found):
-            raise _field_error(value, [one for one in found if one not in unknown] or found)
-        for one in unknown:
-            notes.refuse(*_drop(value, one["loc"]))
+            found = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_ERRORS]
+        meant = _meant([(_path(value, one), one) for one in found])
+        unknown = [path for path, one in meant if one["type"] == "extra_forbidden"]
+        if not notes.lenient or len(unknown) < len(meant):
+            raise _field_error([pair for pair in meant if pair[0] not in unknown] or meant)
+        for name, path in {_joined(path): path for path in unknown}.items():
+            _drop(value, path)
+            notes.refuse(name, "It is not known.")
     raise FieldError("", "It has too many unknown fields.", "Leave them out.")
 
 
@@ -232,45 +235,55 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _drop(value: Any, location: Sequence[int | str]) -> tuple[str, str]:
-    """Take an unknown field out of a body: its path, and why."""
-    holder, path = _walk(value, location[:-1])
-    if not isinstance(holder, dict) or location[-1] not in holder:
-        raise FieldError(_joined([*path, location[-1]]), "It is not known.")
-    del holder[location[-1]]
-    return _joined([*path, location[-1]]), "it is not known."
+Path = list[int | str]
 
 
-def _walk(value: Any, location: Sequence[int | str]) -> tuple[Any, list[int | str]]:
-    """What stands at a location, and its path: pydantic puts the names of alternatives between, which are no keys."""
-    path: list[int | str] = []
-    for step in location:
-        if isinstance(value, list):
-            if not isinstance(step, int) or step >= len(value):
-                continue
-            value = value[step]
-        elif isinstance(value, dict) and step in value:
-            value = value[step]
-        else:
-            continue
-        path.append(step)
-    return value, path
+def _path(value: Any, error: Any) -> Path:
+    """Where the error of a body is. Between the steps pydantic puts names of alternatives, which may be keys too."""
+    location = list(error["loc"])
+    if location and error["type"] == "missing":
+        return [*_steps(value, location[:-1])[1], location[-1]]
+    return _steps(value, location)[1]
 
 
-def _joined(path: Sequence[int | str]) -> str:
+def _steps(value: Any, location: Path) -> tuple[bool, Path]:
+    """The steps of a location that lead on, and whether the last one does; of several ways the one that leads there."""
+    if not location:
+        return True, []
+    step, rest = location[0], location[1:]
+    ways: list[tuple[bool, Path]] = []
+    if (isinstance(value, dict) and step in value) or (isinstance(value, list) and step in range(len(value))):
+        holder: Any = value
+        arrives, path = _steps(holder[step], rest)
+        ways.append((arrives, [step, *path]))
+    if isinstance(step, str):
+        arrives, path = _steps(value, rest)
+        ways.append((arrives and bool(rest), path))
+    return max(ways, key=lambda way: (way[0], len(way[1])), default=(False, []))
+
+
+def _meant(located: Sequence[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
+    """The errors without those of alternatives that were not meant: of these, some other one reaches deeper."""
+    paths = [path for path, _ in located]
+    return [
+        (path, one)
+        for path, one in located
+        if not any(len(other) > len(path) and other[: len(path)] == path for other in paths)
+    ]
+
+
+def _drop(value: Any, path: Path) -> None:
+    for step in path[:-1]:
+        value = value[step]
+    del value[path[-1]]
+
+
+def _joined(path: Path) -> str:
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")
 
 
-def _field_error(value: Any, found: Sequence[Any]) -> FieldError:
-    """The error that reaches deepest: of alternatives, the one that was meant."""
-    located = []
-    for one in found:
-        location = one["loc"]
-        path = _walk(value, location)[1]
-        if location and one["type"] in ("missing", "extra_forbidden") and (not path or path[-1] != location[-1]):
-            path.append(location[-1])
-        located.append((path, one))
+def _field_error(located: Sequence[tuple[Path, Any]]) -> FieldError:
     path, one = max(located, key=lambda pair: len(pair[0]))
     why = {"missing": "It is missing.", "extra_forbidden": "It is not known."}.get(one["type"], f"{one['msg']}.")
     return FieldError(_joined(path), why)

@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,7 @@ class Kept:
 async def create(call: Call, body: fields.ResponseBody) -> Response:
     """Answer a conversation: whole, as a stream of events, or in the background."""
     asked = _asked(call, body)
-    kept = Kept({}, _listed(body), asked.messages[body.instructions is not None :])
+    kept = Kept({}, listed(body, _new_id), asked.messages[body.instructions is not None :])
 
     def writer(work: Work) -> ResponseWriter:
         made = ResponseWriter(
@@ -126,17 +126,18 @@ def _keep(call: Call, body: fields.ResponseBody, kept: Kept, reply: Reply) -> No
         call.kept.put(owner, item["id"], item, 0)
 
 
-def _listed(body: fields.ResponseBody) -> list[dict[str, Any]]:
+def listed(body: fields.ResponseBody, new_id: Callable[[str], str]) -> list[dict[str, Any]]:
     """The items of a request with ids, as they are listed later."""
     if isinstance(body.input, str):
         content = [{"type": "input_text", "text": body.input}]
-        return [{"type": "message", "id": _new_id("msg"), "status": "completed", "role": "user", "content": content}]
-    return [_listed_item(item.model_dump(mode="json", by_alias=True, exclude_none=True)) for item in body.input or ()]
+        return [{"type": "message", "id": new_id("msg"), "status": "completed", "role": "user", "content": content}]
+    dumped = [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in body.input or ()]
+    return [_listed_item(item, new_id) for item in dumped]
 
 
-def _listed_item(item: dict[str, Any]) -> dict[str, Any]:
+def _listed_item(item: dict[str, Any], new_id: Callable[[str], str]) -> dict[str, Any]:
     prefix = {"message": "msg", "reasoning": "rs", "function_call": "fc"}.get(item["type"], "item")
-    item = {"id": _new_id(prefix), "status": "completed", **item}
+    item = {"id": new_id(prefix), "status": "completed", **item}
     if item["type"] == "reasoning":
         return {"summary": [], **item}
     if item["type"] != "message":

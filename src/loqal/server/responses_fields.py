@@ -16,8 +16,8 @@ _NO_FILES = "no files are kept here"
 _CACHE = "the prefix cache keeps every beginning by itself and reports what it saved"
 _ONE_TIER = "there is one tier here"
 _WHO = "who the key belongs to counts, not what a request says"
-_STATUS: Any = noted("every item is read as it is")
-_ITEM_ID: Any = noted("items are read where they stand")
+_STATUS: Any = honoured("comes back when the items are listed", examples=["incomplete"])
+_ITEM_ID: Any = honoured("comes back when the items are listed")
 _CALLER: Any = refused("tools are called by the model itself; no programs run here", neutral=({"type": "direct"},))
 
 
@@ -33,7 +33,7 @@ class InputImage(Body):
     """An image."""
 
     type: Literal["input_image"] = honoured("what kind of part this is", ...)
-    image_url: str | None = honoured("a data: URL, or an http URL where the server allows it", examples=["data:,x"])
+    image_url: str = honoured("a data: URL, or an http URL where the server allows it", ...)
     file_id: str | None = refused(_NO_FILES + "; send the image as a data: URL")
     detail: Literal["low", "high", "auto", "original"] | None = honoured("low: at most 256 tokens", examples=["low"])
     prompt_cache_breakpoint: dict[str, Any] | None = noted(_CACHE)
@@ -162,7 +162,9 @@ class FunctionTool(Body):
     name: str = honoured("the function's name", ..., pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
     description: str | None = honoured("shown to the model")
     parameters: dict[str, Any] | None = honoured("JSON schema of the arguments", examples=[{"type": "object"}])
-    strict: bool | None = honoured("whether the arguments must satisfy the schema; true unless said otherwise")
+    strict: bool | None = honoured(
+        "whether the arguments must satisfy the schema; true unless said otherwise", examples=[False]
+    )
     output_schema: dict[str, Any] | None = honoured("shown to the model", examples=[{"type": "string"}])
     defer_loading: bool | None = refused("every tool is shown to the model from the start", neutral=(False,))
     allowed_callers: list[str] | None = refused(
@@ -279,7 +281,9 @@ class InputTokensBody(Body):
     text: TextConfig | None = honoured("see its fields")
     tools: list[Tool] | None = honoured("functions the model may call")
     tool_choice: ToolChoice | None = honoured("whether and which tool is called")
-    parallel_tool_calls: bool | None = honoured("whether a turn may call several tools; true unless said otherwise")
+    parallel_tool_calls: bool | None = honoured(
+        "whether a turn may call several tools; true unless said otherwise", examples=[False]
+    )
     truncation: Literal["auto", "disabled"] | None = refused(
         "what does not fit is refused with both counts", neutral=("disabled",), examples=["auto"]
     )

@@ -136,12 +136,9 @@ class _Reading:
             match part:
                 case fields.InputText(text=text) | fields.OutputText(text=text) | fields.OutputRefusal(refusal=text):
                     parts.append(TextPart(text))
-                case fields.InputImage(image_url=str(url), detail=detail):
+                case fields.InputImage(image_url=url, detail=detail):
                     bound = _LOW_DETAIL_TOKENS if detail == "low" else None
                     parts.append(media_part("image", url, f"{path}[{index}].image_url", max_tokens=bound))
-                case fields.InputImage():
-                    if part.file_id is None:
-                        raise FieldError(f"{path}[{index}].image_url", "It is missing.", "Give a data: URL.")
         return parts
 
 

@@ -1,0 +1,135 @@
+"""Every field of every dialect has an outcome, and docs/fields.md says which."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from loqal.server import (
+    anthropic,
+    anthropic_writer,
+    ollama,
+    responses,
+    responses_fields,
+    responses_parse,
+    responses_writer,
+)
+from loqal.server import anthropic_fields as claude
+from loqal.server import ollama_fields as llama
+from loqal.server.errors import FieldError
+from loqal.server.fields import review
+from loqal.server.request import Notes
+from loqal.types import Message
+from request_bodies import Bodies, Case
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tools"))
+import field_matrix  # noqa: E402
+
+
+def _respond(body: responses_fields.ResponseBody, notes: Notes) -> Any:
+    writer = responses_writer.ResponseWriter(
+        body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: ""
+    )
+    asked = responses_parse.parse(body, body.model or "", notes, find=_find)
+    items = [(item["id"], item["status"]) for item in responses.listed(body, lambda prefix: prefix)]
+    return asked, writer.response, body.store, body.include, items
+
+
+def _find(identity: str) -> responses_fields.Item:
+    return responses_fields.MessageItem(role="user", content=identity)
+
+
+def _reviewed(body: BaseModel, notes: Notes) -> Any:
+    review(body, notes)
+    return body
+
+
+def _chatted(body: llama.OllamaChatBody, notes: Notes) -> Any:
+    return ollama.bounded(ollama.parse_chat(body, notes), body.options)
+
+
+def _generated(body: llama.OllamaGenerateBody, notes: Notes) -> Any:
+    before = [Message("user", "before")] if body.context else []
+    return ollama.bounded(ollama.parse_generate(body, notes, before), body.options)
+
+
+READ: dict[type[BaseModel], Callable[[Any, Notes], Any]] = {
+    claude.MessagesBody: lambda body, notes: (
+        anthropic.parse(body, notes),
+        getattr(body.thinking, "display", None),
+    ),
+    llama.OllamaChatBody: _chatted,
+    llama.OllamaGenerateBody: _generated,
+    llama.OllamaEmbedBody: _reviewed,
+    llama.OllamaEmbeddingsBody: _reviewed,
+    llama.OllamaShowBody: _reviewed,
+    responses_fields.ResponseBody: _respond,
+}
+"""How each body is read: whatever a field changes shows in what comes out."""
+
+AROUND: dict[type[BaseModel], list[Any]] = {
+    claude.UserMessage: [
+        {"role": "assistant", "content": [{"type": "tool_use", "id": i, "name": "f", "input": {}} for i in "acb"]}
+    ],
+    claude.ToolResultBlock: [{"type": "tool_result", "tool_use_id": "c", "content": "c"}],
+    llama.ToolMessage: [
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": name, "function": {"name": name, "arguments": {}}} for name in "acb"],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "c"},
+    ],
+    responses_fields.FunctionCallOutputItem: [
+        *({"type": "function_call", "call_id": name, "name": "f", "arguments": "{}"} for name in "acb"),
+        {"type": "function_call_output", "call_id": "c", "output": "c"},
+    ],
+}
+"""What must stand before: calls, and a result that others stand before or behind."""
+
+_PNG = "iVBORw0KGgo="
+
+CHOSEN: dict[tuple[type[BaseModel], str], tuple[Any, Any]] = {
+    (claude.Base64Image, "data"): (_PNG, "iVBORw0KGgoA"),
+    (claude.UrlImage, "url"): ("data:,a", "data:,b"),
+    (claude.ThinkingBlock, "signature"): (anthropic_writer.sign("a"), "b"),
+    (claude.OutputConfig, "effort"): ("low", "medium"),
+    (responses_fields.FunctionCallItem, "arguments"): ("{}", '{"a": 1}'),
+    (responses_fields.InputImage, "image_url"): ("data:,a", "data:,b"),
+    (responses_fields.TextConfig, "format"): ({"type": "text"}, {"type": "json_object"}),
+    (responses_fields.ReasoningItem, "encrypted_content"): ("", responses_writer.hidden("a")),
+}
+
+BODIES = Bodies(AROUND, CHOSEN)
+CASES = [(model, case) for model in READ for case in BODIES.cases(model)]
+
+
+def test_the_page_is_what_the_models_say() -> None:
+    assert (ROOT / "docs/fields.md").read_text() == field_matrix.render()
+
+
+@pytest.mark.parametrize(("model", "case"), CASES, ids=[f"{model.__name__}-{case}" for model, case in CASES])
+def test_every_field_has_the_outcome_the_page_says(model: type[BaseModel], case: Case) -> None:
+    strict, lenient = Notes(), Notes(lenient=True)
+    if case.fate == "refused":
+        with pytest.raises(FieldError) as refusal:
+            READ[model](model.model_validate(case.body), strict)
+        assert refusal.value.path == case.path
+        READ[model](model.model_validate(case.body), lenient)
+        assert any(warning.startswith(f"{case.path} was left out: ") for warning in lenient.warnings)
+    elif case.fate == "noted":
+        READ[model](model.model_validate(case.body), strict)
+        assert any(warning.startswith(f"{case.path}: ") for warning in strict.warnings)
+    else:
+        try:
+            shown = READ[model](model.model_validate(case.body), strict)
+        except FieldError as error:
+            assert error.path.startswith(case.path)
+            return
+        before = Notes()
+        assert (shown, strict.warnings) != (READ[model](model.model_validate(case.other), before), before.warnings)
