@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from fastapi.responses import Response
+from starlette.responses import Response
 
 from ..turns import JsonSchema, NamedTool, Thinking, Tool, ToolChoice, Turn
 from ..types import MediaPart, Message, Part, SamplingParams, TextPart, ToolCall

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route as HttpRoute
 
 from .. import __version__
 from ..errors import LoqalError
 from ..settings import ServerSettings
 from . import anthropic, ollama, openai, own, responses
 from .dialect import Call, ClientGoneError, Dialect, Route, kept_response
-from .errors import Problem, RefusedError, problem
+from .errors import Kind, Problem, RefusedError, problem
 from .gate import Gate
 from .house import House
+from .page import openapi
 from .pool import Pool
 from .request import Body, Notes, read_body
 from .security import Addresses, Key
@@ -30,7 +31,6 @@ from .streaming import ServerSentEvents
 
 DIALECTS: tuple[Dialect, ...] = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT, ollama.DIALECT, own.DIALECT)
 
-_REF = "#/components/schemas/{model}"
 _BIG_BODY = 1 << 18  # parsed beside the event loop
 _TIDY_S = 1.0
 _BODY_S, _SLOWEST_BYTES_PER_S = 30.0, 1 << 16
@@ -43,7 +43,7 @@ def create_app(
     keys: Iterable[Key] = (),
     *,
     dialects: tuple[Dialect, ...] = DIALECTS,
-) -> FastAPI:
+) -> Starlette:
     """The application. Nothing is loaded or opened here.
 
     Args:
@@ -52,40 +52,26 @@ def create_app(
     """
     settings = settings or ServerSettings()
     house = House(pool, settings, keys)
-    app = FastAPI(
-        title="loqal",
-        version=__version__,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
+    gate = Middleware(Gate, addresses=Addresses(settings), metrics=house.metrics, error=openai.DIALECT.error)
+    app = Starlette(
+        routes=[
+            HttpRoute(route.path, _endpoint(dialect, route, house), methods=[route.method], include_in_schema=False)
+            for dialect in dialects
+            for route in dialect.routes
+        ],
+        middleware=[gate],
+        exception_handlers={HTTPException: _no_route},
         lifespan=lambda _: _lifespan(house),
     )
-    app.state.house = house
-    app.add_middleware(Gate, addresses=Addresses(settings), metrics=house.metrics, error=openai.DIALECT.error)
-    routes = [(dialect, route) for dialect in dialects for route in dialect.routes]
-    for dialect, route in routes:
-        endpoint = _endpoint(dialect, route, house)
-        app.add_api_route(
-            route.path,
-            endpoint,
-            methods=[route.method],
-            name=f"{dialect.name} {route.method} {route.path}",
-            operation_id=f"{route.method} {route.path}",
-            summary=route.summary,
-            tags=[dialect.name],
-            response_class=JSONResponse,
-            responses=_answers(route),
-            openapi_extra=_request(route),
-        )
-    _declare(app, [route.body for _, route in routes if route.body is not None])
-
-    @app.exception_handler(HTTPException)
-    async def no_route(http: Request, error: HTTPException) -> Response:
-        kinds: dict[int, Any] = {404: "not_found"}
-        found = Problem(kinds.get(error.status_code, "invalid_request"), f"{error.detail}.", status=error.status_code)
-        return JSONResponse(openai.DIALECT.error(found, ""), error.status_code, error.headers)
-
+    app.state.page = functools.cache(lambda: openapi(dialects, __version__))
     return app
+
+
+async def _no_route(http: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind: Kind = "not_found" if error.status_code == 404 else "invalid_request"
+    found = Problem(kind, f"{error.detail}.", status=error.status_code)
+    return JSONResponse(openai.DIALECT.error(found, ""), error.status_code, error.headers)
 
 
 @asynccontextmanager
@@ -124,7 +110,6 @@ def _endpoint(dialect: Dialect, route: Route, house: House) -> Callable[[Request
             wrong = problem(error)
             return JSONResponse(dialect.error(wrong, call.id), wrong.status, dict(wrong.headers))
 
-    handle.__doc__ = route.handler.__doc__
     return handle
 
 
@@ -180,34 +165,3 @@ async def _read(http: Request, house: House) -> bytes:
 
 def _too_large(most: int) -> RefusedError:
     return RefusedError("too_large", "The body is too large.", f"At most {most:,} bytes are read.", "Send less.")
-
-
-def _answers(route: Route) -> dict[int | str, dict[str, Any]]:
-    content: dict[str, Any] = {}
-    found: dict[str, Any] = {"description": route.summary}
-    if route.answer is not None:
-        found["model"] = route.answer
-    if route.event is not None and route.wire is not None:
-        content[route.wire.media_type] = {"schema": {"$ref": _REF.format(model=route.event.__name__)}}
-        found["content"] = content
-    return {200: found}
-
-
-def _request(route: Route) -> dict[str, Any]:
-    if route.body is None:
-        return {}
-    schema = {"$ref": _REF.format(model=route.body.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-def _declare(app: FastAPI, bodies: list[type[BaseModel]]) -> None:
-    """Bodies are read by ``read_body``, not by the framework, so the page is told of them here."""
-    plain = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        page = plain()
-        _, found = models_json_schema([(body, "validation") for body in dict.fromkeys(bodies)], ref_template=_REF)
-        page.setdefault("components", {}).setdefault("schemas", {}).update(found.get("$defs", {}))
-        return page
-
-    app.openapi = openapi  # type: ignore[method-assign]

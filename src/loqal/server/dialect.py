@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
-from fastapi import Request
-from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from ..reply_stream import ReplyStream
 from ..runtime import Runtime
@@ -38,7 +38,7 @@ Writer = TypeVar("Writer", bound=Formatter)
 class Route:
     """One verb and path. ``handler`` takes a Call, and the body where there is one.
 
-    ``answer`` and ``event`` describe the JSON of an answer and of each streamed event, for the OpenAPI page.
+    ``answer`` and ``event`` describe the JSON of an answer and of each event on the ``wire``, for the OpenAPI page.
     """
 
     method: str
@@ -47,9 +47,10 @@ class Route:
     handler: Callable[..., Awaitable[Response]]
     summary: str
     body: type[Body] | None = None
-    answer: Any = None
+    answer: type[BaseModel] | None = None
     event: type[BaseModel] | None = None
     wire: Wire | None = None
+    media_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)

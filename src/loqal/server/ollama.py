@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fastapi.responses import Response
+from starlette.responses import Response
 
 from .. import __version__
 from ..errors import ContextError

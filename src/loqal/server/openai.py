@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
-from fastapi.responses import Response
+from starlette.responses import Response
 
 from ..runtime import Runtime
 from ..types import TokenLogprobs

@@ -7,9 +7,10 @@ import dataclasses
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi.responses import JSONResponse, Response
 from pydantic import Field
+from starlette.responses import JSONResponse, Response
 
+from .. import __version__
 from ..errors import LoqalError
 from ..runtime import Runtime
 from ..types import SamplingParams, TokenLogprobs
@@ -165,7 +166,7 @@ async def health(call: Call) -> Response:
         message = str(failure)
     except TimeoutError:
         message = f"No token was written within {_STEP_S:.0f} seconds."
-    status = {"status": "ok" if message is None else "failing", "version": call.http.app.version, "models": found}
+    status = {"status": "ok" if message is None else "failing", "version": __version__, "models": found}
     return JSONResponse(status | ({} if message is None else {"message": message}), 200 if message is None else 503)
 
 
@@ -248,14 +249,14 @@ async def unload(call: Call, body: UnloadBody) -> Response:
 
 async def page(call: Call) -> Response:
     """The OpenAPI page."""
-    return JSONResponse(call.http.app.openapi())
+    return JSONResponse(call.http.app.state.page())
 
 
 DIALECT = Dialect(
     "loqal",
     (
         Route("GET", "/health", "read", health, "Whether the models write", answer=Health),
-        Route("GET", "/metrics", "read", metrics, "Counters for Prometheus"),
+        Route("GET", "/metrics", "read", metrics, "Counters for Prometheus", media_type="text/plain"),
         Route("GET", "/openapi.json", "read", page, "This page"),
         Route("POST", "/v1/render", "infer", render, "What the model would read", body=RenderBody, answer=RenderAnswer),
         Route("POST", "/v1/tokenize", "infer", tokenize, "Text to ids", body=TokenizeBody, answer=TokenizeAnswer),

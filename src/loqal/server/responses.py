@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi.responses import Response
 from pydantic import TypeAdapter
+from starlette.responses import Response
 
 from ..types import Message, Reply
 from . import responses_fields as fields
