@@ -262,7 +262,7 @@ async def _write(call: Call, body: fields.WriteBody, asked: ChatRequest | RawReq
             warnings=call.notes.warnings,
         )
 
-    ask = bounded(asked, body.options)
+    ask = bounded(call.recalled(asked) if isinstance(asked, ChatRequest) else asked, body.options)
     if body.stream:
         return await call.stream(ask, writer, JsonLines)
     return call.json((await call.written(ask, writer)).whole)
