@@ -73,4 +73,5 @@ class House:
         self.streams = KeptStreams()
         self.kept: Store[Any] = Store()
         self.replies = Replies()
+        self.tasks: set[asyncio.Task[None]] = set()  # that outlive the requests that began them
         self.media = asyncio.Semaphore(_MEDIA_AT_ONCE)

@@ -6,13 +6,12 @@ import asyncio
 import dataclasses
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from starlette.responses import Response
 
 from .. import __version__
@@ -279,8 +278,8 @@ def _remembered(call: Call, work: Work, conversation: Sequence[Message], reply: 
 async def _touch(call: Call, body: fields.WriteBody, *, chats: bool) -> Response:
     """A request without a prompt loads its model. When it is unloaded is the server's matter."""
     review(body, call.notes)
-    await call.pool.take(body.model)
-    call.pool.give_back(body.model)
+    async with call.model(body.model):
+        pass
     reason = "unload" if body.keep_alive in (0, "0", "0s") else "load"
     line = idle(body.model, chats=chats, reason=reason, now=time.time())
     return call.json(line)
@@ -293,13 +292,10 @@ async def embed(call: Call, body: fields.OllamaEmbedBody) -> Response:
     texts = [body.input] if isinstance(body.input, str) else body.input
     vectors, num_tokens = await _embedded(call, body, texts, "input")
     if body.dimensions is not None:
-        if body.dimensions > vectors.shape[1]:
-            raise FieldError(
-                "dimensions", f"The model's vectors have {vectors.shape[1]:,}.", "Ask for as many or fewer."
-            )
-        vectors = vectors[:, : body.dimensions]
-        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    answer = {"model": body.model, "embeddings": vectors.tolist(), "prompt_eval_count": num_tokens}
+        if vectors and body.dimensions > len(vectors[0]):
+            raise FieldError("dimensions", f"The model's vectors have {len(vectors[0]):,}.", "Ask for fewer.")
+        vectors = [_shortened(vector, body.dimensions) for vector in vectors]
+    answer = {"model": body.model, "embeddings": vectors, "prompt_eval_count": num_tokens}
     return call.json({**answer, "total_duration": time.perf_counter_ns() - started, "load_duration": 0})
 
 
@@ -307,59 +303,61 @@ async def embeddings(call: Call, body: fields.OllamaEmbeddingsBody) -> Response:
     """The vector of a text, in the older form."""
     review(body, call.notes)
     vectors, _ = await _embedded(call, body, [body.prompt], "prompt")
-    return call.json({"embedding": vectors[0].tolist()})
-
-
-FloatArray = npt.NDArray[np.float32]
+    return call.json({"embedding": vectors[0]})
 
 
 async def _embedded(
     call: Call, body: fields.OllamaEmbedBody | fields.OllamaEmbeddingsBody, texts: Sequence[str], path: str
-) -> tuple[FloatArray, int]:
+) -> tuple[list[list[float]], int]:
     """Vectors of texts, and how many tokens they had."""
-    runtime = await call.pool.take(body.model)
+    vectors: list[list[float]] = []
+    num_tokens = 0
+    async with call.model(body.model) as runtime:
+        most = body.options.num_ctx if body.options else None
+        for text in texts:
+            ids = runtime.tokenize(text)
+            if most is not None and len(ids) > most:
+                raise ContextError(f"{path} has a text of {len(ids):,} tokens.", f"num_ctx is {most:,}.", "Raise it.")
+            vectors.append((await asyncio.to_thread(runtime.embed, ids)).tolist())
+            num_tokens += len(ids)
+            await call.still_there()
+    call.spend(num_tokens)
+    return vectors, num_tokens
 
-    def compute() -> tuple[FloatArray, int]:
-        ids = [runtime.tokenize(text) for text in texts]
-        longest = max(map(len, ids), default=0)
-        most = (body.options.num_ctx if body.options else None) or longest
-        if longest > most:
-            raise ContextError(
-                f"{path} has a text of {longest:,} tokens.", f"num_ctx is {most:,}.", "Send less at once."
-            )
-        return runtime.embed(ids), sum(map(len, ids))
 
-    try:
-        return await asyncio.to_thread(compute)
-    finally:
-        call.pool.give_back(body.model)
+def _shortened(vector: Sequence[float], dimensions: int) -> list[float]:
+    """The first numbers of a vector, scaled to length 1 again."""
+    kept = vector[:dimensions]
+    length = math.hypot(*kept) or 1.0
+    return [value / length for value in kept]
 
 
 async def tags(call: Call) -> Response:
-    """The models that are served."""
-    return call.json({"models": [await _listed(call, name) for name in call.pool.names()]})
+    """The models that are served. Of those that are not loaded it says no more than their names."""
+    loaded, created_s = call.pool.loaded(), call.pool.created
+    infos = {name: loaded[name].info if name in loaded else None for name in call.pool.names()}
+    return call.json({"models": [listed(name, info, created_s) for name, info in infos.items()]})
 
 
 async def running(call: Call) -> Response:
     """The models that are loaded. How long they stay is the server's matter, so none has a time at which it goes."""
-    return call.json({"models": [await _listed(call, name, runs=True) for name in call.pool.names()]})
-
-
-async def _listed(call: Call, name: str, *, runs: bool = False) -> dict[str, Any]:
-    runtime = await call.pool.take(name)
-    call.pool.give_back(name)
-    entry = listed(name, runtime.info, call.pool.created)
-    if runs:
-        entry |= {"expires_at": NEVER, "size_vram": 0, "context_length": runtime.context_len}
-    return entry
+    models = [
+        {
+            **listed(name, runtime.info, call.pool.created),
+            "expires_at": NEVER,
+            "size_vram": 0,
+            "context_length": runtime.context_len,
+        }
+        for name, runtime in call.pool.loaded().items()
+    ]
+    return call.json({"models": models})
 
 
 async def show(call: Call, body: fields.OllamaShowBody) -> Response:
     """One model."""
     review(body, call.notes)
-    runtime = await call.pool.take(body.model)
-    call.pool.give_back(body.model)
-    return call.json(described(runtime.info, call.pool.created))
+    async with call.model(body.model) as runtime:
+        return call.json(described(runtime.info, call.pool.created))
 
 
 async def version(call: Call) -> Response:
@@ -377,7 +375,7 @@ async def not_over_http(call: Call) -> Response:
     )
 
 
-_MANAGING = ("pull", "push", "create", "copy")
+_MANAGING = {"pull": "POST", "push": "POST", "create": "POST", "copy": "POST", "delete": "DELETE"}
 
 DIALECT = Dialect(
     "ollama",
@@ -400,8 +398,10 @@ DIALECT = Dialect(
         Route("POST", "/api/show", "read", show, "One model", body=fields.OllamaShowBody),
         Route("GET", "/api/ps", "read", running, "The models that are loaded"),
         Route("GET", "/api/version", "read", version, "The version of the server"),
-        *(Route("POST", f"/api/{verb}", "manage", not_over_http, "Not offered over HTTP") for verb in _MANAGING),
-        Route("DELETE", "/api/delete", "manage", not_over_http, "Not offered over HTTP"),
+        *(
+            Route(method, f"/api/{verb}", "manage", not_over_http, "Not offered over HTTP")
+            for verb, method in _MANAGING.items()
+        ),
     ),
     error,
 )

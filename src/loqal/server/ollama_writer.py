@@ -141,16 +141,15 @@ def error(found: Problem, request_id: str = "") -> dict[str, Any]:
     return {"error": found.message}
 
 
-def listed(name: str, info: ModelInfo, created_s: int) -> dict[str, Any]:
+def listed(name: str, info: ModelInfo | None, created_s: int) -> dict[str, Any]:
     """A model in a list. The digest tells models apart; it is of what is known of the model, not of its weights."""
-    return {
+    entry = {
         "name": name,
         "model": name,
         "modified_at": _time(created_s),
-        "size": info.file_bytes,
-        "digest": hashlib.sha256(repr(info).encode()).hexdigest(),
-        "details": _details(info),
+        "digest": hashlib.sha256(repr(info or name).encode()).hexdigest(),
     }
+    return entry if info is None else {**entry, "size": info.file_bytes, "details": _details(info)}
 
 
 def described(info: ModelInfo, created_s: int) -> dict[str, Any]:

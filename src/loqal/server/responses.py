@@ -162,6 +162,8 @@ async def _in_background(
     kept.add(made.start())
     call.kept.put(call.client.name, made.response["id"], kept, size_of(kept.messages))
     kept.task = asyncio.create_task(_run(call, work, made, kept))
+    call.house.tasks.add(kept.task)
+    kept.task.add_done_callback(call.house.tasks.discard)
     if body.stream:
         return StreamedResponse(kept.follow(-1), ServerSentEvents.media_type, _nothing)
     return call.json({**made.response, "output": []})

@@ -145,7 +145,7 @@ class _Reading:
 def _arguments(item: fields.FunctionCallItem, path: str) -> dict[str, Any]:
     try:
         arguments = json.loads(item.arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
         raise FieldError(f"{path}.arguments", "It is not the JSON text of an object.", "Send it as it came.")
