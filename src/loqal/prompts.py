@@ -13,15 +13,18 @@ from . import limits
 from .chat import defaults, tools
 from .chat.choice import TemplateChoice
 from .chat.output_parser import OutputParser
-from .chat.segments import Segment, ends_in_thinking
+from .chat.replay import replay
+from .chat.segments import THINK_CLOSE, Replayed, Segment, ends_in_thinking
+from .chat.template import with_reasoning_apart
 from .chat.tokenizer import Tokenizer
 from .chat.turn_rules import TurnRules
 from .engine.guide import Guide
+from .errors import RequestError
 from .eyes import Eyes, Seen
 from .messages import to_messages
 from .reply_stream import Parser, PlainParser
 from .turns import AnswerFormat, Turn
-from .types import Message, RenderedSegment, SamplingParams
+from .types import Message, RenderedSegment, SamplingParams, TextPart
 
 _DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
 
@@ -86,15 +89,31 @@ class Prompts:
         started = time.perf_counter()
         thinks = self._template.traits.thinks if turn.thinking.enabled is None else turn.thinking.enabled
         definitions = [tools.definition(tool) for tool in turn.tools]
-        segments = self._template.template.render(to_messages(messages), tools=definitions, think=thinks)
+        history, begun = _split(to_messages(messages), turn)
+        thinks = thinks if begun is None else bool(begun.reasoning)
+        replays = self._replays(history, definitions) if turn.replay == "exact" else {}
+        segments = self._template.template.render(history, tools=definitions, think=thinks, replays=replays)
+        segments += [] if begun is None else _beginning(begun, is_open=ends_in_thinking(segments))
         thinking = ends_in_thinking(segments)
-        parser = functools.partial(OutputParser, self._tokenizer, thinking, definitions)
         seen = self._eyes.look(segments)
         params = self._resolve(params, thinking=thinking, media=bool(seen.items))
         prompt_ids = self._tokenizer.encode(seen.segments)
         room = max(1, min(params.max_tokens or self._context_len, self._context_len - len(prompt_ids)))
-        guide = self._rules.guides(turn, thinking=thinking, room=room)
-        return Prepared(prompt_ids, params, parser, started, guide, seen, thinking)
+        said = "" if begun is None else begun.text
+        return Prepared(
+            prompt_ids,
+            params,
+            functools.partial(OutputParser, self._tokenizer, thinking, definitions),
+            started,
+            self._rules.guides(turn, thinking=thinking, room=room, said=said),
+            seen,
+            thinking,
+            _how_replayed(history, replays, segments),
+        )
+
+    def _replays(self, messages: Sequence[Message], definitions: Sequence[Mapping[str, Any]]) -> dict[int, Replayed]:
+        found = {index: replay(message, self._tokenizer, definitions) for index, message in enumerate(messages)}
+        return {index: one for index, one in found.items() if one is not None}
 
     def raw(
         self, prompt: str | Sequence[int], params: SamplingParams | None, answer: AnswerFormat | None = None
@@ -119,4 +138,54 @@ def shown(segments: Iterable[Segment]) -> tuple[RenderedSegment, ...]:
     return tuple(
         RenderedSegment("media" if s.media is not None else "template" if s.is_template else "content", s.text)
         for s in segments
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Begun:
+    """A reply that is to be continued."""
+
+    reasoning: str
+    text: str
+
+
+def _split(messages: list[Message], turn: Turn) -> tuple[list[Message], _Begun | None]:
+    """The conversation, and the reply that is to be continued. Raises RequestError."""
+    if not turn.prefill or not messages or messages[-1].role != "assistant":
+        return messages, None
+    last = with_reasoning_apart(messages[-1])
+    parts = [TextPart(last.content)] if isinstance(last.content, str) else last.content
+    if last.tool_calls or not all(isinstance(part, TextPart) for part in parts):
+        raise RequestError(
+            f"messages[{len(messages) - 1}] cannot be continued.",
+            "It has calls of tools or pictures, and only text can be continued.",
+            "Let the last message be text, or ask without prefill.",
+        )
+    begun = _Begun(last.reasoning or "", "".join(part.text for part in parts if isinstance(part, TextPart)))
+    return messages[:-1], begun if begun.reasoning or begun.text else None
+
+
+def _beginning(begun: _Begun, *, is_open: bool) -> list[Segment]:
+    """What a reply that is to be continued adds to a prompt, which leaves its reasoning open or not."""
+    if begun.reasoning and not is_open:
+        raise RequestError(
+            "The last message has reasoning to continue.",
+            "The chat template of the model does not begin a reply with reasoning.",
+            "Leave the reasoning out.",
+        )
+    close = Segment(f"\n{THINK_CLOSE}\n\n", is_template=True)
+    answer = [Segment(begun.text)] if begun.text else []
+    return [*([Segment(begun.reasoning)] if begun.reasoning else []), *([close] if is_open and answer else []), *answer]
+
+
+def _how_replayed(
+    messages: Sequence[Message], replays: Mapping[int, Replayed], segments: Sequence[Segment]
+) -> tuple[Literal["exact", "template"], ...]:
+    """For each message of the assistant, how it became tokens."""
+    written = {id(segment) for segment in segments}
+    exact = {index for index, one in replays.items() if {id(one.whole), id(one.answer)} & written}
+    return tuple(
+        "exact" if index in exact else "template"
+        for index, message in enumerate(messages)
+        if message.role == "assistant"
     )

@@ -6,7 +6,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from .chat.detokenizer import Detokenizer, StopStrings
 from .chat.tokenizer import Tokenizer
@@ -112,11 +112,12 @@ class ReplyStream:
         started: float,
         explain: Callable[[EngineSequence], str | None] = lambda sequence: None,
         media: tuple[MediaInfo, ...] = (),
+        replays: tuple[Literal["exact", "template"], ...] = (),
     ) -> None:
         self._events, self._parser, self._sequence = events, parser, sequence
         self._filter = StopFilter(sequence.params.stop)
         self._load_ms, self._started, self._explain = load_ms, started, explain
-        self._media = media
+        self._media, self._replays = media, replays
         self._deltas: list[ReplyDelta] = []
         self._ready: deque[ReplyDelta] = deque()
         self._logprobs: list[TokenLogprobs] = []
@@ -222,6 +223,7 @@ class ReplyStream:
             logprobs=None if sequence.params.logprobs is None else tuple(self._logprobs),
             media=self._media,
             stop_string=self._filter.stop_string,
+            replays=self._replays,
         )
 
     def _take(self, event: TokenEvent | None) -> None:

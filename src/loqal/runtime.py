@@ -483,6 +483,7 @@ class Runtime:
                 started=one.started,
                 explain=self._explain,
                 media=one.seen.infos,
+                replays=one.replays,
             )
             for one, sequence, events in zip(prepared, sequences, engine.submit_all(sequences), strict=True)
         ]

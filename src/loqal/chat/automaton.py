@@ -34,6 +34,10 @@ class Matcher(Protocol):
         """The token that was drawn. Raises RequestError when a bound is exceeded."""
         ...
 
+    def prepare(self) -> None:
+        """Begin to find the next mask beside what the caller does."""
+        ...
+
     def accepts(self, token_ids: Sequence[int]) -> bool:
         """Follow given tokens; whether the grammar allows them all."""
         ...
@@ -110,6 +114,11 @@ class TurnGuide:
             self._matcher, self._has_ended = None, True
         elif not was_forced and not self._has_ended:
             self._answer(token_id)
+
+    def prepare(self) -> None:
+        """See Guide."""
+        if self._matcher is not None and not self._forced:
+            self._matcher.prepare()
 
     def _think(self, token_id: int, governor: Governor) -> None:
         if token_id == self._rules.think_close:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from loqal.chat import template as native
 from loqal.chat.defaults import thinks_by_default
-from loqal.chat.segments import THINK_CLOSE, THINK_OPEN, Segment, joined
+from loqal.chat.segments import THINK_CLOSE, THINK_OPEN, Replayed, Segment, joined
 from loqal.errors import RequestError
 from loqal.types import MediaPart, Message, TextPart, ToolCall
 
@@ -45,6 +45,7 @@ class ChatTemplate(Protocol):
         add_generation_prompt: bool = True,
         preserve_thinking: bool | None = None,
         add_vision_id: bool = False,
+        replays: Mapping[int, Replayed] | None = None,
     ) -> list[Segment]:
         """The prompt as segments. Raises ``RequestError`` where the template refuses the conversation."""
         ...

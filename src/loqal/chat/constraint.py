@@ -6,8 +6,10 @@ is bounded when it is compiled and at every token; one that exceeds a bound ends
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import llguidance
@@ -31,31 +33,48 @@ _LIMITS = llguidance.LLParserLimits(
 
 
 class GrammarMatcher:
-    """Follows one reply through one grammar, see ``automaton.Matcher``."""
+    """Follows one reply through one grammar, see ``automaton.Matcher``.
 
-    def __init__(self, inner: llguidance.LLMatcher, num_words: int) -> None:
-        self._inner, self._num_words = inner, num_words
+    Between ``prepare`` and the next ``mask`` the library's matcher belongs to the worker.
+    """
+
+    def __init__(self, inner: llguidance.LLMatcher, num_words: int, worker: Executor) -> None:
+        self._inner, self._num_words, self._worker = inner, num_words, worker
+        self._coming: Future[Mask] | None = None
 
     def copy(self) -> GrammarMatcher:
         """See Matcher."""
-        return GrammarMatcher(self._inner.deep_copy(), self._num_words)
+        return GrammarMatcher(self._inner.deep_copy(), self._num_words, self._worker)
 
     def mask(self) -> Mask:
         """See Matcher."""
-        mask: Mask = np.zeros(self._num_words, np.uint32)
-        self._inner.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        coming, self._coming = self._coming, None
+        mask = self._find() if coming is None else coming.result()
         if self._inner.is_error() or not mask.any():
             raise self._failed()
         return mask
 
+    def prepare(self) -> None:
+        """See Matcher."""
+        if self._coming is None:
+            with contextlib.suppress(RuntimeError):  # the interpreter is about to end
+                self._coming = self._worker.submit(self._find)
+
     def push(self, token_id: int) -> None:
         """See Matcher."""
+        if self._coming is not None:
+            self.mask()
         if not self._inner.consume_token(token_id):
             raise self._failed()
 
     def accepts(self, token_ids: Sequence[int]) -> bool:
         """See Matcher."""
         return self._inner.try_consume_tokens(list(token_ids)) == len(token_ids)
+
+    def _find(self) -> Mask:
+        mask: Mask = np.zeros(self._num_words, np.uint32)
+        self._inner.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        return mask
 
     def _failed(self) -> RequestError:
         return RequestError(
@@ -72,6 +91,7 @@ class Constraints:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._vocabulary: llguidance.LLTokenizer | None = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="loqal-masks")
 
     def compile(self, grammar: str, where: str) -> GrammarMatcher:
         """A matcher at the beginning of a grammar, which is Lark's text or llguidance's JSON. Raises RequestError.
@@ -84,7 +104,7 @@ class Constraints:
         inner = llguidance.LLMatcher(self._tree(), grammar, log_level=0, limits=_LIMITS)
         if inner.is_error():
             raise _refused(where, _first_line(inner.get_error()))
-        return GrammarMatcher(inner, -(-self._tokenizer.vocab_len // 32))
+        return GrammarMatcher(inner, -(-self._tokenizer.vocab_len // 32), self._worker)
 
     def check_schema(self, schema: Any, where: str) -> None:
         """Raise RequestError, naming the JSON pointer, when a schema cannot be followed in every respect."""

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 
 from loqal.chat.sandbox import Program
-from loqal.chat.segments import Segment
+from loqal.chat.segments import Replayed, Segment
 from loqal.chat.shield import Shield
 from loqal.chat.template import with_reasoning_apart
 from loqal.errors import RequestError, UnsupportedError
@@ -66,8 +66,12 @@ class SandboxedTemplate:
         add_generation_prompt: bool = True,
         preserve_thinking: bool | None = None,
         add_vision_id: bool = False,
+        replays: Mapping[int, Replayed] | None = None,
     ) -> list[Segment]:
-        """The prompt of a conversation; arguments as in ``template.render``. Raises ``RequestError``."""
+        """The prompt of a conversation; arguments as in ``template.render``. Raises ``RequestError``.
+
+        Earlier replies are always rendered anew, since only a template knows where its own words end.
+        """
         variables: dict[str, Any] = {"enable_thinking": think, "add_generation_prompt": add_generation_prompt}
         if preserve_thinking is not None:
             variables["preserve_thinking"] = preserve_thinking

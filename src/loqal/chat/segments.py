@@ -18,12 +18,32 @@ class Segment:
     """A run of prompt text.
 
     Only text written by the template may become control tokens (``is_template``). Everything a caller supplied, however
-    it looks, stays ordinary text. A media slot is a template segment that carries the part to put there.
+    it looks, stays ordinary text. A media slot is a template segment that carries the part to put there. A segment with
+    ``ids`` is these tokens, whatever its text would become.
     """
 
     text: str
     is_template: bool = False
     media: MediaPart | None = None
+    ids: tuple[int, ...] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it becomes what its text becomes."""
+        return self.media is None and self.ids is None
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The tokens of an earlier reply without the end token, see ``replay``.
+
+    ``whole`` follows the opening tag of the reasoning where ``thought``, else an empty block of it; ``answer`` follows
+    the header of the turn where the template leaves the reasoning out, None where that cannot be cut out.
+    """
+
+    whole: Segment
+    answer: Segment | None
+    thought: bool
 
 
 def joined(segments: Iterable[Segment]) -> str:

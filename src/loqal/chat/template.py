@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from loqal.chat.segments import IMAGE_SLOT, THINK_CLOSE, THINK_OPEN, VIDEO_SLOT, Segment, joined
+from loqal.chat.segments import IMAGE_SLOT, THINK_CLOSE, THINK_OPEN, VIDEO_SLOT, Replayed, Segment, joined
 from loqal.errors import RequestError
 from loqal.types import MediaPart, Message, Role, TextPart, ToolCall
 
+_THINKING, _NOT_THINKING = "<think>\n", "<think>\n\n</think>\n\n"
 _TOOLS_BEFORE = "# Tools\n\nYou have access to the following functions:\n\n<tools>"
 _TOOLS_AFTER = (
     "\n</tools>\n\nIf you choose to call a function ONLY reply in the following format with NO suffix:\n\n"
@@ -38,6 +39,7 @@ def render(
     add_generation_prompt: bool = True,
     preserve_thinking: bool | None = None,
     add_vision_id: bool = False,
+    replays: Mapping[int, Replayed] | None = None,
 ) -> list[Segment]:
     """The prompt of a conversation.
 
@@ -49,6 +51,7 @@ def render(
         add_generation_prompt: end with the header of the reply.
         preserve_thinking: keep the reasoning of all turns; otherwise only of those after the last user message.
         add_vision_id: number pictures and videos in the text.
+        replays: tokens of messages of the assistant, by index, to be written instead of their texts.
 
     Raises:
         RequestError: the template refuses the conversation.
@@ -70,7 +73,9 @@ def render(
         elif message.role == "user":
             prompt.template("<|im_start|>user\n").extend(content).template("<|im_end|>\n")
         elif message.role == "assistant":
-            _write_assistant(prompt, message, content, keep=bool(preserve_thinking) or index > last_query)
+            keep, tokens = bool(preserve_thinking) or index > last_query, (replays or {}).get(index)
+            if tokens is None or not _replay(prompt, tokens, keep=keep):
+                _write_assistant(prompt, message, content, keep=keep)
         else:
             before = messages[index - 1].role if index else "tool"
             after = messages[index + 1].role if index + 1 < len(messages) else None
@@ -78,7 +83,7 @@ def render(
             prompt.template("\n<tool_response>\n").extend(content).template("\n</tool_response>")
             prompt.template("<|im_end|>\n" if after != "tool" else "")
     if add_generation_prompt:
-        prompt.template("<|im_start|>assistant\n" + ("<think>\n" if think else "<think>\n\n</think>\n\n"))
+        prompt.template("<|im_start|>assistant\n" + (_THINKING if think else _NOT_THINKING))
     return prompt.segments
 
 
@@ -97,7 +102,7 @@ class _Prompt:
     def extend(self, segments: Sequence[Segment]) -> _Prompt:
         for segment in segments:
             last = self.segments[-1] if self.segments else None
-            if last and last.is_template == segment.is_template and last.media is None and segment.media is None:
+            if last and last.is_template == segment.is_template and last.is_text and segment.is_text:
                 self.segments[-1] = replace(last, text=last.text + segment.text)
             elif segment.text:
                 self.segments.append(segment)
@@ -171,6 +176,17 @@ def _write_assistant(prompt: _Prompt, message: Message, content: list[Segment], 
             prompt.template("\n\n")
         _write_call(prompt, call)
     prompt.template("<|im_end|>\n")
+
+
+def _replay(prompt: _Prompt, tokens: Replayed, *, keep: bool) -> bool:
+    """Write a message of the assistant in its own tokens; False where the template does not permit it."""
+    written = tokens.whole if keep else tokens.answer
+    if written is None:
+        return False
+    opening = "" if not keep else _THINKING if tokens.thought else _NOT_THINKING
+    prompt.template("<|im_start|>assistant\n" + opening).extend([written])
+    prompt.template("<|im_end|>\n")
+    return True
 
 
 def split_reasoning(content: list[Segment]) -> tuple[list[Segment], list[Segment]]:

@@ -156,10 +156,14 @@ class Tokenizer:
         return cls(vocab, merges, special, pre=pre, hidden_ids=hidden)
 
     def encode(self, segments: Iterable[Segment]) -> list[int]:
-        """Token ids of a prompt. Control tokens come from template segments only."""
+        """Token ids of a prompt. Control tokens come from template segments, and from ids that are given."""
         ids: list[int] = []
         run: list[str] = []
-        for is_template, group in groupby(segments, key=lambda segment: segment.is_template):
+        for (is_template, given), group in groupby(segments, key=lambda segment: (segment.is_template, segment.ids)):
+            if given is not None:
+                ids += self._encode_run("".join(run)) + list(given)
+                run.clear()
+                continue
             text = "".join(segment.text for segment in group)
             position = 0
             for match in self._control.finditer(text) if is_template else ():

@@ -33,6 +33,10 @@ class Guide(Protocol):
         """The token that was drawn, one that the mask allowed."""
         ...
 
+    def prepare(self) -> None:
+        """Begin to find the next mask, which is wanted after the next step."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Allowed:

@@ -364,6 +364,8 @@ class Loop:
             self.counts.accepted_tokens += num_drawn - 1
         if event is not None and event.finish_reason is not None:
             self._roster.end(active)
+        elif sequence.guide is not None:
+            sequence.guide.prepare()
 
     def _choose(self, sequence: Sequence, logits: HeadLogits) -> TokenEvent:
         params = sequence.params
