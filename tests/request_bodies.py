@@ -39,20 +39,22 @@ class Bodies:
     Args:
         around: objects that must stand before an object of some kind in its list to make sense of it.
         chosen: two values of a field, where those that are made up would not do. The first is the usual one.
+        beside: what else a body must have where a field stands in it.
     """
 
     def __init__(
         self,
         around: Mapping[type[BaseModel], list[Any]] | None = None,
         chosen: Mapping[tuple[type[BaseModel], str], tuple[Any, Any]] | None = None,
+        beside: Mapping[tuple[type[BaseModel], str], dict[str, Any]] | None = None,
     ) -> None:
-        self._around, self._chosen = around or {}, chosen or {}
+        self._around, self._chosen, self._beside = around or {}, chosen or {}, beside or {}
 
     def cases(self, model: type[BaseModel], above: tuple[type[BaseModel], ...] = ()) -> Iterator[Case]:
         """A case for every field of a request and of the objects in it."""
-        least = self.minimal(model)
         for name, field in model.model_fields.items():
             key, fate = field.alias or name, _fate(field)
+            least = {**self.minimal(model), **self._found(self._beside, model, name, {})}
             first, second = self.values(model, name)
             if not _is_tag(field) or fate != "honoured":
                 other = {**least, key: first} if field.is_required() else least
@@ -77,12 +79,19 @@ class Bodies:
 
     def values(self, model: type[BaseModel], name: str) -> tuple[Any, Any]:
         """Two values of a field; the second is the one its documentation gives, if it does."""
-        for base in model.__mro__:
-            if (base, name) in self._chosen:
-                return self._chosen[base, name]
+        found = self._found(self._chosen, model, name, None)
+        if found is not None:
+            return found
         field = model.model_fields[name]
         first, second = self._values(field.annotation)
-        return first, field.examples[0] if field.examples else second
+        given = [example for example in field.examples or () if example != first or not field.is_required()]
+        return first, given[0] if given else second
+
+    @staticmethod
+    def _found(
+        table: Mapping[tuple[type[BaseModel], str], Any], model: type[BaseModel], name: str, default: Any
+    ) -> Any:
+        return next((table[base, name] for base in model.__mro__ if (base, name) in table), default)
 
     def _values(self, annotation: Any) -> tuple[Any, Any]:
         if annotation in _VALUES:

@@ -9,9 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from loqal.server import anthropic_fields, ollama_fields, responses_fields
+from loqal.server import anthropic_fields, ollama_fields, openai_fields, own, responses_fields
 
 DIALECTS: dict[str, dict[str, type[BaseModel]]] = {
+    "OpenAI": {
+        "POST /v1/chat/completions": openai_fields.ChatBody,
+        "POST /v1/completions": openai_fields.CompletionBody,
+        "POST /v1/embeddings": openai_fields.EmbeddingBody,
+    },
     "OpenAI Responses": {
         "POST /v1/responses": responses_fields.ResponseBody,
         "POST /v1/responses/input_tokens": responses_fields.InputTokensBody,
@@ -26,6 +31,13 @@ DIALECTS: dict[str, dict[str, type[BaseModel]]] = {
         "POST /api/embed": ollama_fields.OllamaEmbedBody,
         "POST /api/embeddings": ollama_fields.OllamaEmbeddingsBody,
         "POST /api/show": ollama_fields.OllamaShowBody,
+    },
+    "loqal": {
+        "POST /v1/render": own.RenderBody,
+        "POST /v1/tokenize": own.TokenizeBody,
+        "POST /v1/detokenize": own.DetokenizeBody,
+        "POST /v1/score": own.ScoreBody,
+        "POST /v1/unload": own.UnloadBody,
     },
 }
 """The requests of each dialect by their routes."""
