@@ -21,7 +21,7 @@ from ..runtime import Runtime
 from ..turns import AnswerFormat, JsonSchema, Thinking, Tool, Turn
 from ..types import MediaPart, Message, Part, Reply, SamplingParams, TextPart, ToolCall
 from . import ollama_fields as fields
-from .conversation import Result, decoded, in_call_order, said, size_of
+from .conversation import Result, decoded, in_call_order, said, settled, size_of
 from .dialect import Call, Dialect, Route, Work
 from .errors import FieldError, RefusedError
 from .fields import review
@@ -190,7 +190,7 @@ class Bounded:
 def parse_chat(body: fields.OllamaChatBody, notes: Notes) -> ChatRequest:
     """What a conversation asks for. Raises FieldError."""
     review(body, notes)
-    messages = tuple(_conversation(body.messages))
+    messages = settled(_conversation(body.messages), "messages", notes)
     return ChatRequest(body.model, messages, _sampling(body), _turn(body), stream=body.stream)
 
 

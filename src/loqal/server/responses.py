@@ -65,8 +65,8 @@ class Kept:
 
 async def create(call: Call, body: fields.ResponseBody) -> Response:
     """Answer a conversation: whole, as a stream of events, or in the background."""
-    asked = _asked(call, body)
-    kept = Kept({}, listed(body, _new_id), asked.messages[body.instructions is not None :])
+    asked, conversation = _asked(call, body)
+    kept = Kept({}, listed(body, _new_id), conversation)
 
     def writer(work: Work) -> ResponseWriter:
         made = ResponseWriter(
@@ -92,7 +92,7 @@ def _new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(24)}"
 
 
-def _asked(call: Call, body: fields.InputTokensBody) -> ChatRequest:
+def _asked(call: Call, body: fields.InputTokensBody) -> tuple[ChatRequest, tuple[Message, ...]]:
     names = call.pool.names()
     if body.model is None and len(names) != 1:
         raise FieldError("model", "It is missing.", f"Name one of {', '.join(names)}.")
@@ -280,7 +280,7 @@ async def input_items(call: Call) -> Response:
 
 async def input_tokens(call: Call, body: fields.InputTokensBody) -> Response:
     """The tokens of a request as the model would read it."""
-    asked = _asked(call, body)
+    asked, _ = _asked(call, body)
     rendered = await call.rendered(asked)
     return call.json({"object": "response.input_tokens", "input_tokens": len(rendered.token_ids)})
 
