@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from ..turns import JsonSchema, NamedTool, Thinking, Tool, ToolChoice, Turn
 from ..types import MediaPart, Message, Part, SamplingParams, TextPart, ToolCall
+from . import anthropic_answers as answers
 from . import anthropic_fields as fields
 from .anthropic_writer import MessageWriter, error, sign
 from .conversation import TEXT_BEHIND_CALL, Result, decoded, in_call_order, settled
@@ -215,6 +216,8 @@ DIALECT = Dialect(
             create,
             "Answer a conversation",
             body=fields.MessagesBody,
+            answer=answers.MessageAnswer,
+            event=answers.MessageEvent,
             wire=ServerSentEvents,
         ),
         Route(
@@ -224,6 +227,7 @@ DIALECT = Dialect(
             count_tokens,
             "Count the tokens of a conversation",
             body=fields.CountTokensBody,
+            answer=answers.CountAnswer,
         ),
     ),
     error,

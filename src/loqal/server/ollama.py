@@ -20,6 +20,7 @@ from ..reply_stream import ReplyStream
 from ..runtime import Runtime
 from ..turns import AnswerFormat, JsonSchema, Thinking, Tool, Turn
 from ..types import MediaPart, Message, Part, Reply, SamplingParams, TextPart, ToolCall
+from . import ollama_answers as answers
 from . import ollama_fields as fields
 from .conversation import Result, decoded, in_call_order, said, settled, size_of
 from .dialect import Call, Dialect, Route, Work
@@ -276,13 +277,15 @@ def _remembered(call: Call, work: Work, conversation: Sequence[Message], reply: 
 
 
 async def _touch(call: Call, body: fields.WriteBody, *, chats: bool) -> Response:
-    """A request without a prompt loads its model. When it is unloaded is the server's matter."""
+    """A request without a prompt loads its model, or unloads it with ``keep_alive`` 0 and a key that may."""
+    if str(body.keep_alive).rstrip("smh") in ("0", "0.0"):
+        if "manage" not in call.client.scopes:
+            raise RefusedError("permission", "This key unloads no models.", "It lacks the scope manage.", "Use one.")
+        await call.pool.unload(body.model)
+        return call.json(idle(body.model, chats=chats, reason="unload", now=time.time()))
     review(body, call.notes)
     async with call.model(body.model):
-        pass
-    reason = "unload" if body.keep_alive in (0, "0", "0s") else "load"
-    line = idle(body.model, chats=chats, reason=reason, now=time.time())
-    return call.json(line)
+        return call.json(idle(body.model, chats=chats, reason="load", now=time.time()))
 
 
 async def embed(call: Call, body: fields.OllamaEmbedBody) -> Response:
@@ -381,23 +384,51 @@ DIALECT = Dialect(
     "ollama",
     (
         Route(
-            "POST", "/api/chat", "infer", chat, "Continue a conversation", body=fields.OllamaChatBody, wire=JsonLines
+            "POST",
+            "/api/chat",
+            "infer",
+            chat,
+            "Continue a conversation",
+            body=fields.OllamaChatBody,
+            answer=answers.OllamaChatAnswer,
+            event=answers.OllamaChatAnswer,
+            wire=JsonLines,
         ),
         Route(
             "POST",
             "/api/generate",
             "infer",
             generate,
-            "Answer a prompt",
+            "Answer or continue a prompt",
             body=fields.OllamaGenerateBody,
+            answer=answers.OllamaGenerateAnswer,
+            event=answers.OllamaGenerateAnswer,
             wire=JsonLines,
         ),
-        Route("POST", "/api/embed", "infer", embed, "Vectors of texts", body=fields.OllamaEmbedBody),
-        Route("POST", "/api/embeddings", "infer", embeddings, "The vector of a text", body=fields.OllamaEmbeddingsBody),
-        Route("GET", "/api/tags", "read", tags, "The models that are served"),
-        Route("POST", "/api/show", "read", show, "One model", body=fields.OllamaShowBody),
-        Route("GET", "/api/ps", "read", running, "The models that are loaded"),
-        Route("GET", "/api/version", "read", version, "The version of the server"),
+        Route(
+            "POST",
+            "/api/embed",
+            "infer",
+            embed,
+            "Vectors of texts",
+            body=fields.OllamaEmbedBody,
+            answer=answers.OllamaEmbedAnswer,
+        ),
+        Route(
+            "POST",
+            "/api/embeddings",
+            "infer",
+            embeddings,
+            "The vector of a text",
+            body=fields.OllamaEmbeddingsBody,
+            answer=answers.OllamaEmbeddingsAnswer,
+        ),
+        Route("GET", "/api/tags", "read", tags, "The models that are served", answer=answers.OllamaModelsAnswer),
+        Route("GET", "/api/ps", "read", running, "The models that are loaded", answer=answers.OllamaModelsAnswer),
+        Route(
+            "POST", "/api/show", "read", show, "One model", body=fields.OllamaShowBody, answer=answers.OllamaShowAnswer
+        ),
+        Route("GET", "/api/version", "read", version, "The server's version", answer=answers.OllamaVersionAnswer),
         *(
             Route(method, f"/api/{verb}", "manage", not_over_http, "Not offered over HTTP")
             for verb, method in _MANAGING.items()

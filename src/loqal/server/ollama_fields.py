@@ -135,7 +135,7 @@ class ModelBody(Body):
 
     model: str = honoured("which of the served models answers", ..., min_length=1)
     keep_alive: float | int | str | None = noted(
-        "how long an idle model stays loaded is settled when the server starts"
+        "how long idle models stay loaded is settled at the start; 0 without a prompt unloads one"
     )
 
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from ..types import Message, Reply
+from . import responses_answers as answers
 from . import responses_fields as fields
 from .conversation import said, size_of
 from .dialect import Call, Dialect, Route, Work
@@ -297,13 +298,38 @@ _ONE = "/v1/responses/{response_id}"
 DIALECT = Dialect(
     "responses",
     (
-        Route("POST", "/v1/responses", "infer", create, "Answer", fields.ResponseBody, wire=ServerSentEvents),
-        Route("POST", "/v1/responses/input_tokens", "read", input_tokens, "Count tokens", fields.InputTokensBody),
+        Route(
+            "POST",
+            "/v1/responses",
+            "infer",
+            create,
+            "Answer",
+            body=fields.ResponseBody,
+            answer=answers.ResponseAnswer,
+            event=answers.ResponseEvent,
+            wire=ServerSentEvents,
+        ),
+        Route(
+            "POST",
+            "/v1/responses/input_tokens",
+            "read",
+            input_tokens,
+            "Count the tokens of a request",
+            body=fields.InputTokensBody,
+            answer=answers.InputTokensAnswer,
+        ),
         Route("POST", "/v1/responses/compact", "infer", compact, "Not offered"),
-        Route("GET", _ONE, "infer", retrieve, "A kept response"),
-        Route("DELETE", _ONE, "infer", delete, "Forget a response"),
-        Route("POST", f"{_ONE}/cancel", "infer", cancel, "Stop a response in the background"),
-        Route("GET", f"{_ONE}/input_items", "infer", input_items, "The items of a response's request"),
+        Route("GET", _ONE, "infer", retrieve, "A kept response", answer=answers.ResponseAnswer),
+        Route("DELETE", _ONE, "infer", delete, "Forget a response", answer=answers.DeletedAnswer),
+        Route(
+            "POST",
+            f"{_ONE}/cancel",
+            "infer",
+            cancel,
+            "Stop a response in the background",
+            answer=answers.ResponseAnswer,
+        ),
+        Route("GET", f"{_ONE}/input_items", "infer", input_items, "The items of a request", answer=answers.ItemsAnswer),
     ),
     error,
 )
