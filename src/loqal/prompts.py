@@ -23,7 +23,7 @@ from .errors import RequestError
 from .eyes import Eyes, Seen
 from .messages import to_messages
 from .reply_stream import Parser, PlainParser
-from .turns import AnswerFormat, Turn
+from .turns import AnswerFormat, OneOf, Turn
 from .types import Message, RenderedSegment, SamplingParams, TextPart
 
 _DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
@@ -114,6 +114,10 @@ class Prompts:
     def _replays(self, messages: Sequence[Message], definitions: Sequence[Mapping[str, Any]]) -> dict[int, Replayed]:
         found = {index: replay(message, self._tokenizer, definitions) for index, message in enumerate(messages)}
         return {index: one for index, one in found.items() if one is not None}
+
+    def prepare_forms(self) -> None:
+        """See Runtime."""
+        self._rules.raw(OneOf(("a",)))
 
     def raw(
         self, prompt: str | Sequence[int], params: SamplingParams | None, answer: AnswerFormat | None = None

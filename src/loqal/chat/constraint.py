@@ -24,8 +24,9 @@ from loqal.errors import RequestError
 MAX_GRAMMAR_CHARS = 1 << 18
 _LIMITS = llguidance.LLParserLimits(
     initial_lexer_fuel=1_000_000,  # about 20 ms
-    step_lexer_fuel=100_000,  # about 7 ms
-    step_max_items=50_000,
+    step_lexer_fuel=50_000,  # about 4 ms
+    step_max_items=20_000,
+    max_items_in_row=500,
     max_lexer_states=30_000,  # about 50 MB
     max_grammar_size=200_000,
     verbose_errors=False,
@@ -102,9 +103,16 @@ class Constraints:
         if len(grammar) > MAX_GRAMMAR_CHARS:
             raise _refused(where, f"It has {len(grammar):,} characters; at most {MAX_GRAMMAR_CHARS:,} are read.")
         inner = llguidance.LLMatcher(self._tree(), grammar, log_level=0, limits=_LIMITS)
+        if not inner.is_error():
+            inner.compute_bitmask()  # what is too complex at once is found out here, not between others' tokens
         if inner.is_error():
             raise _refused(where, _first_line(inner.get_error()))
         return GrammarMatcher(inner, -(-self._tokenizer.vocab_len // 32), self._worker)
+
+    def is_valid(self, grammar: str) -> bool:
+        """Whether a grammar would compile."""
+        is_error, _ = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, limits=_LIMITS)
+        return not is_error
 
     def check_schema(self, schema: Any, where: str) -> None:
         """Raise RequestError, naming the JSON pointer, when a schema cannot be followed in every respect."""
