@@ -43,7 +43,7 @@ import field_matrix  # noqa: E402
 
 def _respond(body: responses_fields.ResponseBody, notes: Notes) -> Any:
     writer = responses_writer.ResponseWriter(
-        body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: ""
+        body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: b""
     )
     asked = responses_parse.parse(body, body.model or "", notes, find=_find)
     items = [(item["id"], item["status"]) for item in responses.listed(body, lambda prefix: prefix)]

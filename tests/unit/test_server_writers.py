@@ -164,7 +164,7 @@ def _line_writer(chats: bool) -> LineWriter:
     return LineWriter(
         "demo",
         chats=chats,
-        spell=lambda token_id: f"<{token_id}>",
+        spell=lambda token_id: f"<{token_id}>".encode(),
         elapsed_ns=lambda: 9,
         load_ns=2,
         context=None if chats else lambda reply: [1, 2],
@@ -223,7 +223,7 @@ def _response_writer(**body: Any) -> ResponseWriter:
         "demo",
         now=lambda: 0.0,
         new_id=lambda prefix: f"{prefix}_{next(numbers)}",
-        spell=lambda token_id: f"<{token_id}>",
+        spell=lambda token_id: f"<{token_id}>".encode(),
         warnings=["a: b"],
     )
 

@@ -255,7 +255,7 @@ async def _write(call: Call, body: fields.WriteBody, asked: ChatRequest | RawReq
         return LineWriter(
             body.model,
             chats=chats,
-            spell=lambda token_id: work.runtime.detokenize([token_id], skip_special=False),
+            spell=work.runtime.token_bytes,
             elapsed_ns=lambda: time.perf_counter_ns() - started,
             load_ns=work.load_ns,
             context=(lambda reply: _remembered(call, work, conversation, reply)) if conversation else None,

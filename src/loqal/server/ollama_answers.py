@@ -35,6 +35,7 @@ class TopLogprobAnswer(Answer):
     """A token that might have come."""
 
     token: str
+    bytes: list[int]
     logprob: float
 
 

@@ -75,7 +75,7 @@ async def create(call: Call, body: fields.ResponseBody) -> Response:
             asked.model,
             now=time.time,
             new_id=_new_id,
-            spell=lambda token_id: work.runtime.detokenize([token_id], skip_special=False),
+            spell=work.runtime.token_bytes,
             on_end=lambda reply: _keep(call, body, kept, reply),
             warnings=call.notes.warnings,
         )
