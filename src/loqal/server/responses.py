@@ -124,7 +124,7 @@ def _keep(call: Call, body: fields.ResponseBody, kept: Kept, reply: Reply) -> No
     size_bytes = len(json.dumps([response, kept.items])) + size_of(kept.messages)
     call.kept.put(owner, response["id"], kept, size_bytes)
     for item in response["output"]:
-        call.kept.put(owner, item["id"], item, 0)
+        call.kept.put(owner, item["id"], item, len(json.dumps(item)))
 
 
 def listed(body: fields.ResponseBody, new_id: Callable[[str], str]) -> list[dict[str, Any]]:
