@@ -11,7 +11,7 @@ import pytest
 from loqal.chat.segments import joined
 from loqal.chat.template import render
 from loqal.errors import RequestError
-from loqal.server import anthropic, ollama, responses_parse
+from loqal.server import anthropic, ollama_parse, responses_parse
 from loqal.server import anthropic_fields as claude
 from loqal.server import ollama_fields as llama
 from loqal.server import responses_fields as openai
@@ -32,7 +32,7 @@ def _claude(notes: Notes | None = None, **body: Any) -> ChatRequest:
 
 def _llama(notes: Notes | None = None, **body: Any) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **body}
-    return ollama.parse_chat(llama.OllamaChatBody.model_validate(body), notes or Notes())
+    return ollama_parse.parse_chat(llama.OllamaChatBody.model_validate(body), notes or Notes())
 
 
 def _openai(
@@ -213,7 +213,7 @@ def test_ollama_formats() -> None:
 def test_ollama_raw_prompts() -> None:
     def parse(**body: Any) -> Any:
         body = {"model": "m", "prompt": "<|im_start|>", **body}
-        return ollama.parse_generate(llama.OllamaGenerateBody.model_validate(body), Notes())
+        return ollama_parse.parse_generate(llama.OllamaGenerateBody.model_validate(body), Notes())
 
     asked = parse(raw=True, options={"num_predict": -1, "seed": 3})
     assert isinstance(asked, RawRequest)

@@ -18,7 +18,7 @@ from loqal.errors import RequestError
 from loqal.server import (
     anthropic,
     anthropic_writer,
-    ollama,
+    ollama_parse,
     openai_fields,
     openai_parse,
     own,
@@ -60,12 +60,12 @@ def _reviewed(body: BaseModel, notes: Notes) -> Any:
 
 
 def _chatted(body: llama.OllamaChatBody, notes: Notes) -> Any:
-    return ollama.bounded(ollama.parse_chat(body, notes), body.options)
+    return ollama_parse.bounded(ollama_parse.parse_chat(body, notes), body.options)
 
 
 def _generated(body: llama.OllamaGenerateBody, notes: Notes) -> Any:
     before = [Message("user", "before")] if body.context else []
-    return ollama.bounded(ollama.parse_generate(body, notes, before), body.options)
+    return ollama_parse.bounded(ollama_parse.parse_generate(body, notes, before), body.options)
 
 
 READ: dict[type[BaseModel], Callable[[Any, Notes], Any]] = {
