@@ -18,7 +18,7 @@ from loqal.chat import tools
 from loqal.chat.output_parser import OutputParser
 from loqal.chat.turn_rules import TurnRules
 from loqal.errors import RequestError
-from loqal.turns import Grammar, JsonSchema, NamedTool, OneOf, Regex, Tool, Turn
+from loqal.turns import Grammar, JsonSchema, NamedTool, OneOf, Regex, Thinking, Tool, Turn
 from loqal.types import ToolCall
 from random_schemas import Schemas, random_reply
 
@@ -211,6 +211,8 @@ def test_a_turn_without_wishes_has_no_guide() -> None:
         (Turn(tools=(Tool("f"),), tool_choice=NamedTool("g")), "'g'"),
         (Turn(tools=(Tool("f"), Tool("f"))), r"tools\[1\]"),
         (Turn(tools=(Tool("a>b"),)), r"tools\[0\]"),
+        (Turn(tools=(Tool("f", parameters=[]),)), r"tools\[0\].parameters"),  # type: ignore[arg-type]
+        (Turn(thinking=Thinking(True, -1)), "budget_tokens"),
         (Turn(tools=(Tool("f", parameters={"not": {}}, strict=True),)), r"tools\[0\].parameters .* #/not"),
         (
             Turn(
@@ -250,3 +252,31 @@ def test_arguments_of_every_kind_come_back_as_they_were_meant() -> None:
             assert text == ""
             jsonschema.Draft202012Validator(schema).validate(call.arguments)
             assert list(call.arguments) == list(properties)
+
+
+ODD: list[Any] = [
+    {"properties": []},
+    {"properties": {"a": 3, "b": [], "c": True, "d": {"type": 5}, "e": {"type": ["string", 3]}, "f": {"anyOf": 3}}},
+    {"properties": {"a": {"type": "string", "minLength": "x"}, "b": {"type": "string", "pattern": 5}}},
+    {"properties": {"a": {"type": "string", "pattern": "(?=x)"}, "b": {"type": "array", "uniqueItems": True}}},
+    {"properties": {"a": {"enum": 3}, "b": {"enum": []}, "c": {"$ref": "#/nowhere"}, "d": {"$ref": "#/properties/d"}}},
+    {"properties": {"a": {"anyOf": [{"$ref": "#/properties/a"}]}}, "required": 3},
+    {"properties": {"a>b": {"type": "string"}}, "required": ["a>b", 4]},
+    {"additionalProperties": {"type": "integer"}},
+    {"type": "array"},
+]
+
+
+@pytest.mark.parametrize("schema", ODD)
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_odd_schemas_of_tools_are_followed_as_far_as_they_go(schema: Any, choice: Any) -> None:
+    turn = Turn(tools=(Tool("f", parameters=schema),), tool_choice=choice, parallel_tool_calls=False)
+    guide = RULES.guides(turn, thinking=False, room=9)()
+    assert guide is not None
+    begun = []
+    if choice == "auto":
+        guide.push(CALL_OPEN)
+        begun = [CALL_OPEN]
+    ids, has_ended = random_reply(guide, tokenizer(), 1, 3000)
+    if has_ended and choice == "required":
+        assert [call.name for call in parsed(begun + ids, turn)[1]] == ["f"]

@@ -41,9 +41,10 @@ def test_cards(
         )
 
 
-def test_nothing_stays_open_but_length_seed_and_logprobs() -> None:
+def test_nothing_stays_open_but_lengths_seed_biases_and_logprobs() -> None:
     found = resolve(SamplingParams(), size="9B", thinking=True, media=False)
-    assert {f.name for f in fields(found) if getattr(found, f.name) is None} == {"max_tokens", "seed", "logprobs"}
+    still_open = {f.name for f in fields(found) if getattr(found, f.name) is None}
+    assert still_open == {"max_tokens", "min_tokens", "seed", "logit_bias", "logprobs"}
 
 
 def test_the_caller_comes_first_then_the_file() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loqal.engine import portable_math, sampling
+from loqal.engine.guide import Allowed, allow
 from loqal.engine.sampling import TokenCounts
 from loqal.types import SamplingParams
 
@@ -266,3 +267,66 @@ def test_portable_functions_are_frozen() -> None:
     assert [float(value).hex() for value in portable_math.exp(np.array([-0.1, -1, -30.5]))] == EXP
     assert [float(value).hex() for value in portable_math.log(np.array([0.1, 3, 1e-17]))] == LOG
     assert portable_math.exp(np.array([-np.inf, 0.0])).tolist() == [0.0, 1.0]
+
+
+# What is allowed ------------------------------------------------------------------------------------------------------
+
+
+def masked(size: int, ids: list[int]) -> npt.NDArray[np.uint32]:
+    mask = np.zeros(-(-size // 32), np.uint32)
+    for token_id in ids:
+        mask[token_id >> 5] |= np.uint32(1 << (token_id & 31))
+    return mask
+
+
+def choose_allowed(row: Row, params: SamplingParams, allowed: Allowed | None, position: int) -> int:
+    counted = TokenCounts([3, 3, 40])
+    return sampling.choose(
+        FullRow(row), params, candidates, seed=5, position=position, counted=counted, allowed=allowed
+    )
+
+
+PARAMETERS = [
+    NEUTRAL,
+    replace(NEUTRAL, temperature=0.0),
+    replace(NEUTRAL, top_k=3),
+    replace(NEUTRAL, top_p=0.6),
+    replace(NEUTRAL, min_p=0.2, presence_penalty=1.0),
+    replace(NEUTRAL, top_k=4, frequency_penalty=2.0),
+    replace(NEUTRAL, top_k=4, logit_bias={3: 5.0, 64: -2.0}),
+]
+
+
+@pytest.mark.parametrize("params", PARAMETERS)
+@pytest.mark.parametrize("num_allowed", [1, 2, 5, 70])
+def test_what_is_not_allowed_counts_as_minus_infinity(
+    params: SamplingParams, num_allowed: int, rng: np.random.Generator
+) -> None:
+    for position in range(20):
+        row = rng.normal(0, 3, 70).astype(np.float32)
+        ids = sorted(rng.choice(70, num_allowed, replace=False).tolist())
+        banned = np.setdiff1d(np.arange(70, dtype=np.int32), ids).astype(np.int32)
+        lowered = row.copy()
+        lowered[banned] = -np.inf
+        kept = row.copy()
+        expected = choose_allowed(lowered, params, None, position)
+        assert choose_allowed(row, params, allow(masked(70, ids), banned[:0]), position) == expected
+        assert choose_allowed(row, params, allow(None, banned), position) == expected
+        assert expected in ids
+        assert row.tobytes() == kept.tobytes()
+
+
+def test_a_bias_is_added_before_all_else() -> None:
+    row = row_of(0.5, 0.3, 0.2)
+    assert winners(row, replace(NEUTRAL, logit_bias={2: 30.0})) == {2}
+    assert winners(row, replace(NEUTRAL, logit_bias={0: -60.0})) == {1, 2}
+    assert winners(row, replace(NEUTRAL, temperature=0.0, logit_bias={0: -0.6})) == {1}
+    assert winners(row, replace(NEUTRAL, top_k=1, logit_bias={1: 1.0})) == {1}
+
+
+def test_a_ban_gives_way_to_a_mask_that_leaves_nothing_else() -> None:
+    banned = np.array([4], np.int32)
+    only, two = allow(masked(70, [4]), banned), allow(masked(70, [4, 69]), banned)
+    assert only is not None and only.only == 4
+    assert two is not None and two.only == 69
+    assert allow(None, banned[:0]) is None

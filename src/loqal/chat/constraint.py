@@ -24,8 +24,9 @@ from loqal.errors import RequestError
 MAX_GRAMMAR_CHARS = 1 << 18
 _LIMITS = llguidance.LLParserLimits(
     initial_lexer_fuel=1_000_000,  # about 20 ms
-    step_lexer_fuel=100_000,  # about 7 ms
-    step_max_items=50_000,
+    step_lexer_fuel=50_000,  # about 4 ms
+    step_max_items=20_000,
+    max_items_in_row=500,
     max_lexer_states=30_000,  # about 50 MB
     max_grammar_size=200_000,
     verbose_errors=False,
@@ -40,7 +41,7 @@ class GrammarMatcher:
 
     def __init__(self, inner: llguidance.LLMatcher, num_words: int, worker: Executor) -> None:
         self._inner, self._num_words, self._worker = inner, num_words, worker
-        self._coming: Future[Mask] | None = None
+        self._coming: Future[tuple[Mask, list[int]]] | None = None
 
     def copy(self) -> GrammarMatcher:
         """See Matcher."""
@@ -49,7 +50,7 @@ class GrammarMatcher:
     def mask(self) -> Mask:
         """See Matcher."""
         coming, self._coming = self._coming, None
-        mask = self._find() if coming is None else coming.result()
+        mask = self._find() if coming is None else coming.result()[0]
         if self._inner.is_error() or not mask.any():
             raise self._failed()
         return mask
@@ -58,7 +59,11 @@ class GrammarMatcher:
         """See Matcher."""
         if self._coming is None:
             with contextlib.suppress(RuntimeError):  # the interpreter is about to end
-                self._coming = self._worker.submit(self._find)
+                self._coming = self._worker.submit(self._find_more)
+
+    def likely(self) -> Sequence[int]:
+        """See Matcher. Waits for nobody, since it decides how fast an answer comes and nothing else."""
+        return self._coming.result()[1] if self._coming is not None and self._coming.done() else ()
 
     def push(self, token_id: int) -> None:
         """See Matcher."""
@@ -75,6 +80,10 @@ class GrammarMatcher:
         mask: Mask = np.zeros(self._num_words, np.uint32)
         self._inner.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         return mask
+
+    def _find_more(self) -> tuple[Mask, list[int]]:
+        mask = self._find()
+        return mask, self._inner.compute_ff_tokens()
 
     def _failed(self) -> RequestError:
         return RequestError(
@@ -102,9 +111,16 @@ class Constraints:
         if len(grammar) > MAX_GRAMMAR_CHARS:
             raise _refused(where, f"It has {len(grammar):,} characters; at most {MAX_GRAMMAR_CHARS:,} are read.")
         inner = llguidance.LLMatcher(self._tree(), grammar, log_level=0, limits=_LIMITS)
+        if not inner.is_error():
+            inner.compute_bitmask()  # what is too complex at once is found out here, not between others' tokens
         if inner.is_error():
             raise _refused(where, _first_line(inner.get_error()))
         return GrammarMatcher(inner, -(-self._tokenizer.vocab_len // 32), self._worker)
+
+    def is_valid(self, grammar: str) -> bool:
+        """Whether a grammar would compile."""
+        is_error, _ = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, limits=_LIMITS)
+        return not is_error
 
     def check_schema(self, schema: Any, where: str) -> None:
         """Raise RequestError, naming the JSON pointer, when a schema cannot be followed in every respect."""

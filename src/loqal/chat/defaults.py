@@ -56,7 +56,7 @@ def resolve(
 ) -> SamplingParams:
     """Fill every ``None`` that has a default: what the caller says, else the file, else the card.
 
-    ``max_tokens``, ``seed`` and ``logprobs`` stay as they are.
+    Lengths, ``seed``, ``logit_bias`` and ``logprobs`` stay as they are.
 
     Args:
         params: what the caller said.

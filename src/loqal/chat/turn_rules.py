@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,7 @@ class TurnRules:
         return self.guides(Turn(answer=answer), thinking=False, room=1)
 
     def _rules(self, turn: Turn, said: str) -> Rules:
-        check_names(turn.tools)
+        _check(turn)
         offered = self._offered(turn)
         rules = self._plain
         if turn.tools and rules.call_open >= 0:
@@ -103,7 +103,10 @@ class TurnRules:
         for index, tool in enumerate(turn.tools):
             if tool.strict and tool.parameters:
                 self._constraints.check_schema(tool.parameters, f"tools[{index}].parameters")
-        return CallGrammar(turn.tools, enforce=turn.tool_choice != "auto", compiles=self._compiles)
+        return CallGrammar(turn.tools, enforce=turn.tool_choice != "auto", compiles=self._is_valid)
+
+    def _is_valid(self, rule: str) -> bool:
+        return self._constraints.is_valid(f"start: {rule}")
 
     def _start(self, turn: Turn, can_call: bool) -> tuple[str | None, list[str]]:
         """What the answer consists of, and further rules; None when it is free until a call begins."""
@@ -128,12 +131,22 @@ class TurnRules:
             )
         return matcher
 
-    def _compiles(self, rule: str) -> bool:
-        try:
-            self._constraints.compile(f"start: {rule}", "A rule")
-        except RequestError:
-            return False
-        return True
+
+def _check(turn: Turn) -> None:
+    """Raise RequestError where a turn holds what cannot be meant."""
+    budget = turn.thinking.budget_tokens
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 0):
+        raise RequestError(
+            f"thinking.budget_tokens is {budget!r}.", "It must be a whole number from 0.", "Choose a number of tokens."
+        )
+    for index, tool in enumerate(turn.tools):
+        if tool.parameters is not None and not isinstance(tool.parameters, Mapping):
+            raise RequestError(
+                f"tools[{index}].parameters is {type(tool.parameters).__name__}.",
+                "It must be a JSON schema, an object.",
+                'Write {"type": "object", "properties": ...}.',
+            )
+    check_names(turn.tools)
 
 
 def _choice_without_tool(what: str) -> RequestError:
