@@ -156,3 +156,12 @@ def test_errors(client: Any) -> None:
         with pytest.raises(ollama.ResponseError, match="disk") as managing:
             manage()
         assert managing.value.status_code == 403
+
+
+def test_loading_and_unloading(client: Any) -> None:
+    assert client.generate("eyes").done_reason == "load"
+    assert client.chat("eyes", keep_alive=0).done_reason == "unload"
+    assert [model.model for model in client.ps().models] == ["demo"]
+    assert [(model.model, model.size is None) for model in client.list().models] == [("demo", False), ("eyes", True)]
+    assert client.chat("eyes", [], keep_alive="5m").done_reason == "load"
+    assert len(client.ps().models) == 2

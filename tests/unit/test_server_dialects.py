@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import pytest
 
-from loqal.server import anthropic, ollama, responses_parse
+from loqal.chat.segments import joined
+from loqal.chat.template import render
+from loqal.errors import RequestError
+from loqal.server import anthropic, ollama_parse, responses_parse
 from loqal.server import anthropic_fields as claude
 from loqal.server import ollama_fields as llama
 from loqal.server import responses_fields as openai
 from loqal.server.anthropic_writer import sign
+from loqal.server.conversation import settled
 from loqal.server.errors import FieldError
 from loqal.server.request import ChatRequest, Notes, RawRequest, read_body
 from loqal.server.responses_writer import hidden
@@ -27,14 +32,14 @@ def _claude(notes: Notes | None = None, **body: Any) -> ChatRequest:
 
 def _llama(notes: Notes | None = None, **body: Any) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **body}
-    return ollama.parse_chat(llama.OllamaChatBody.model_validate(body), notes or Notes())
+    return ollama_parse.parse_chat(llama.OllamaChatBody.model_validate(body), notes or Notes())
 
 
 def _openai(
     notes: Notes | None = None, before: tuple[Message, ...] = (), find: Any = lambda _: None, **body: Any
 ) -> ChatRequest:
     parsed = openai.ResponseBody.model_validate(body)
-    return responses_parse.parse(parsed, "m", notes or Notes(), before, find)
+    return responses_parse.parse(parsed, "m", notes or Notes(), before, find)[0]
 
 
 def _text(message: Message) -> str:
@@ -208,7 +213,7 @@ def test_ollama_formats() -> None:
 def test_ollama_raw_prompts() -> None:
     def parse(**body: Any) -> Any:
         body = {"model": "m", "prompt": "<|im_start|>", **body}
-        return ollama.parse_generate(llama.OllamaGenerateBody.model_validate(body), Notes())
+        return ollama_parse.parse_generate(llama.OllamaGenerateBody.model_validate(body), Notes())
 
     asked = parse(raw=True, options={"num_predict": -1, "seed": 3})
     assert isinstance(asked, RawRequest)
@@ -240,16 +245,15 @@ def test_items_become_turns() -> None:
     ]
     request = _openai(input=items, instructions="first")
     expected = [
-        ("system", "first"),
-        ("system", "rules"),
+        ("system", "first\n\nrules"),
         ("user", "a"),
         ("assistant", "b"),
         ("tool", "c"),
         ("user", "d"),
     ]
     assert _said(request) == expected
-    assert request.messages[3].reasoning == "so"
-    assert [call.id for call in request.messages[3].tool_calls] == ["x"]
+    assert request.messages[2].reasoning == "so"
+    assert [call.id for call in request.messages[2].tool_calls] == ["x"]
 
 
 def test_foreign_reasoning_is_reported() -> None:
@@ -294,6 +298,35 @@ def test_arguments_must_be_json() -> None:
     with pytest.raises(FieldError) as broken:
         _openai(input=[{"type": "function_call", "call_id": "x", "name": "f", "arguments": "[1]"}])
     assert broken.value.path == "input[0].arguments"
+
+
+# System messages ------------------------------------------------------------------------------------------------------
+
+
+def test_every_order_of_roles_is_read_or_refused_by_the_rule() -> None:
+    roles = ("system", "user", "assistant", "tool")
+    for length in range(1, 6):
+        for order in itertools.product(roles, repeat=length):
+            notes = Notes()
+            messages = settled([Message(role, str(index)) for index, role in enumerate(order)], "messages", notes)
+            leading = next((index for index, role in enumerate(order) if role != "system"), length)
+            assert bool(notes.warnings) == ("system" in order[leading:])
+            if {"user", "system"} & set(order[leading:]):
+                text = joined(render(messages, think=False))
+                assert [index for index in range(length) if str(index) in text] == list(range(length))
+            else:
+                with pytest.raises(RequestError, match="no user message"):
+                    render(messages, think=False)
+
+
+def test_system_messages_of_all_dialects() -> None:
+    late = [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]
+    for ask in (_claude, _llama):
+        notes = Notes()
+        assert _said(ask(notes, messages=late)) == [("user", "a"), ("user", "b")]
+        assert notes.warnings[0].startswith("messages: ")
+    assert _said(_claude(system="x", messages=[late[1], late[0]])) == [("system", "x\n\nb"), ("user", "a")]
+    assert _said(_openai(input=late)) == [("user", "a"), ("user", "b")]
 
 
 # Errors of bodies -----------------------------------------------------------------------------------------------------

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from loqal.errors import RequestError
 from loqal.server import (
     anthropic,
     anthropic_writer,
-    ollama,
+    ollama_parse,
     openai_fields,
     openai_parse,
     own,
@@ -27,7 +32,7 @@ from loqal.server import anthropic_fields as claude
 from loqal.server import ollama_fields as llama
 from loqal.server.errors import FieldError
 from loqal.server.fields import review
-from loqal.server.request import Notes
+from loqal.server.request import Notes, read_body
 from loqal.types import Message
 from request_bodies import Bodies, Case
 
@@ -38,7 +43,7 @@ import field_matrix  # noqa: E402
 
 def _respond(body: responses_fields.ResponseBody, notes: Notes) -> Any:
     writer = responses_writer.ResponseWriter(
-        body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: ""
+        body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: b""
     )
     asked = responses_parse.parse(body, body.model or "", notes, find=_find)
     items = [(item["id"], item["status"]) for item in responses.listed(body, lambda prefix: prefix)]
@@ -55,12 +60,12 @@ def _reviewed(body: BaseModel, notes: Notes) -> Any:
 
 
 def _chatted(body: llama.OllamaChatBody, notes: Notes) -> Any:
-    return ollama.bounded(ollama.parse_chat(body, notes), body.options)
+    return ollama_parse.bounded(ollama_parse.parse_chat(body, notes), body.options)
 
 
 def _generated(body: llama.OllamaGenerateBody, notes: Notes) -> Any:
     before = [Message("user", "before")] if body.context else []
-    return ollama.bounded(ollama.parse_generate(body, notes, before), body.options)
+    return ollama_parse.bounded(ollama_parse.parse_generate(body, notes, before), body.options)
 
 
 READ: dict[type[BaseModel], Callable[[Any, Notes], Any]] = {
@@ -161,6 +166,44 @@ def test_every_field_has_the_outcome_the_page_says(model: type[BaseModel], case:
         assert outcome != _outcome(model, case.other)
         if isinstance(outcome, FieldError):
             assert outcome.path.startswith(case.path)
+
+
+_STRANGE = [
+    None,
+    True,
+    -1,
+    10**30,
+    1.5,
+    "",
+    "\x00",
+    "a" * 5000,
+    [],
+    {},
+    [[]],
+    [None],
+    {"type": {}},
+    {"type": "x"},
+    {"": 1},
+]
+
+
+def test_strange_values_are_answers_or_errors_of_the_request(rng: np.random.Generator) -> None:
+    for model, case in CASES:
+        for _ in range(3):
+            body = copy.deepcopy(case.body)
+            _change(body, rng)
+            with contextlib.suppress(RequestError):
+                READ[model](read_body(model, json.dumps(body).encode(), Notes(bool(rng.integers(2)))), Notes())
+
+
+def _change(value: Any, rng: np.random.Generator) -> None:
+    """Put something strange somewhere into an object or a list."""
+    places = list(value) if isinstance(value, dict) else list(range(len(value)))
+    place = places[rng.integers(len(places))]
+    if isinstance(value[place], (dict, list)) and value[place] and rng.integers(3):
+        _change(value[place], rng)
+    else:
+        value[place] = _STRANGE[rng.integers(len(_STRANGE))]
 
 
 def _outcome(model: type[BaseModel], body: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from loqal.server import anthropic_answers, ollama_answers, responses_answers
 from loqal.server.anthropic_writer import MessageWriter
 from loqal.server.errors import Problem
 from loqal.server.ollama_writer import LineWriter
@@ -111,9 +112,11 @@ def test_an_anthropic_message_is_its_events(cut: int | None) -> None:
     events = _events(writer, _deltas(cut))
     assert _folded(events) == writer.message == whole.message
     assert [event.name for event in events] == [event.data["type"] for event in events]
+    anthropic_answers.MessageAnswer.model_validate(writer.message)
     stream = TypeAdapter(anthropic_types.RawMessageStreamEvent)
     for event in events:
         stream.validate_json(json.dumps(event.data), strict=True)
+        anthropic_answers.MessageEvent.model_validate(event.data)
 
 
 def test_an_anthropic_message_is_what_the_client_expects() -> None:
@@ -161,7 +164,7 @@ def _line_writer(chats: bool) -> LineWriter:
     return LineWriter(
         "demo",
         chats=chats,
-        spell=lambda token_id: f"<{token_id}>",
+        spell=lambda token_id: f"<{token_id}>".encode(),
         elapsed_ns=lambda: 9,
         load_ns=2,
         context=None if chats else lambda reply: [1, 2],
@@ -176,9 +179,11 @@ def test_ollama_lines_add_up(cut: int | None, chats: bool) -> None:
     _events(whole, _deltas(cut))
     events = _events(writer, _deltas(cut))
     kind = ollama_types.ChatResponse if chats else ollama_types.GenerateResponse
+    ours = ollama_answers.OllamaChatAnswer if chats else ollama_answers.OllamaGenerateAnswer
     lines = [event.data for event in events]
     for line in lines:
-        kind.model_validate_json(json.dumps(line), strict=not chats or "message" not in line)
+        kind.model_validate_json(json.dumps(line), strict=True)
+        ours.model_validate(line)
     added: dict[str, Any] = {"content": "", "thinking": "", "tool_calls": [], "logprobs": []}
     for line in lines:
         said = line["message"] if chats else line
@@ -193,6 +198,7 @@ def test_ollama_lines_add_up(cut: int | None, chats: bool) -> None:
     assert added["logprobs"] == writer.whole["logprobs"]
     assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
     assert writer.whole == whole.whole
+    ours.model_validate(writer.whole)
     assert [call["function"]["index"] for call in said["tool_calls"]] == [0, 1]
 
 
@@ -217,7 +223,7 @@ def _response_writer(**body: Any) -> ResponseWriter:
         "demo",
         now=lambda: 0.0,
         new_id=lambda prefix: f"{prefix}_{next(numbers)}",
-        spell=lambda token_id: f"<{token_id}>",
+        spell=lambda token_id: f"<{token_id}>".encode(),
         warnings=["a: b"],
     )
 
@@ -230,8 +236,10 @@ def test_a_response_is_its_events(cut: int | None) -> None:
     assert writer.response == whole.response == events[-1]["response"]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     stream = TypeAdapter(openai_types.ResponseStreamEvent)
+    responses_answers.ResponseAnswer.model_validate(writer.response)
     for event in events:
         stream.validate_json(json.dumps(event), strict=True)
+        responses_answers.ResponseEvent.model_validate(event)
     texts: dict[str, str] = {}
     done: list[dict[str, Any]] = []
     for event in events:

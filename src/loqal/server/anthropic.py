@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from ..turns import JsonSchema, NamedTool, Thinking, Tool, ToolChoice, Turn
 from ..types import MediaPart, Message, Part, SamplingParams, TextPart, ToolCall
+from . import anthropic_answers as answers
 from . import anthropic_fields as fields
 from .anthropic_writer import MessageWriter, error, sign
-from .conversation import TEXT_BEHIND_CALL, Result, decoded, in_call_order
+from .conversation import TEXT_BEHIND_CALL, Result, decoded, in_call_order, settled
 from .dialect import Call, Dialect, Route, Work
 from .errors import FieldError
 from .fields import review
@@ -33,7 +34,7 @@ def parse(body: fields.MessagesBody, notes: Notes) -> ChatRequest:
 def parse_count(body: fields.CountTokensBody, notes: Notes) -> ChatRequest:
     """The conversation of a request that is only to be counted. Raises FieldError."""
     review(body, notes)
-    return ChatRequest(body.model, tuple(_conversation(body, notes)), turn=_turn(body))
+    return ChatRequest(body.model, settled(_conversation(body, notes), "messages", notes), turn=_turn(body))
 
 
 def _conversation(body: fields.CountTokensBody, notes: Notes) -> list[Message]:
@@ -215,6 +216,8 @@ DIALECT = Dialect(
             create,
             "Answer a conversation",
             body=fields.MessagesBody,
+            answer=answers.MessageAnswer,
+            event=answers.MessageEvent,
             wire=ServerSentEvents,
         ),
         Route(
@@ -224,6 +227,7 @@ DIALECT = Dialect(
             count_tokens,
             "Count the tokens of a conversation",
             body=fields.CountTokensBody,
+            answer=answers.CountAnswer,
         ),
     ),
     error,

@@ -85,7 +85,9 @@ async def _lifespan(house: House) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        tidying.cancel()
+        for task in (tidying, *house.tasks):
+            task.cancel()
+        await asyncio.gather(tidying, *house.tasks, return_exceptions=True)
         house.streams.close()
         await house.pool.close()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..types import Message, Reply, TextPart
+from ..types import Message, Part, Reply, TextPart
 from .errors import FieldError
+from .request import Notes
 
 TEXT_BEHIND_CALL = "Text behind a call is read before it, as the model writes it."
 
@@ -44,6 +45,32 @@ def in_call_order(before: Sequence[Message], results: Sequence[Result]) -> list[
             )
         placed[order[result.call_id]] = result.message
     return [placed[index] for index in sorted(placed)]
+
+
+def settled(messages: Sequence[Message], path: str, notes: Notes) -> tuple[Message, ...]:
+    """A conversation the model's template has a place for: one system message, at the beginning.
+
+    Those before the first other message become one. A later one becomes a message of the user at its place, so that
+    what was read before it need not be read again; a note under ``path`` says so.
+    """
+    count = next((index for index, message in enumerate(messages) if message.role != "system"), len(messages))
+    leading, rest = messages[:count], messages[count:]
+    if any(message.role == "system" for message in rest):
+        notes.note(
+            path, "A system message behind others is read as the user's, as the model has one, at the beginning."
+        )
+    found = [replace(message, role="user") if message.role == "system" else message for message in rest]
+    return (*([_joined(leading)] if leading else []), *found)
+
+
+def _joined(messages: Sequence[Message]) -> Message:
+    if len(messages) == 1:
+        return messages[0]
+    parts: list[Part] = []
+    for message in messages:
+        parts += [TextPart("\n\n")] if parts else []
+        parts += [TextPart(message.content)] if isinstance(message.content, str) else message.content
+    return Message("system", parts)
 
 
 def decoded(data: str, path: str) -> bytes:

@@ -186,6 +186,7 @@ class Call:
         """Start the replies. The caller closes the work. Raises LoqalError."""
         started = time.monotonic()
         self.facts |= {"model": ask.model, "client": self.client.name}
+        ask = self.recalled(ask) if isinstance(ask, ChatRequest) else ask
         with ExitStack() as undo:
             self.house.room.enter(ask.num_replies)
             undo.callback(lambda: self.house.room.leave(ask.num_replies, time.monotonic() - started))
@@ -200,6 +201,8 @@ class Call:
         def on_close(replies: list[Reply]) -> None:
             held.close()
             self._count(ask.model, replies)
+            for reply in replies:
+                self.house.replies.keep(self.client.name, ask.model, reply)
 
         return Work(runtime, streams, on_close, load_ns=load_ns)
 
@@ -245,7 +248,11 @@ class Call:
         """What a conversation becomes before the model reads it. Nothing is computed. Raises LoqalError."""
         async with self.model(ask.model) as runtime, self.house.media if ask.num_media else nullcontext():
             check_length(runtime, ask.texts())
-            return await asyncio.to_thread(runtime.render, ask.messages, turn=ask.turn)
+            return await asyncio.to_thread(runtime.render, self.recalled(ask).messages, turn=ask.turn)
+
+    def recalled(self, ask: ChatRequest) -> ChatRequest:
+        """A conversation with the tokens of the replies in it that were written here."""
+        return self.house.replies.recall(self.client.name, ask)
 
     @property
     def kept(self) -> Store[Any]:

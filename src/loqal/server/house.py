@@ -11,6 +11,7 @@ from .errors import RefusedError
 from .kept_streams import KeptStreams
 from .metrics import Metrics
 from .pool import Pool
+from .replies import Replies
 from .security import Guard, Key
 from .store import Store
 
@@ -71,4 +72,6 @@ class House:
         self.room = Room(settings.max_requests, 4 * settings.max_body_bytes, self.metrics)
         self.streams = KeptStreams()
         self.kept: Store[Any] = Store()
+        self.replies = Replies()
+        self.tasks: set[asyncio.Task[None]] = set()  # that outlive the requests that began them
         self.media = asyncio.Semaphore(_MEDIA_AT_ONCE)

@@ -22,7 +22,7 @@ class Options(Body):
     num_ctx: int | None = honoured("most tokens of prompt and reply together, within the server's own limit", ge=1)
     temperature: float | None = honoured("0 picks the likeliest token", ge=0)
     top_k: int | None = honoured("sample among the k likeliest tokens; 0 switches it off", ge=0)
-    top_p: float | None = honoured("sample among the likeliest tokens that sum to p", ge=0, le=1)
+    top_p: float | None = honoured("sample among the likeliest tokens that sum to p", gt=0, le=1)
     min_p: float | None = honoured("drop tokens less likely than this share of the likeliest", ge=0, le=1)
     repeat_penalty: float | None = honoured("divides the logit of every generated token; 1 is off", gt=0)
     presence_penalty: float | None = honoured("subtracted once from every token already generated")
@@ -135,7 +135,7 @@ class ModelBody(Body):
 
     model: str = honoured("which of the served models answers", ..., min_length=1)
     keep_alive: float | int | str | None = noted(
-        "how long an idle model stays loaded is settled when the server starts"
+        "how long idle models stay loaded is settled at the start; 0 without a prompt unloads one"
     )
 
 

@@ -15,8 +15,8 @@ from .streaming import Event, Formatter
 
 NEVER = "9999-12-31T23:59:59Z"
 
-Spell = Callable[[int], str]
-"""The text of one token, control tokens by their names."""
+Spell = Callable[[int], bytes]
+"""The bytes of one token, which need not be whole characters."""
 
 
 class LineWriter(Formatter):
@@ -25,7 +25,7 @@ class LineWriter(Formatter):
     Args:
         model: the name the caller asked for.
         chats: the text stands in ``message`` rather than in ``response``.
-        spell: the text of a token.
+        spell: the bytes of a token.
         elapsed_ns: the time since the request came.
         load_ns: the time its model took to load.
         context: the tokens of the conversation to follow it with, where the caller may.
@@ -106,7 +106,8 @@ class LineWriter(Formatter):
         return {**self._token(entry.token_id, entry.logprob), "top_logprobs": top}
 
     def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        return {"token": self._spell(token_id), "logprob": logprob}
+        spelled = self._spell(token_id)
+        return {"token": spelled.decode(errors="replace"), "bytes": list(spelled), "logprob": logprob}
 
 
 def _ending(reply: Reply, total_ns: int, load_ns: int) -> dict[str, Any]:
@@ -141,16 +142,15 @@ def error(found: Problem, request_id: str = "") -> dict[str, Any]:
     return {"error": found.message}
 
 
-def listed(name: str, info: ModelInfo, created_s: int) -> dict[str, Any]:
+def listed(name: str, info: ModelInfo | None, created_s: int) -> dict[str, Any]:
     """A model in a list. The digest tells models apart; it is of what is known of the model, not of its weights."""
-    return {
+    entry = {
         "name": name,
         "model": name,
         "modified_at": _time(created_s),
-        "size": info.file_bytes,
-        "digest": hashlib.sha256(repr(info).encode()).hexdigest(),
-        "details": _details(info),
+        "digest": hashlib.sha256(repr(info or name).encode()).hexdigest(),
     }
+    return entry if info is None else {**entry, "size": info.file_bytes, "details": _details(info)}
 
 
 def described(info: ModelInfo, created_s: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..turns import AnswerFormat, Grammar, JsonSchema, NamedTool, OneOf, Regex, Tool, ToolChoice, Turn
 from ..types import Message, Part, SamplingParams, TextPart, ToolCall
 from . import openai_fields as fields
-from .conversation import Result, in_call_order
+from .conversation import Result, in_call_order, settled
 from .errors import FieldError
 from .fields import review
 from .request import ChatRequest, Notes, RawRequest, media_part
@@ -31,7 +31,7 @@ def parse(body: fields.ChatBody, notes: Notes) -> ChatRequest:
         priority = PRIORITIES.get(body.service_tier or "", 0)
     return ChatRequest(
         model=body.model,
-        messages=tuple(_messages(body.messages)),
+        messages=settled(_messages(body.messages), "messages", notes),
         params=_chat_params(body),
         turn=_turn(body),
         n=body.n or 1,

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from ..types import Message, Reply
+from . import responses_answers as answers
 from . import responses_fields as fields
 from .conversation import said, size_of
 from .dialect import Call, Dialect, Route, Work
@@ -65,8 +66,8 @@ class Kept:
 
 async def create(call: Call, body: fields.ResponseBody) -> Response:
     """Answer a conversation: whole, as a stream of events, or in the background."""
-    asked = _asked(call, body)
-    kept = Kept({}, listed(body, _new_id), asked.messages[body.instructions is not None :])
+    asked, conversation = _asked(call, body)
+    kept = Kept({}, listed(body, _new_id), conversation)
 
     def writer(work: Work) -> ResponseWriter:
         made = ResponseWriter(
@@ -74,7 +75,7 @@ async def create(call: Call, body: fields.ResponseBody) -> Response:
             asked.model,
             now=time.time,
             new_id=_new_id,
-            spell=lambda token_id: work.runtime.detokenize([token_id], skip_special=False),
+            spell=work.runtime.token_bytes,
             on_end=lambda reply: _keep(call, body, kept, reply),
             warnings=call.notes.warnings,
         )
@@ -92,7 +93,7 @@ def _new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(24)}"
 
 
-def _asked(call: Call, body: fields.InputTokensBody) -> ChatRequest:
+def _asked(call: Call, body: fields.InputTokensBody) -> tuple[ChatRequest, tuple[Message, ...]]:
     names = call.pool.names()
     if body.model is None and len(names) != 1:
         raise FieldError("model", "It is missing.", f"Name one of {', '.join(names)}.")
@@ -123,7 +124,7 @@ def _keep(call: Call, body: fields.ResponseBody, kept: Kept, reply: Reply) -> No
     size_bytes = len(json.dumps([response, kept.items])) + size_of(kept.messages)
     call.kept.put(owner, response["id"], kept, size_bytes)
     for item in response["output"]:
-        call.kept.put(owner, item["id"], item, 0)
+        call.kept.put(owner, item["id"], item, len(json.dumps(item)))
 
 
 def listed(body: fields.ResponseBody, new_id: Callable[[str], str]) -> list[dict[str, Any]]:
@@ -162,6 +163,8 @@ async def _in_background(
     kept.add(made.start())
     call.kept.put(call.client.name, made.response["id"], kept, size_of(kept.messages))
     kept.task = asyncio.create_task(_run(call, work, made, kept))
+    call.house.tasks.add(kept.task)
+    kept.task.add_done_callback(call.house.tasks.discard)
     if body.stream:
         return StreamedResponse(kept.follow(-1), ServerSentEvents.media_type, _nothing)
     return call.json({**made.response, "output": []})
@@ -278,7 +281,7 @@ async def input_items(call: Call) -> Response:
 
 async def input_tokens(call: Call, body: fields.InputTokensBody) -> Response:
     """The tokens of a request as the model would read it."""
-    asked = _asked(call, body)
+    asked, _ = _asked(call, body)
     rendered = await call.rendered(asked)
     return call.json({"object": "response.input_tokens", "input_tokens": len(rendered.token_ids)})
 
@@ -295,13 +298,38 @@ _ONE = "/v1/responses/{response_id}"
 DIALECT = Dialect(
     "responses",
     (
-        Route("POST", "/v1/responses", "infer", create, "Answer", fields.ResponseBody, wire=ServerSentEvents),
-        Route("POST", "/v1/responses/input_tokens", "read", input_tokens, "Count tokens", fields.InputTokensBody),
+        Route(
+            "POST",
+            "/v1/responses",
+            "infer",
+            create,
+            "Answer",
+            body=fields.ResponseBody,
+            answer=answers.ResponseAnswer,
+            event=answers.ResponseEvent,
+            wire=ServerSentEvents,
+        ),
+        Route(
+            "POST",
+            "/v1/responses/input_tokens",
+            "read",
+            input_tokens,
+            "Count the tokens of a request",
+            body=fields.InputTokensBody,
+            answer=answers.InputTokensAnswer,
+        ),
         Route("POST", "/v1/responses/compact", "infer", compact, "Not offered"),
-        Route("GET", _ONE, "infer", retrieve, "A kept response"),
-        Route("DELETE", _ONE, "infer", delete, "Forget a response"),
-        Route("POST", f"{_ONE}/cancel", "infer", cancel, "Stop a response in the background"),
-        Route("GET", f"{_ONE}/input_items", "infer", input_items, "The items of a response's request"),
+        Route("GET", _ONE, "infer", retrieve, "A kept response", answer=answers.ResponseAnswer),
+        Route("DELETE", _ONE, "infer", delete, "Forget a response", answer=answers.DeletedAnswer),
+        Route(
+            "POST",
+            f"{_ONE}/cancel",
+            "infer",
+            cancel,
+            "Stop a response in the background",
+            answer=answers.ResponseAnswer,
+        ),
+        Route("GET", f"{_ONE}/input_items", "infer", input_items, "The items of a request", answer=answers.ItemsAnswer),
     ),
     error,
 )

@@ -141,7 +141,7 @@ _ITEMS = {"message", "reasoning", "function_call", "function_call_output", "item
 
 def _kind_of_item(value: Any) -> str:
     kind = value.get("type", "message") if isinstance(value, dict) else getattr(value, "type", "message")
-    return kind if kind in _ITEMS else "foreign"
+    return kind if isinstance(kind, str) and kind in _ITEMS else "foreign"
 
 
 Item = Annotated[

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..turns import AnswerFormat, JsonSchema, NamedTool, Thinking, Tool, ToolChoice, Turn
 from ..types import Message, Part, SamplingParams, TextPart, ToolCall
 from . import responses_fields as fields
-from .conversation import TEXT_BEHIND_CALL, Result, in_call_order
+from .conversation import TEXT_BEHIND_CALL, Result, in_call_order, settled
 from .errors import FieldError
 from .fields import review
 from .request import ChatRequest, Notes, media_part
@@ -28,28 +28,32 @@ Find = Callable[[str], fields.Item | None]
 
 def parse(
     body: fields.InputTokensBody, model: str, notes: Notes, before: Sequence[Message] = (), find: Find = lambda _: None
-) -> ChatRequest:
-    """What a request asks for, after an earlier conversation. Raises FieldError."""
+) -> tuple[ChatRequest, tuple[Message, ...]]:
+    """What a request asks for, after an earlier conversation, and the conversation so far without its instructions.
+
+    Raises FieldError.
+    """
     review(body, notes)
-    messages, turn = tuple(_conversation(body, before, find, notes)), _turn(body)
+    conversation = _conversation(body, before, find, notes)
+    instructions = [] if body.instructions is None else [Message("system", body.instructions)]
+    asked = ChatRequest(model, settled([*instructions, *conversation], "input", notes), turn=_turn(body))
     if not isinstance(body, fields.ResponseBody):
-        return ChatRequest(model, messages, turn=turn)
+        return asked, tuple(conversation)
     for index, name in enumerate(body.include or ()):
         if name not in _INCLUDED:
             notes.note(f"include[{index}]", "Nothing like that is made here.")
-    return ChatRequest(
-        model,
-        messages,
-        _sampling(body),
-        turn,
+    asked = replace(
+        asked,
+        params=_sampling(body),
         stream=bool(body.stream),
         priority=PRIORITIES.get(body.service_tier or "", 0),
         user=body.safety_identifier or body.user or "",
     )
+    return asked, tuple(conversation)
 
 
 def _conversation(body: fields.InputTokensBody, before: Sequence[Message], find: Find, notes: Notes) -> list[Message]:
-    """The messages of a request: instructions, those of the response it follows, and its own."""
+    """The messages of a request: those of the response it follows, and its own."""
     reading = _Reading(list(before), find, notes)
     if isinstance(body.input, str):
         reading.messages.append(Message("user", body.input))
@@ -57,9 +61,7 @@ def _conversation(body: fields.InputTokensBody, before: Sequence[Message], find:
         for index, item in enumerate(body.input or ()):
             reading.add(item, f"input[{index}]")
         reading.close()
-    if body.instructions is None:
-        return reading.messages
-    return [Message("system", body.instructions), *reading.messages]
+    return reading.messages
 
 
 @dataclass(slots=True)
@@ -145,7 +147,7 @@ class _Reading:
 def _arguments(item: fields.FunctionCallItem, path: str) -> dict[str, Any]:
     try:
         arguments = json.loads(item.arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
         raise FieldError(f"{path}.arguments", "It is not the JSON text of an object.", "Send it as it came.")

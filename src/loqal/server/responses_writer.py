@@ -11,8 +11,8 @@ from . import responses_fields as fields
 from .errors import Problem
 from .streaming import Event, Formatter
 
-Spell = Callable[[int], str]
-"""The text of one token, control tokens by their names."""
+Spell = Callable[[int], bytes]
+"""The bytes of one token, which need not be whole characters."""
 
 _CLEAR = "loqal:"
 """Before reasoning in base64, in the place of the encrypted one: nobody here has to hide it from its own reader."""
@@ -44,7 +44,7 @@ class ResponseWriter(Formatter):
         model: the name of the model that answers.
         now: seconds since 1970.
         new_id: a new id with the given beginning.
-        spell: the text of a token.
+        spell: the bytes of a token.
         on_end: gets the reply when the response is complete.
         warnings: what became of fields that could not simply be obeyed.
     """
@@ -193,8 +193,8 @@ class ResponseWriter(Formatter):
         return {**self._token(entry.token_id, entry.logprob), "top_logprobs": top}
 
     def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        text = self._spell(token_id)
-        return {"token": text, "bytes": list(text.encode()), "logprob": logprob}
+        spelled = self._spell(token_id)
+        return {"token": spelled.decode(errors="replace"), "bytes": list(spelled), "logprob": logprob}
 
 
 _STATUSES = {FinishReason.LENGTH: "incomplete", FinishReason.CANCELLED: "cancelled"}

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-MAX_ENTRIES = 1024
+MAX_ENTRIES = 1 << 14
 MAX_BYTES = 128 << 20
 
 
