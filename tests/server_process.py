@@ -13,7 +13,7 @@ from pathlib import Path
 
 import loqal
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("LOQAL_")},
     "PYTHONPATH": str(Path(loqal.__file__).parents[1]),
 }
@@ -34,7 +34,7 @@ def serving(log: Path, *words: str, env: dict[str, str] | None = None) -> Iterat
     command = [sys.executable, "-m", "loqal", "serve", "--port", "0", *words]
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**_ENVIRONMENT, **(env or {})}
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**ENVIRONMENT, **(env or {})}
         )
     assert process.stdout is not None
     try:

@@ -89,9 +89,10 @@ class Prompts:
         started = time.perf_counter()
         thinks = self._template.traits.thinks if turn.thinking.enabled is None else turn.thinking.enabled
         definitions = [tools.definition(tool) for tool in turn.tools]
+        schemas = [{"name": tool.name, "parameters": tool.parameters} for tool in turn.tools]
         history, begun = _split(to_messages(messages), turn)
         thinks = thinks if begun is None else bool(begun.reasoning)
-        replays = self._replays(history, definitions) if turn.replay == "exact" else {}
+        replays = self._replays(history, schemas) if turn.replay == "exact" else {}
         segments = self._template.template.render(history, tools=definitions, think=thinks, replays=replays)
         segments += [] if begun is None else _beginning(begun, is_open=ends_in_thinking(segments))
         thinking = ends_in_thinking(segments)
@@ -103,7 +104,7 @@ class Prompts:
         return Prepared(
             prompt_ids,
             params,
-            functools.partial(OutputParser, self._tokenizer, thinking, definitions),
+            functools.partial(OutputParser, self._tokenizer, thinking, schemas),
             started,
             self._rules.guides(turn, thinking=thinking, room=room, said=said),
             seen,
@@ -111,8 +112,8 @@ class Prompts:
             _how_replayed(history, replays, segments),
         )
 
-    def _replays(self, messages: Sequence[Message], definitions: Sequence[Mapping[str, Any]]) -> dict[int, Replayed]:
-        found = {index: replay(message, self._tokenizer, definitions) for index, message in enumerate(messages)}
+    def _replays(self, messages: Sequence[Message], schemas: Sequence[Mapping[str, Any]]) -> dict[int, Replayed]:
+        found = {index: replay(message, self._tokenizer, schemas) for index, message in enumerate(messages)}
         return {index: one for index, one in found.items() if one is not None}
 
     def prepare_forms(self) -> None:

@@ -99,6 +99,7 @@ def test_the_json_record(model: str) -> None:
         "tool_calls",
         "logprobs",
         "media",
+        "replays",
     ]
     assert answer["seed"] == 5
     assert answer["finish_reason"] in ("length", "stop")

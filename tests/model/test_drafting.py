@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from loqal.engine.event_stream import Mailbox
+from loqal.engine.guide import Mask
 from loqal.engine.ngram import NgramIndex
 from loqal.engine.sequence import Sequence
 from loqal.ops.cpu import CpuOps
@@ -111,3 +113,52 @@ def test_a_real_network_with_and_without(num_draft_layers: int, temperature: flo
         answers.append(one.answer)
     assert answers[0] == answers[1]
     assert one.active.sequence.drafts.drafted > 0
+
+
+class Rail:
+    """A guide that leaves no choice in every other stretch of ten tokens."""
+
+    def __init__(self) -> None:
+        self.at = 0
+
+    def mask(self) -> Mask | None:
+        if self.at // 10 % 2:
+            return None
+        mask: Mask = np.zeros(2, np.uint32)
+        mask[self._next(self.at) // 32] = 1 << (self._next(self.at) % 32)
+        return mask
+
+    def banned(self) -> tuple[int, ...]:
+        return ()
+
+    def push(self, token_id: int) -> None:
+        self.at += 1
+
+    def prepare(self) -> None:
+        pass
+
+    def likely(self, most: int) -> list[int]:
+        left = 0 if self.at // 10 % 2 else 10 - self.at % 10
+        return [self._next(self.at + index) for index in range(min(most, left))]
+
+    def _next(self, at: int) -> int:
+        return 5 + at * 37 % 55
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_a_guide_leaves_no_choice_about_is_guessed(temperature: float) -> None:
+    answers, seconds = [], []
+    for guesses in (True, False):
+        ops = ScriptedOps(flat, 0.002)
+        loop, rail = scripted_loop(ops, lambda place: 0.0), Rail()
+        if not guesses:
+            rail.likely = lambda most: []  # type: ignore[method-assign]
+        sequence = Sequence([5, 9, 3], replace(LONG, temperature=temperature, seed=3), guide=rail)
+        loop.add(sequence, Mailbox())
+        while not loop.is_idle:
+            loop.step()
+            loop.check()
+        answers.append(sequence.token_ids)
+        seconds.append(ops.now)
+    assert answers[0] == answers[1]
+    assert seconds[0] < 0.75 * seconds[1]

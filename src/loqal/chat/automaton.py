@@ -38,6 +38,10 @@ class Matcher(Protocol):
         """Begin to find the next mask beside what the caller does."""
         ...
 
+    def likely(self) -> Sequence[int]:
+        """Tokens for text that must come next, as far as they were found by ``prepare``."""
+        ...
+
     def accepts(self, token_ids: Sequence[int]) -> bool:
         """Follow given tokens; whether the grammar allows them all."""
         ...
@@ -119,6 +123,12 @@ class TurnGuide:
         """See Guide."""
         if self._matcher is not None and not self._forced:
             self._matcher.prepare()
+
+    def likely(self, most: int) -> Sequence[int]:
+        """See Guide."""
+        if self._forced:
+            return list(self._forced)[:most]
+        return self._matcher.likely()[:most] if self._matcher is not None else ()
 
     def _think(self, token_id: int, governor: Governor) -> None:
         if token_id == self._rules.think_close:

@@ -41,7 +41,7 @@ class GrammarMatcher:
 
     def __init__(self, inner: llguidance.LLMatcher, num_words: int, worker: Executor) -> None:
         self._inner, self._num_words, self._worker = inner, num_words, worker
-        self._coming: Future[Mask] | None = None
+        self._coming: Future[tuple[Mask, list[int]]] | None = None
 
     def copy(self) -> GrammarMatcher:
         """See Matcher."""
@@ -50,7 +50,7 @@ class GrammarMatcher:
     def mask(self) -> Mask:
         """See Matcher."""
         coming, self._coming = self._coming, None
-        mask = self._find() if coming is None else coming.result()
+        mask = self._find() if coming is None else coming.result()[0]
         if self._inner.is_error() or not mask.any():
             raise self._failed()
         return mask
@@ -59,7 +59,11 @@ class GrammarMatcher:
         """See Matcher."""
         if self._coming is None:
             with contextlib.suppress(RuntimeError):  # the interpreter is about to end
-                self._coming = self._worker.submit(self._find)
+                self._coming = self._worker.submit(self._find_more)
+
+    def likely(self) -> Sequence[int]:
+        """See Matcher. Waits for nobody, since it decides how fast an answer comes and nothing else."""
+        return self._coming.result()[1] if self._coming is not None and self._coming.done() else ()
 
     def push(self, token_id: int) -> None:
         """See Matcher."""
@@ -76,6 +80,10 @@ class GrammarMatcher:
         mask: Mask = np.zeros(self._num_words, np.uint32)
         self._inner.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         return mask
+
+    def _find_more(self) -> tuple[Mask, list[int]]:
+        mask = self._find()
+        return mask, self._inner.compute_ff_tokens()
 
     def _failed(self) -> RequestError:
         return RequestError(

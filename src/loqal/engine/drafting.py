@@ -1,7 +1,8 @@
 """Guessing tokens ahead, so that one step can confirm several.
 
-Two sources stand behind one interface: the sequence itself (``NgramIndex``) and the model's draft head. What is guessed
-decides only how fast an answer comes: a guess is accepted exactly when it is the token that would have been drawn.
+Three sources stand behind one interface: the form that a reply must have (``Guide.likely``), the sequence itself
+(``NgramIndex``) and the model's draft head. What is guessed decides only how fast an answer comes: a guess is accepted
+exactly when it is the token that would have been drawn.
 
 The draft head keeps keys and values of its own, in the pages of the sequence but only from ``start`` on, since what
 lies far back helps a guess little and costs reading. Row p pairs the trunk's hidden row p with token p + 1.
@@ -32,6 +33,7 @@ WINDOW_TOKENS = 2 * PAGE_TOKENS
 """Hidden rows before the newest token that the draft head reads when guessing begins."""
 
 _HEAD_DEPTH = 4  # beyond this a guess of the head is rarely right
+_FORM_CHANCE = 0.9  # that what a form leaves open only seemingly comes as it usually does
 _CANDIDATES = 64  # of a guess, where the request bounds them in no other way
 
 
@@ -42,7 +44,9 @@ class DraftState:
     ngrams: NgramIndex = dataclasses.field(default_factory=NgramIndex)
     ngram_trust: Trust = dataclasses.field(default_factory=Trust)
     head_trust: Trust = dataclasses.field(default_factory=Trust)
+    form_trust: Trust = dataclasses.field(default_factory=lambda: Trust(_FORM_CHANCE))
     uses_head: bool = False  # for the guesses that are being verified
+    used: Trust = dataclasses.field(default_factory=Trust)  # in whoever made them
     start: int = 0  # first position with keys and values of the draft head
     done: int = 0  # positions before this one have them
     backlog: list[FloatArray] = dataclasses.field(default_factory=list)  # hidden rows from ``done`` on
@@ -117,10 +121,8 @@ class Drafter:
     def observe(self, active: Active, tried: int, accepted: int) -> None:
         """How many of the guesses of a step were right."""
         state = self._states.setdefault(active.arrival, DraftState())
-        if state.uses_head or tried == 0:
-            state.head_trust.observe(tried, accepted)
-        if not state.uses_head or tried == 0:
-            state.ngram_trust.observe(tried, accepted)
+        for trust in (state.used,) if tried else (state.head_trust, state.ngram_trust, state.form_trust):
+            trust.observe(tried, accepted)
 
     def propose(self, writing: Sequence[Active], costs: StepCosts, other_s: float) -> list[list[int]]:
         """Guesses for each of the sequences that write.
@@ -132,12 +134,13 @@ class Drafter:
         copies, chances, limits = [], [], []
         for active, state in zip(writing, states, strict=True):
             most = self._most(active)
-            copied = state.ngrams.guess(active.sequence.token_ids, min(most, state.ngram_trust.limit(most)))
+            copied, trust = self._known(active, state, most)
             head_limit = min(state.head_trust.limit(most), _HEAD_DEPTH) if self._can_guess(active, state) else 0
             # The sequence itself guesses for nothing, so it goes first where it is about as good.
-            state.uses_head = head_limit > 0 and not (copied and state.ngram_trust.hoped >= state.head_trust.hoped)
+            state.uses_head = head_limit > 0 and not (copied and trust.hoped >= state.head_trust.hoped)
+            state.used = state.head_trust if state.uses_head else trust
             copies.append(copied)
-            chances.append(state.head_trust.hoped if state.uses_head else state.ngram_trust.hoped)
+            chances.append(state.used.hoped)
             limits.append(head_limit if state.uses_head else len(copied))
         pass_s = self._pass_s if any(state.uses_head for state in states) else 0.0
         depths = allocate(chances, limits, lambda rows: other_s + costs.of_rows(rows), pass_s)
@@ -148,6 +151,14 @@ class Drafter:
             for i, tokens in zip(by_head, found, strict=True):
                 guesses[i] = tokens
         return guesses
+
+    def _known(self, active: Active, state: DraftState, most: int) -> tuple[list[int], Trust]:
+        """Guesses that cost nothing: what the reply's form leaves little choice about, or what stood there before."""
+        guide, sequence = active.sequence.guide, active.sequence
+        likely = [] if guide is None else list(guide.likely(min(most, state.form_trust.limit(most))))
+        if likely:
+            return likely, state.form_trust
+        return state.ngrams.guess(sequence.token_ids, min(most, state.ngram_trust.limit(most))), state.ngram_trust
 
     def _most(self, active: Active) -> int:
         """Guesses that a sequence could use at all."""

@@ -37,6 +37,10 @@ class Guide(Protocol):
         """Begin to find the next mask, which is wanted after the next step."""
         ...
 
+    def likely(self, most: int) -> Sequence[int]:
+        """Up to ``most`` tokens that probably come next because little else is allowed; a help for guessing ahead."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Allowed:

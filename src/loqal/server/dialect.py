@@ -26,7 +26,7 @@ from .errors import Problem
 from .house import House
 from .kept_streams import window_of
 from .pool import Pool
-from .request import Ask, Body, ChatRequest, Notes
+from .request import Ask, Body, ChatRequest, Notes, check_length
 from .security import Client, Scope
 from .store import Store
 from .streaming import Event, Formatter, ServerSentEvents, StreamedResponse, Wire, frames, gone
@@ -249,6 +249,7 @@ class Call:
     async def rendered(self, ask: ChatRequest) -> Rendered:
         """What a conversation becomes before the model reads it. Nothing is computed. Raises LoqalError."""
         async with self.model(ask.model) as runtime, self.house.media if ask.num_media else nullcontext():
+            check_length(runtime, ask.texts())
             return await asyncio.to_thread(runtime.render, self.recalled(ask).messages, turn=ask.turn)
 
     def recalled(self, ask: ChatRequest) -> ChatRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -66,6 +67,8 @@ class Gate:
 
         try:
             await self._inner(scope, headers)(scope, receive, sending)
+        except asyncio.CancelledError:
+            notes["error"] = "the server ended"
         finally:
             seconds = self._clock() - started
             route = getattr(scope.get("route"), "path", "none")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from starlette.responses import Response
 
 from ..runtime import Runtime
@@ -25,7 +28,7 @@ from .openai_writer import (
     format_reply,
 )
 from .pool import unknown_model
-from .request import RawRequest
+from .request import RawRequest, check_length
 from .streaming import ServerSentEvents
 
 _TEXTS_AT_ONCE = 16  # between two looks at whether the client is still there
@@ -85,6 +88,7 @@ def _echoes(runtime: Runtime, request: RawRequest, num_top: int | None) -> list[
     """The prompts with their log probabilities, where these were asked for."""
     echoes = []
     for prompt in request.prompts:
+        check_length(runtime, [prompt] if isinstance(prompt, str) else [])
         token_ids = tuple(runtime.tokenize(prompt, control=True)) if isinstance(prompt, str) else prompt
         text = prompt if isinstance(prompt, str) else runtime.detokenize(prompt, skip_special=False)
         logprobs: tuple[TokenLogprobs, ...] = ()
@@ -102,12 +106,10 @@ async def embeddings(call: Call, body: EmbeddingBody) -> Response:
             raise FieldError("dimensions", f"It is {body.dimensions}; vectors have {runtime.info.width} numbers.")
         prompts = prompts_of(body.input)
         for start in range(0, len(prompts), _TEXTS_AT_ONCE):
-            texts = [
-                runtime.tokenize(text) if isinstance(text, str) else list(text)
-                for text in prompts[start : start + _TEXTS_AT_ONCE]
-            ]
-            num_tokens += sum(map(len, texts))
-            rows.append(await asyncio.to_thread(runtime.embed, texts, pooling=body.pooling or "mean"))
+            some = prompts[start : start + _TEXTS_AT_ONCE]
+            found, num_read = await asyncio.to_thread(_embedded, runtime, some, body.pooling or "mean")
+            rows.append(found)
+            num_tokens += num_read
             await call.still_there()
     vectors = np.concatenate(rows)[:, : body.dimensions]
     if body.dimensions is not None:
@@ -115,6 +117,17 @@ async def embeddings(call: Call, body: EmbeddingBody) -> Response:
     call.spend(num_tokens)
     as_base64 = body.encoding_format == "base64"
     return call.json(format_embeddings(vectors, body.model, num_tokens, as_base64=as_base64))
+
+
+def _embedded(
+    runtime: Runtime, prompts: Sequence[str | tuple[int, ...]], pooling: Literal["mean", "last"]
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Vectors of some texts, and how many tokens were read."""
+    texts = []
+    for prompt in prompts:
+        check_length(runtime, [prompt] if isinstance(prompt, str) else [])
+        texts.append(runtime.tokenize(prompt) if isinstance(prompt, str) else list(prompt))
+    return runtime.embed(texts, pooling=pooling), sum(map(len, texts))
 
 
 async def models(call: Call) -> Response:

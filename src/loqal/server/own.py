@@ -20,7 +20,7 @@ from .openai_answers import Answer
 from .openai_fields import ChatBody, TokenIds
 from .openai_parse import parse
 from .openai_writer import error, format_logprobs
-from .request import Body
+from .request import Body, check_length
 
 _STEP_S = 20.0  # within which a healthy server writes a token
 _FIRST_OF_ALL = -1000  # priority
@@ -210,6 +210,7 @@ async def render(call: Call, body: RenderBody) -> Response:
 async def tokenize(call: Call, body: TokenizeBody) -> Response:
     """Turn a text into token ids."""
     async with call.model(body.model) as runtime:
+        check_length(runtime, [body.text])
         token_ids = await asyncio.to_thread(runtime.tokenize, body.text, control=body.control)
         texts = [runtime.token_bytes(token_id).decode(errors="replace") for token_id in token_ids]
     return call.json({"model": body.model, "token_ids": token_ids, "texts": texts})
@@ -226,8 +227,10 @@ async def score(call: Call, body: ScoreBody) -> Response:
     """Say how likely continuations are."""
     scores = []
     async with call.model(body.model) as runtime:
+        check_length(runtime, [body.prompt] if isinstance(body.prompt, str) else [])
         prompt = runtime.tokenize(body.prompt, control=True) if isinstance(body.prompt, str) else body.prompt
         for continuation in body.continuations:
+            check_length(runtime, [text for text in (body.prompt, continuation) if isinstance(text, str)])
             found = await asyncio.to_thread(runtime.score, prompt, continuation, top=body.top_logprobs)
             scores.append(_score(found, runtime))
             await call.still_there()

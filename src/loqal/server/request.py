@@ -10,21 +10,23 @@ import dataclasses
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..errors import ContextError
 from ..reply_stream import ReplyStream
 from ..runtime import Runtime
 from ..turns import AnswerFormat, Turn
-from ..types import MediaPart, Message, SamplingParams
+from ..types import MediaPart, Message, SamplingParams, TextPart
 from .errors import FieldError
 
 MAX_CHOICES = 64
 _MAX_DEPTH = 100
 _MAX_MEDIA = 64
+_USUAL_TOKEN_CHARS, _LONGEST_TOKEN_CHARS = 8, 128
 _MAX_ITEMS = 2_000_000  # of a body, counted by commas and brackets: objects weigh many times their text
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_LENIENT_ROUNDS = 100
@@ -93,6 +95,7 @@ class ChatRequest:
 
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """See Ask. The seed of each reply is one more than that of the one before."""
+        check_length(runtime, self.texts())
         return runtime.stream_choices(
             self.messages,
             self.params,
@@ -101,6 +104,15 @@ class ChatRequest:
             priority=self.priority,
             client=f"{client}/{self.user}",
         )
+
+    def texts(self) -> Iterator[str]:
+        """Every text that the model would read, for ``check_length``."""
+        for message in self.messages:
+            parts = [TextPart(message.content)] if isinstance(message.content, str) else message.content
+            yield from (part.text for part in parts if isinstance(part, TextPart))
+            yield message.reasoning or ""
+            yield from (str(call.arguments) for call in message.tool_calls)
+        yield from (str(tool.definition or tool.parameters) for tool in self.turn.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +140,8 @@ class RawRequest:
 
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
         """See Ask."""
+        for prompt in self.prompts:
+            check_length(runtime, [prompt] if isinstance(prompt, str) else [])
         return [
             runtime.stream_generate(
                 prompt, params, answer=self.answer, priority=self.priority, client=f"{client}/{self.user}"
@@ -135,6 +149,28 @@ class RawRequest:
             for prompt in self.prompts
             for params in _seeded(self.params, self.n)
         ]
+
+
+def check_length(runtime: Runtime, texts: Iterable[str]) -> None:
+    """Raise ContextError for texts that are far too long, before all of them is turned into tokens.
+
+    Tokens of that many texts would take minutes and gigabytes. The beginning is enough to know, except where tokens
+    are long, as in spaces.
+    """
+    start, total = "", 0
+    enough = runtime.context_len * _USUAL_TOKEN_CHARS
+    for text in texts:
+        total += len(text)
+        start += text[: max(0, enough - len(start))]
+    if total <= enough:
+        return
+    num_tokens = len(runtime.tokenize(start))
+    if num_tokens > runtime.context_len or total > runtime.context_len * _LONGEST_TOKEN_CHARS:
+        raise ContextError(
+            f"The prompt has more than {max(num_tokens, runtime.context_len):,} tokens and does not fit.",
+            f"The context holds {runtime.context_len:,} tokens, the reply included.",
+            "Shorten the prompt or load the model with a larger context_len.",
+        )
 
 
 def _seeded(params: SamplingParams, n: int) -> list[SamplingParams]:
