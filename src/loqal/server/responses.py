@@ -312,7 +312,7 @@ DIALECT = Dialect(
         Route(
             "POST",
             "/v1/responses/input_tokens",
-            "read",
+            "infer",
             input_tokens,
             "Count the tokens of a request",
             body=fields.InputTokensBody,
