@@ -163,6 +163,7 @@ async def run(server: Server, num_clients: int, seconds: float) -> tuple[Load, i
     burst = await asyncio.gather(*(ask(server.port, wanted[0][0]) for _ in range(_BURST)), return_exceptions=True)
     refused = sum(isinstance(one, tuple) and one[0] == 429 for one in burst)
     answered = sum(isinstance(one, tuple) and one[0] == 200 for one in burst)
+    load.errors += [repr(one) for one in burst if isinstance(one, BaseException)][:5]
     return load, refused, answered
 
 
