@@ -9,6 +9,7 @@ import resource
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import h11
@@ -27,6 +28,7 @@ _BACKLOG = 256
 _MAX_HEAD_BYTES = 1 << 15
 _SPARE_CONNECTIONS = 1024  # beyond one for each reply, so that who has to wait is told so
 _MOST_FILES = 1 << 16
+_MOST_THREADS = 32  # which encode prompts and wait for scores; the model computes on its own
 
 
 def run(pool: Pool, settings: ServerSettings, ready: Callable[[Sequence[str]], None]) -> None:
@@ -53,6 +55,7 @@ async def _serve(
     sockets: list[socket.socket],
     ready: Callable[[Sequence[str]], None],
 ) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MOST_THREADS, "loqal-worker"))
     await pool.warm()
     config = uvicorn.Config(
         create_app(pool, settings, keys),
