@@ -45,6 +45,9 @@ class Load:
     wrong: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     resident: list[int] = field(default_factory=list)
+    until: float = 0.0
+    paused_s: float = 0.0
+    paused_until: float = 0.0
 
 
 class Server:
@@ -120,10 +123,10 @@ async def ask(port: int, body: dict[str, Any], *, leave_after: int | None = None
         writer.close()
 
 
-async def client(server: Server, wanted: list[tuple[dict[str, Any], str]], until: float, seed: int, load: Load) -> None:
+async def client(server: Server, wanted: list[tuple[dict[str, Any], str]], seed: int, load: Load) -> None:
     """Somebody who asks, and sometimes leaves."""
     dice = random.Random(seed)
-    while time.perf_counter() < until:
+    while time.perf_counter() < load.until:
         body, alone = dice.choice(wanted)
         leaves = dice.randrange(0, 20) if dice.random() < _LEAVES else None
         started = time.perf_counter()
@@ -137,19 +140,26 @@ async def client(server: Server, wanted: list[tuple[dict[str, Any], str]], until
             load.errors.append(str(status))
         elif (leaves is None and text != alone) or not alone.startswith(text):
             load.wrong.append(text)
+        load.num_left += leaves is not None
+        load.num_complete += leaves is None
+        if started <= load.paused_until:
+            continue  # its times say nothing
         if first_s:
             load.first_token_s.append(first_s)
-        load.num_left += leaves is not None
         if leaves is None:
-            load.num_complete += 1
             load.whole_s.append(time.perf_counter() - started)
 
 
-async def watch(server: Server, until: float, load: Load) -> None:
-    """Sample the resident bytes."""
-    while time.perf_counter() < until:
+async def watch(server: Server, load: Load) -> None:
+    """Sample the resident bytes, and see when all was put aside for a while, as for another measurement."""
+    last = time.perf_counter()
+    while last < load.until:
         load.resident.append(server.resident_bytes())
         await asyncio.sleep(_SAMPLE_S)
+        now = time.perf_counter()
+        if now - last > 2 * _SAMPLE_S:
+            load.paused_s, load.paused_until, load.until = load.paused_s + now - last, now, load.until + now - last
+        last = now
 
 
 async def run(server: Server, num_clients: int, seconds: float) -> tuple[Load, int, int]:
@@ -157,12 +167,13 @@ async def run(server: Server, num_clients: int, seconds: float) -> tuple[Load, i
     load = Load()
     asked = cases(server.name, random.Random(1))
     wanted = [(body, (await ask(server.port, body))[1]) for body in asked]
-    until = time.perf_counter() + seconds
-    people = [client(server, wanted, until, seed, load) for seed in range(num_clients)]
-    await asyncio.gather(watch(server, until, load), *people)
+    load.until = time.perf_counter() + seconds
+    people = [client(server, wanted, seed, load) for seed in range(num_clients)]
+    await asyncio.gather(watch(server, load), *people)
     burst = await asyncio.gather(*(ask(server.port, wanted[0][0]) for _ in range(_BURST)), return_exceptions=True)
     refused = sum(isinstance(one, tuple) and one[0] == 429 for one in burst)
     answered = sum(isinstance(one, tuple) and one[0] == 200 for one in burst)
+    load.errors += [repr(one) for one in burst if isinstance(one, BaseException)][:5]
     return load, refused, answered
 
 

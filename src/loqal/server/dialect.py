@@ -244,7 +244,7 @@ class Call:
     def spend(self, num_tokens: int) -> None:
         """Count tokens of a prompt that was read outside ``begin``."""
         self.house.guard.spend(self.client, num_tokens)
-        self.facts["prompt_tokens"] = num_tokens
+        self.facts["prompt_tokens"] = self.facts.get("prompt_tokens", 0) + num_tokens
 
     async def rendered(self, ask: ChatRequest) -> Rendered:
         """What a conversation becomes before the model reads it. Nothing is computed. Raises LoqalError."""

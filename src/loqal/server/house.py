@@ -74,4 +74,5 @@ class House:
         self.kept: Store[Any] = Store()
         self.replies = Replies()
         self.tasks: set[asyncio.Task[None]] = set()  # that outlive the requests that began them
+        self.steps: dict[str, asyncio.Future[float]] = {}  # of the last look at each model's health
         self.media = asyncio.Semaphore(_MEDIA_AT_ONCE)

@@ -161,13 +161,21 @@ async def health(call: Call) -> Response:
         async with asyncio.timeout(_STEP_S):
             for name, runtime in list(call.pool.loaded().items()):
                 found[name] = {"loaded": True, "step_ms": None}
-                found[name]["step_ms"] = await asyncio.to_thread(_step, runtime)
+                found[name]["step_ms"] = await _shared_step(call, name, runtime)
     except LoqalError as failure:
         message = str(failure)
     except TimeoutError:
         message = f"No token was written within {_STEP_S:.0f} seconds."
     status = {"status": "ok" if message is None else "failing", "version": __version__, "models": found}
     return JSONResponse(status | ({} if message is None else {"message": message}), 200 if message is None else 503)
+
+
+async def _shared_step(call: Call, name: str, runtime: Runtime) -> float:
+    """How long a token takes. Whoever asks while one is being written waits for that one."""
+    steps = call.house.steps
+    if name not in steps or steps[name].done():
+        steps[name] = asyncio.ensure_future(asyncio.to_thread(_step, runtime))
+    return await asyncio.shield(steps[name])
 
 
 def _step(runtime: Runtime) -> float:
@@ -233,6 +241,7 @@ async def score(call: Call, body: ScoreBody) -> Response:
             check_length(runtime, [text for text in (body.prompt, continuation) if isinstance(text, str)])
             found = await asyncio.to_thread(runtime.score, prompt, continuation, top=body.top_logprobs)
             scores.append(_score(found, runtime))
+            call.spend(len(prompt) + len(found))
             await call.still_there()
     return call.json({"model": body.model, "scores": scores})
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import h11
@@ -24,7 +26,9 @@ _HEAD_S = 10.0  # for the head of a request to come
 _KEEP_ALIVE_S = 60
 _BACKLOG = 256
 _MAX_HEAD_BYTES = 1 << 15
-_SPARE_CONNECTIONS = 256  # beyond one for each reply
+_SPARE_CONNECTIONS = 1024  # beyond one for each reply, so that who has to wait is told so
+_MOST_FILES = 1 << 16
+_MOST_THREADS = 32  # which encode prompts and wait for scores; the model computes on its own
 
 
 def run(pool: Pool, settings: ServerSettings, ready: Callable[[Sequence[str]], None]) -> None:
@@ -35,6 +39,7 @@ def run(pool: Pool, settings: ServerSettings, ready: Callable[[Sequence[str]], N
     """
     keys = keys_of(settings)
     check_bind(settings, keys)
+    _allow_connections()
     sockets = listen(settings.host, settings.port)
     try:
         asyncio.run(_serve(pool, settings, keys, sockets, ready))
@@ -50,6 +55,7 @@ async def _serve(
     sockets: list[socket.socket],
     ready: Callable[[Sequence[str]], None],
 ) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MOST_THREADS, "loqal-worker"))
     await pool.warm()
     config = uvicorn.Config(
         create_app(pool, settings, keys),
@@ -68,6 +74,14 @@ async def _serve(
         h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
     )
     await _Server(config, lambda: ready(list(map(_address, sockets)))).serve(sockets)
+
+
+def _allow_connections() -> None:
+    """Let the process have as many sockets open as the system permits, up to a bound."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
