@@ -375,7 +375,9 @@ class Runtime:
         """
         if pooling not in ("mean", "last"):
             raise RequestError(f"pooling is {pooling!r}.", "It must be 'mean' or 'last'.", "Choose one of these.")
-        if isinstance(texts, str) or (texts and all(isinstance(item, int) for item in texts)):
+        if not texts:
+            raise RequestError("There is nothing to embed.", "The text is empty.", "Give a text or ids.")
+        if isinstance(texts, str) or all(isinstance(item, int) for item in texts):
             single: FloatArray = self.embed([cast("str | Sequence[int]", texts)], pooling=pooling)[0]
             return single
         engine = self._open_engine()

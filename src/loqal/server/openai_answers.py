@@ -12,7 +12,7 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 class Answer(BaseModel):
     """The base of every answer."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class PromptDetails(Answer):

@@ -36,7 +36,7 @@ _MAX_ERRORS = 100  # of one body that are looked at
 class Body(BaseModel):
     """The base of every body: nothing unknown, nothing converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)  # built with the first request
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)
