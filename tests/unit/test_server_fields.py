@@ -60,12 +60,12 @@ def _reviewed(body: BaseModel, notes: Notes) -> Any:
 
 
 def _chatted(body: llama.OllamaChatBody, notes: Notes) -> Any:
-    return ollama_parse.bounded(ollama_parse.parse_chat(body, notes), body.options)
+    return ollama_parse.parse_chat(body, notes), body.options and body.options.num_ctx
 
 
 def _generated(body: llama.OllamaGenerateBody, notes: Notes) -> Any:
     before = [Message("user", "before")] if body.context else []
-    return ollama_parse.bounded(ollama_parse.parse_generate(body, notes, before), body.options)
+    return ollama_parse.parse_generate(body, notes, before), body.options and body.options.num_ctx
 
 
 READ: dict[type[BaseModel], Callable[[Any, Notes], Any]] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loqal.server import openai_answers as answers
@@ -325,6 +325,7 @@ def put_together(chunks: Iterable[dict[str, Any]], index: int) -> dict[str, Any]
     return {"message": message, "calls": calls, "finish_reason": finish, "logprobs": content}
 
 
+@settings(deadline=None)
 @given(st.lists(streams(), min_size=1, max_size=2))
 def test_the_events_of_a_chat_add_up_to_the_whole(written: list[tuple[list[ReplyDelta], Reply]]) -> None:
     envelope = Envelope("req_1", "m", now=5)
@@ -345,6 +346,7 @@ def test_the_events_of_a_chat_add_up_to_the_whole(written: list[tuple[list[Reply
         assert found["logprobs"] == choice["logprobs"]["content"]
 
 
+@settings(deadline=None)
 @given(st.lists(streams(), min_size=2, max_size=2), st.booleans(), st.sampled_from([None, 0, 2]))
 def test_the_events_of_completions_add_up(
     written: list[tuple[list[ReplyDelta], Reply]], echo: bool, num_top: int | None

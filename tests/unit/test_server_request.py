@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loqal.server.errors import FieldError, RefusedError, problem
@@ -86,11 +86,13 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_json_is_read_as_it_is(value: Any) -> None:
     assert load_json(json.dumps(value).encode()) == value
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(ChatBody.model_fields)), json_values), st.booleans())
 def test_any_values_are_read_or_refused(body: dict[str, Any], lenient: bool) -> None:
     try:

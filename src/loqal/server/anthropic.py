@@ -223,7 +223,7 @@ DIALECT = Dialect(
         Route(
             "POST",
             "/v1/messages/count_tokens",
-            "read",
+            "infer",
             count_tokens,
             "Count the tokens of a conversation",
             body=fields.CountTokensBody,

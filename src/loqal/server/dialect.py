@@ -186,7 +186,8 @@ class Call:
         """Start the replies. The caller closes the work. Raises LoqalError."""
         started = time.monotonic()
         self.facts |= {"model": ask.model, "client": self.client.name}
-        ask = self.recalled(ask) if isinstance(ask, ChatRequest) else ask
+        chat = self.recalled(ask) if isinstance(ask, ChatRequest) else None
+        ask = chat or ask
         with ExitStack() as undo:
             self.house.room.enter(ask.num_replies)
             undo.callback(lambda: self.house.room.leave(ask.num_replies, time.monotonic() - started))
@@ -201,8 +202,9 @@ class Call:
         def on_close(replies: list[Reply]) -> None:
             held.close()
             self._count(ask.model, replies)
-            for reply in replies:
-                self.house.replies.keep(self.client.name, ask.model, reply)
+            if chat is not None:
+                for reply in replies:
+                    self.house.replies.keep(self.client.name, chat, reply)
 
         return Work(runtime, streams, on_close, load_ns=load_ns)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import math
@@ -20,7 +21,7 @@ from .conversation import said, size_of
 from .dialect import Call, Dialect, Route, Work
 from .errors import FieldError, RefusedError
 from .fields import review
-from .ollama_parse import bounded, parse_chat, parse_generate
+from .ollama_parse import parse_chat, parse_generate
 from .ollama_writer import NEVER, LineWriter, described, error, idle, listed
 from .request import ChatRequest, RawRequest
 from .streaming import JsonLines
@@ -69,10 +70,32 @@ async def _write(call: Call, body: fields.WriteBody, asked: ChatRequest | RawReq
             warnings=call.notes.warnings,
         )
 
-    ask = bounded(call.recalled(asked) if isinstance(asked, ChatRequest) else asked, body.options)
+    if body.options is not None and body.options.num_ctx is not None:
+        asked = await _bounded(call, asked, body.options.num_ctx)
     if body.stream:
-        return await call.stream(ask, writer, JsonLines)
-    return call.json((await call.written(ask, writer)).whole)
+        return await call.stream(asked, writer, JsonLines)
+    return call.json((await call.written(asked, writer)).whole)
+
+
+async def _bounded(call: Call, asked: ChatRequest | RawRequest, num_ctx: int) -> ChatRequest | RawRequest:
+    """The same request, prompt and reply together within ``num_ctx`` tokens. Raises ContextError."""
+    loaded = call.pool.loaded().get(asked.model)
+    if loaded is not None and num_ctx >= loaded.context_len:
+        return asked
+    if isinstance(asked, ChatRequest):
+        num_prompt = len((await call.rendered(asked)).token_ids)
+    else:
+        async with call.model(asked.model) as runtime:
+            num_prompt = len(runtime.tokenize(str(asked.prompts[0]), control=True))
+    room = num_ctx - num_prompt
+    if room < 1:
+        raise ContextError(
+            f"The prompt has {num_prompt:,} tokens.",
+            f"num_ctx of {num_ctx:,} leaves no room for a reply.",
+            "Raise num_ctx, or shorten the conversation.",
+        )
+    most = room if asked.params.max_tokens is None else min(room, asked.params.max_tokens)
+    return dataclasses.replace(asked, params=dataclasses.replace(asked.params, max_tokens=most))
 
 
 def _remembered(call: Call, work: Work, conversation: Sequence[Message], reply: Reply) -> list[int]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ContextError
-from ..reply_stream import ReplyStream
-from ..runtime import Runtime
 from ..turns import AnswerFormat, JsonSchema, Thinking, Tool, Turn
 from ..types import MediaPart, Message, Part, SamplingParams, TextPart, ToolCall
 from . import ollama_fields as fields
 from .conversation import Result, decoded, in_call_order, settled
 from .errors import FieldError
 from .fields import review
-from .request import Ask, ChatRequest, Notes, RawRequest
+from .request import ChatRequest, Notes, RawRequest
 from .thinking import BUDGETS
 
 
@@ -39,58 +34,6 @@ def parse_generate(
         if getattr(body, name) not in (None, "", False):
             notes.refuse(name, "A raw prompt is read as it is.", "Leave raw out, or write it into the prompt.")
     return RawRequest(body.model, (body.prompt,), _sampling(body), stream=body.stream)
-
-
-def bounded(asked: ChatRequest | RawRequest, options: fields.Options | None) -> Ask:
-    """The same within the limit of ``num_ctx``."""
-    if options is None or options.num_ctx is None:
-        return asked
-    return Bounded(asked, options.num_ctx)
-
-
-@dataclass(frozen=True, slots=True)
-class Bounded:
-    """A request whose prompt and reply together must fit ``context_len`` tokens."""
-
-    asked: ChatRequest | RawRequest
-    context_len: int
-
-    @property
-    def model(self) -> str:
-        """See Ask."""
-        return self.asked.model
-
-    @property
-    def num_replies(self) -> int:
-        """See Ask."""
-        return 1
-
-    @property
-    def num_media(self) -> int:
-        """See Ask."""
-        return self.asked.num_media
-
-    def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
-        """See Ask."""
-        if self.context_len >= runtime.context_len:
-            return self.asked.begin(runtime, client)
-        num_prompt = len(self._prompt_ids(runtime))
-        room = self.context_len - num_prompt
-        if room < 1:
-            raise ContextError(
-                f"The prompt has {num_prompt:,} tokens.",
-                f"num_ctx of {self.context_len:,} leaves no room for a reply.",
-                "Raise num_ctx, or shorten the conversation.",
-            )
-        params = self.asked.params
-        most = room if params.max_tokens is None else min(room, params.max_tokens)
-        bounded = dataclasses.replace(self.asked, params=dataclasses.replace(params, max_tokens=most))
-        return bounded.begin(runtime, client)
-
-    def _prompt_ids(self, runtime: Runtime) -> Sequence[int]:
-        if isinstance(self.asked, ChatRequest):
-            return runtime.render(self.asked.messages, turn=self.asked.turn).token_ids
-        return runtime.tokenize(str(self.asked.prompts[0]), control=True)
 
 
 def _conversation(messages: Sequence[fields.Message]) -> list[Message]:

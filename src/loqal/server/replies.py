@@ -1,7 +1,8 @@
 """The tokens of replies, so that a reply a client sends back is read as what was written.
 
-A client sends text, reasoning and calls, and often not all of it, or not in the same order. What it sends of a reply
-finds the tokens here; whether they fit is decided where the prompt is made. Forgotten replies are rendered anew.
+A client sends text, reasoning and calls, and often not all of it, or not in the same order. What it sends of a reply,
+behind what it sends of the conversation before, finds the tokens here; whether they fit is decided where the prompt is
+made. Forgotten replies are rendered anew.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from ..types import Message, Reply, TextPart, ToolCall
+from ..types import Message, Reply, TextPart
+from .conversation import said
 from .request import ChatRequest
 from .store import Store
 
@@ -20,33 +22,41 @@ _TOKEN_BYTES = 36
 
 
 class Replies:
-    """What was written, by client and model."""
+    """What was written, by client and by the conversation it ends."""
 
     def __init__(self) -> None:
         self._tokens: Store[tuple[int, ...]] = Store(max_entries=1 << 16, max_bytes=64 << 20)
 
-    def keep(self, owner: str, model: str, reply: Reply) -> None:
-        """Remember a reply."""
+    def keep(self, owner: str, asked: ChatRequest, reply: Reply) -> None:
+        """Remember the reply to a request."""
         if reply.token_ids:
-            size_bytes = _ENTRY_BYTES + _TOKEN_BYTES * len(reply.token_ids)
-            self._tokens.put(owner, _key(model, reply.text, reply.tool_calls), reply.token_ids, size_bytes)
+            *_, key = _keys(asked.model, (*asked.messages, said(reply)))
+            self._tokens.put(owner, key, reply.token_ids, _ENTRY_BYTES + _TOKEN_BYTES * len(reply.token_ids))
 
     def recall(self, owner: str, asked: ChatRequest) -> ChatRequest:
         """The same request with the tokens of the replies in it."""
         if asked.turn.replay != "exact":
             return asked
-        messages = tuple(self._with_tokens(owner, asked.model, message) for message in asked.messages)
-        return dataclasses.replace(asked, messages=messages)
-
-    def _with_tokens(self, owner: str, model: str, message: Message) -> Message:
-        if message.role != "assistant" or message.token_ids is not None:
-            return message
-        parts = [TextPart(message.content)] if isinstance(message.content, str) else message.content
-        text = "".join(part.text for part in parts if isinstance(part, TextPart))
-        token_ids = self._tokens.get(owner, _key(model, text, message.tool_calls))
-        return message if token_ids is None else dataclasses.replace(message, token_ids=token_ids)
+        messages = list(asked.messages)
+        for index, key in enumerate(_keys(asked.model, asked.messages)):
+            if messages[index].role == "assistant" and messages[index].token_ids is None:
+                messages[index] = dataclasses.replace(messages[index], token_ids=self._tokens.get(owner, key))
+        return dataclasses.replace(asked, messages=tuple(messages))
 
 
-def _key(model: str, text: str, calls: Sequence[ToolCall]) -> str:
-    said = [model, text.strip(), [[call.name, dict(call.arguments)] for call in calls]]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+def _keys(model: str, messages: Sequence[Message]) -> Iterator[str]:
+    """For each message, a digest of the conversation to its end.
+
+    Instructions do not count, since clients stamp times into them; nor does reasoning, which many leave out.
+    """
+    digest = hashlib.sha256(model.encode())
+    for message in messages:
+        if message.role != "system":
+            parts = [TextPart(message.content)] if isinstance(message.content, str) else message.content
+            text = "".join(part.text for part in parts if isinstance(part, TextPart)).strip()
+            calls = [[call.name, dict(call.arguments)] for call in message.tool_calls]
+            digest.update(json.dumps([message.role, text, calls], sort_keys=True).encode())
+            for part in parts:
+                if not isinstance(part, TextPart):
+                    digest.update(part.source if isinstance(part.source, bytes) else str(part.source).encode())
+        yield digest.hexdigest()

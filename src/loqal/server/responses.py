@@ -153,7 +153,7 @@ def _listed_item(item: dict[str, Any], new_id: Callable[[str], str]) -> dict[str
 
 
 async def _in_background(
-    call: Call, body: fields.ResponseBody, asked: ChatRequest, kept: Kept, writer: Any
+    call: Call, body: fields.ResponseBody, asked: ChatRequest, kept: Kept, writer: Callable[[Work], ResponseWriter]
 ) -> Response:
     """Begin a response, and answer before it is complete; with ``stream``, its events, which it does not depend on."""
     if body.store is False:
@@ -312,7 +312,7 @@ DIALECT = Dialect(
         Route(
             "POST",
             "/v1/responses/input_tokens",
-            "read",
+            "infer",
             input_tokens,
             "Count the tokens of a request",
             body=fields.InputTokensBody,
