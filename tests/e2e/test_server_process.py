@@ -50,8 +50,10 @@ def test_settings_from_flags_the_environment_and_a_file(tmp_path: Path) -> None:
         'models = ["mine=demo"]\ncontext_len = 512\nmax_body_bytes = 2000\nmax_requests = 7\napi_key = "k"\n'
     )
     env = {"LOQAL_CONTEXT_LEN": "256", "LOQAL_CONFIG": str(config)}
-    with serving(tmp_path / "log", "--max-body-bytes", "3000", "--host", "localhost", env=env) as server:
-        client = httpx.Client(base_url=server.url, headers={"Authorization": "Bearer k"})
+    with (
+        serving(tmp_path / "log", "--max-body-bytes", "3000", "--host", "localhost", env=env) as server,
+        httpx.Client(base_url=server.url, headers={"Authorization": "Bearer k"}) as client,
+    ):
         assert httpx.get(f"{server.url}/v1/models").status_code == 401
         assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["mine"]
         long = {"model": "mine", "prompt": "word " * 400}
