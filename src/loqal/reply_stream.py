@@ -61,6 +61,11 @@ class StopFilter:
         self._ids: tuple[int, ...] = ()
         self.stopped = False
 
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the answer."""
+        return self._stops.met
+
     def push(self, deltas: Iterable[ReplyDelta]) -> list[ReplyDelta]:
         """The pieces that may be shown."""
         shown: list[ReplyDelta] = []
@@ -183,6 +188,16 @@ class ReplyStream:
         return self._sequence.num_read, self._sequence.prompt_len
 
     @property
+    def pieces(self) -> tuple[ReplyDelta, ...]:
+        """What was read so far."""
+        return tuple(self._deltas)
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """The tokens of the prompt."""
+        return tuple(self._sequence.token_ids[: self._sequence.prompt_len])
+
+    @property
     def reply(self) -> Reply:
         """The whole reply. Raises RequestError before the stream has ended or was closed."""
         if self._finish_reason is None:
@@ -207,6 +222,7 @@ class ReplyStream:
             tool_calls=tuple(delta.tool_call for delta in self._deltas if delta.tool_call is not None),
             logprobs=None if sequence.params.logprobs is None else tuple(self._logprobs),
             media=self._media,
+            stop_string=self._filter.stop_string,
             replays=self._replays,
         )
 

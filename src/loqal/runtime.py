@@ -60,6 +60,7 @@ def load(
     packed_file: str | None = None,
     media_cache_bytes: int | None = None,
     allow_urls: bool = False,
+    allow_paths: bool = True,
     mmproj: str | os.PathLike[str] | None = None,
 ) -> Runtime:
     """Load a model.
@@ -84,6 +85,7 @@ def load(
             short texts too, which may come out a little worse.
         media_cache_bytes: most memory for encoded pictures.
         allow_urls: whether images and videos may be fetched from the network.
+        allow_paths: whether images and videos may be files of this machine.
         mmproj: the separate vision tower of a GGUF model.
 
     Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
@@ -103,7 +105,7 @@ def load(
     chosen = settings.resolve(given, os.environ)
     checkpoint = _open(model, mmproj)
     try:
-        return Runtime(checkpoint, chosen, started, Policy(urls=allow_urls))
+        return Runtime(checkpoint, chosen, started, Policy(paths=allow_paths, urls=allow_urls))
     except BaseException:
         checkpoint.close()
         raise
@@ -375,7 +377,9 @@ class Runtime:
         """
         if pooling not in ("mean", "last"):
             raise RequestError(f"pooling is {pooling!r}.", "It must be 'mean' or 'last'.", "Choose one of these.")
-        if isinstance(texts, str) or (texts and all(isinstance(item, int) for item in texts)):
+        if not texts:
+            raise RequestError("There is nothing to embed.", "The text is empty.", "Give a text or ids.")
+        if isinstance(texts, str) or all(isinstance(item, int) for item in texts):
             single: FloatArray = self.embed([cast("str | Sequence[int]", texts)], pooling=pooling)[0]
             return single
         engine = self._open_engine()
@@ -385,18 +389,20 @@ class Runtime:
         unit: FloatArray = np.divide(vectors, np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
         return unit
 
-    def score(self, prompt: str | Sequence[int], continuation: str | Sequence[int]) -> tuple[TokenLogprobs, ...]:
+    def score(
+        self, prompt: str | Sequence[int], continuation: str | Sequence[int], *, top: int = 0
+    ) -> tuple[TokenLogprobs, ...]:
         """Log probabilities of the tokens of a continuation after a prompt, each given those before it.
 
-        The two are tokenised apart. Raises RequestError and ContextError.
+        The two are tokenised apart. ``top`` likeliest alternatives of each come along. Raises RequestError and
+        ContextError.
 
-            >>> scores = model.score("one two", " three")
-            >>> all(score.logprob < 0 for score in scores)
+            >>> scores = model.score("one two", " three", top=1)
+            >>> all(score.logprob <= score.top[0][1] < 0 for score in scores)
             True
         """
         before, after = self._ids(prompt), self._ids(continuation)
-        logprobs = self._open_engine().logprobs(before + after, len(before))
-        return tuple(TokenLogprobs(*pair) for pair in zip(after, logprobs, strict=True))
+        return tuple(self._open_engine().logprobs(before + after, len(before), top))
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
         """Logits after each of some tokens: -> float32 [T V]. Raises RequestError and ContextError."""
@@ -409,6 +415,14 @@ class Runtime:
     def detokenize(self, token_ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of token ids. Raises RequestError for an id without a token."""
         return self._tokenizer.decode(token_ids, skip_special=skip_special)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of a token, which need not be whole characters. Raises RequestError for an id without a token.
+
+        >>> b"".join(map(model.token_bytes, model.tokenize("naïve"))).decode()
+        'naïve'
+        """
+        return self._tokenizer.token_bytes(token_id)
 
     def prepare_forms(self) -> None:
         """Make what replies of a given form need now rather than with the first of them.

@@ -1,15 +1,16 @@
-"""Every knob of the machine, once. Flags, environment variables and documentation are derived from this table.
+"""Every knob of the machine and the server, once. Flags, environment, files and documentation derive from this table.
 
 What a request asks for (temperature, seed, ...) is not here: see ``types.SamplingParams``. A value is taken from the
-call or flag, else from the environment, else from the default. No setting changes an answer, except that
-``context_len`` decides where a reply must end and ``kv_bits`` how exactly the context is remembered.
+call or flag, else from the environment, else from a file, else from the default. No setting of the machine changes an
+answer, except that ``context_len`` decides where a reply must end and ``kv_bits`` how exactly the context is
+remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import RequestError
 
@@ -64,6 +65,25 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The resolved settings of one server."""
+
+    host: str = _knob(str, "127.0.0.1", "address to listen on; beyond this machine only with a key")
+    port: int = _knob(int, 8000, "port to listen on; 0 for any that is free", low=0)
+    api_key: str | None = _knob(str, None, "a key that callers must give; better set in the environment or a file")
+    keys_file: str | None = _knob(str, None, "a TOML file of keys with names, scopes and quotas")
+    allow_public: bool = _knob(bool, False, "listen beyond this machine without any key")
+    allow_hosts: tuple[str, ...] = _knob(tuple, (), "a further name under which this server may be called")
+    allow_origins: tuple[str, ...] = _knob(tuple, (), "a web page's origin that may call, like https://chat.example")
+    allow_urls: bool = _knob(bool, False, "fetch images and videos that requests name by URL, from public hosts only")
+    lenient: bool = _knob(bool, False, "leave out what is not supported and say so, rather than refuse the request")
+    max_requests: int = _knob(int, 256, "most replies written or waiting; what comes beyond is refused for now", low=1)
+    max_body_bytes: int = _knob(int, 64 << 20, "most bytes of a request", low=1)
+    unload_after_s: int = _knob(int, 0, "unload a model that nobody used for so long; 0 keeps it", low=0)
+    drain_s: int = _knob(int, 30, "how long replies may go on when the server is asked to end", low=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Knob:
     """One setting, as flags and documentation show it."""
 
@@ -91,6 +111,16 @@ class Knob:
                 value = int(value)
             except ValueError:
                 raise self._refusal(value, origin) from None
+        if self.kind is bool:
+            found = value if isinstance(value, bool) else _WORDS.get(str(value).lower())
+            if found is None:
+                raise self._refusal(value, origin)
+            return found
+        if self.kind is tuple:
+            items = value.split(",") if isinstance(value, str) else value
+            if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
+                raise self._refusal(value, origin)
+            return tuple(item.strip() for item in items if item.strip())
         fits = isinstance(value, self.kind) and not isinstance(value, bool)
         if not fits or (self.low is not None and value < self.low) or (self.choices and value not in self.choices):
             raise self._refusal(value, origin)
@@ -101,20 +131,53 @@ class Knob:
             allowed = "one of " + ", ".join(map(str, self.choices))
         elif self.kind is int:
             allowed = f"a whole number of at least {self.low}"
+        elif self.kind is bool:
+            allowed = "true or false"
+        elif self.kind is tuple:
+            allowed = "texts with commas between them"
         else:
             allowed = "a text"
         return RequestError(f"{origin} is {value!r}.", f"It must be {allowed}.", f"It sets {self.name}: {self.help}.")
 
 
-KNOBS: tuple[Knob, ...] = tuple(Knob(entry.name, default=entry.default, **entry.metadata) for entry in fields(Settings))
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_Kind = TypeVar("_Kind", Settings, ServerSettings)
 
 
-def resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
-    """Settings from given values (None: not given), then the environment, then the defaults."""
+def _knobs(kind: type[Any]) -> tuple[Knob, ...]:
+    return tuple(Knob(entry.name, default=entry.default, **entry.metadata) for entry in fields(kind))
+
+
+KNOBS, SERVER_KNOBS = _knobs(Settings), _knobs(ServerSettings)
+
+
+def resolve(
+    given: Mapping[str, Any], environment: Mapping[str, str], file: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings from given values (None: not given), then the environment, then a file's, then the defaults."""
+    return _resolve(Settings, KNOBS, given, environment, file or {})
+
+
+def resolve_server(
+    given: Mapping[str, Any], environment: Mapping[str, str], file: Mapping[str, Any] | None = None
+) -> ServerSettings:
+    """``resolve`` for the settings of a server."""
+    return _resolve(ServerSettings, SERVER_KNOBS, given, environment, file or {})
+
+
+def _resolve(
+    kind: type[_Kind],
+    knobs: tuple[Knob, ...],
+    given: Mapping[str, Any],
+    environment: Mapping[str, str],
+    file: Mapping[str, Any],
+) -> _Kind:
     values: dict[str, Any] = {}
-    for knob in KNOBS:
+    for knob in knobs:
         if given.get(knob.name) is not None:
             values[knob.name] = knob.parse(given[knob.name], knob.name)
         elif environment.get(knob.env):
             values[knob.name] = knob.parse(environment[knob.env], f"The environment variable {knob.env}")
-    return Settings(**values)
+        elif knob.name in file:
+            values[knob.name] = knob.parse(file[knob.name], f"{knob.name} in the file")
+    return kind(**values)

@@ -244,4 +244,5 @@ class Reply:
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] | None = None
     media: tuple[MediaInfo, ...] = ()  # of the whole conversation, in order
+    stop_string: str | None = None  # of those asked for, the one that ended it
     replays: tuple[Literal["exact", "template"], ...] = ()  # of earlier messages of the assistant, in order

@@ -37,18 +37,22 @@ class StopStrings:
 
     Text that may be the beginning of a stop string is held back. The first stop string to be completed wins; of two
     completed by the same character, the longer one. The result does not depend on how the text was cut.
+
+    Attributes:
+        met: the stop string that was found.
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops = [stop for stop in stops if stop]
         self._held = ""
+        self.met: str | None = None
 
     def push(self, text: str) -> tuple[str, bool]:
         """Text that may be shown, and whether a stop string was met (nothing follows then)."""
         text = self._held + text
-        found = [(text.find(stop) + len(stop), -len(stop)) for stop in self._stops if stop in text]
+        found = [(text.find(stop) + len(stop), -len(stop), stop) for stop in self._stops if stop in text]
         if found:
-            end, minus_len = min(found)
+            end, minus_len, self.met = min(found)
             self._held = ""
             return text[: end + minus_len], True
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)

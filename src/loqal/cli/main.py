@@ -16,11 +16,15 @@ from .options import EXIT_CODES
 from .terminal import print_error, print_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ..runtime import Runtime
+    from ..settings import ServerSettings
     from .options import ChatOptions
 
 VERBS = {
     "run": "answer a prompt, or chat when none is given",
+    "serve": "answer over HTTP, in the dialects of OpenAI, Anthropic and Ollama",
     "show": "say what a model file is",
     "bench": "measure how fast a model runs on this machine",
     "pull": "fetch a model",
@@ -87,6 +91,10 @@ def _dispatch(words: list[str]) -> int:
         from . import run
 
         return run.run(rest, _chat, _fetch)
+    if verb == "serve":
+        from . import serve
+
+        return serve.serve(rest, _serve, _fetch)
     if verb == "show":
         from . import show
 
@@ -112,6 +120,23 @@ def _chat(model: Runtime, options: ChatOptions) -> int:
     from .line_editor import prompt_reader
 
     return Chat(model, options, prompt_reader()).run()
+
+
+def _serve(
+    loaders: Mapping[str, Callable[[int | None], Runtime]],
+    limit_bytes: int | None,
+    settings: ServerSettings,
+    ready: Callable[[Sequence[str]], None],
+) -> None:
+    """Run the server. It is imported while the first model loads."""
+    from ..engine.memory_plan import resident_bytes
+    from ..server import pool, process
+
+    process.log_to_stderr()
+    models = pool.ModelPool(
+        loaders, limit_bytes=limit_bytes, resident=resident_bytes, unload_after_s=settings.unload_after_s
+    )
+    process.run(models, settings, ready)
 
 
 def _fetch(name: str) -> None:

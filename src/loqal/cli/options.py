@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 from .. import limits
 from ..errors import RequestError
-from ..settings import KNOBS
+from ..settings import KNOBS, Knob
 from ..types import MediaPart, SamplingParams
 from .attachments import MediaBounds
 
@@ -96,19 +96,23 @@ def sampling_params(parsed: argparse.Namespace) -> SamplingParams:
     return params
 
 
-def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+def add_setting_flags(parser: argparse.ArgumentParser, knobs: Sequence[Knob] = KNOBS, title: str = "machine") -> None:
     """One flag per setting."""
-    group = parser.add_argument_group("machine")
-    for knob in KNOBS:
-        metavar = "N" if knob.kind is int else "NAME"
-        group.add_argument(knob.flag, default=None, metavar=metavar, help=f"{knob.help} [{knob.env}]")
+    group = parser.add_argument_group(title)
+    for knob in knobs:
+        more: dict[str, Any] = {"metavar": "N" if knob.kind is int else "NAME"}
+        if knob.kind is bool:
+            more = {"action": argparse.BooleanOptionalAction}
+        elif knob.kind is tuple:
+            more |= {"action": "append"}
+        group.add_argument(knob.flag, default=None, help=f"{knob.help} [{knob.env}]", **more)
 
 
-def setting_values(parsed: argparse.Namespace) -> dict[str, Any]:
+def setting_values(parsed: argparse.Namespace, knobs: Sequence[Knob] = KNOBS) -> dict[str, Any]:
     """The settings the flags give, checked; those not given are None. Raises RequestError."""
-    values = {knob.name: getattr(parsed, knob.name) for knob in KNOBS}
+    values = {knob.name: getattr(parsed, knob.name) for knob in knobs}
     return {
-        knob.name: None if values[knob.name] is None else knob.parse(values[knob.name], knob.flag) for knob in KNOBS
+        knob.name: None if values[knob.name] is None else knob.parse(values[knob.name], knob.flag) for knob in knobs
     }
 
 

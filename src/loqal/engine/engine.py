@@ -23,7 +23,8 @@ from ..model.draft_head import DraftHead
 from ..ops.interface import FloatArray, Ops
 from ..state.disk import DiskCache
 from ..state.store import StateStore, num_pages
-from ..types import SamplingParams, TokenEvent
+from ..types import SamplingParams, TokenEvent, TokenLogprobs
+from . import sampling
 from .active import Active
 from .event_stream import EventStream, Mailbox
 from .loop import Loop
@@ -133,22 +134,26 @@ class Engine:
         self.read(token_ids, Reading(0, lambda hidden: rows.append(self._decoder.unembed(hidden))))
         return np.concatenate(rows)
 
-    def logprobs(self, token_ids: Ids[int], start: int) -> list[float]:
-        """Log probability of every token from index ``start`` on, given those before it. Raises as ``submit`` does."""
+    def logprobs(self, token_ids: Ids[int], start: int, num_top: int = 0) -> list[TokenLogprobs]:
+        """Log probabilities of every token from index ``start`` on, given those before it. Raises as ``submit`` does.
+
+        Args:
+            num_top: how many of the likeliest alternatives come along.
+        """
         if not 0 < start < len(token_ids):
             raise RequestError(
                 f"Scoring cannot begin at token {start} of {len(token_ids)}.",
                 "A token is scored given at least one token before it.",
                 "Give some text to begin with, and a continuation that is not empty.",
             )
-        found: list[float] = []
+        found: list[TokenLogprobs] = []
 
         def take(hidden: FloatArray) -> None:
             for first in range(0, len(hidden), _LOGIT_ROWS):
                 for row in self._decoder.unembed(np.ascontiguousarray(hidden[first : first + _LOGIT_ROWS])):
                     if len(found) < len(token_ids) - start:  # the last row says what would follow
-                        _, _, log_sum = self._decoder.ops.candidates(row, 1)
-                        found.append(float(row[token_ids[start + len(found)]]) - log_sum)
+                        token_id = token_ids[start + len(found)]
+                        found.append(sampling.logprobs(row, token_id, num_top, self._decoder.ops.candidates))
 
         self.read(token_ids, Reading(start - 1, take))
         return found

@@ -1,0 +1,169 @@
+"""The server as an ASGI application over a pool of models."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route as HttpRoute
+
+from .. import __version__
+from ..errors import LoqalError
+from ..settings import ServerSettings
+from . import anthropic, ollama, openai, own, responses
+from .dialect import Call, ClientGoneError, Dialect, Route, kept_response
+from .errors import Kind, Problem, RefusedError, problem
+from .gate import Gate
+from .house import House
+from .page import openapi
+from .pool import Pool
+from .request import Body, Notes, read_body
+from .security import Addresses, Key
+from .streaming import ServerSentEvents
+
+DIALECTS: tuple[Dialect, ...] = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT, ollama.DIALECT, own.DIALECT)
+
+_BIG_BODY = 1 << 18  # parsed beside the event loop
+_TIDY_S = 1.0
+_BODY_S, _SLOWEST_BYTES_PER_S = 30.0, 1 << 16
+_log = logging.getLogger("loqal.server")
+
+
+def create_app(
+    pool: Pool,
+    settings: ServerSettings | None = None,
+    keys: Iterable[Key] = (),
+    *,
+    dialects: tuple[Dialect, ...] = DIALECTS,
+) -> Starlette:
+    """The application. Nothing is loaded or opened here.
+
+    Args:
+        pool: where models come from.
+        keys: who may call; without any, everybody.
+    """
+    settings = settings or ServerSettings()
+    house = House(pool, settings, keys)
+    gate = Middleware(Gate, addresses=Addresses(settings), metrics=house.metrics, error=openai.DIALECT.error)
+    app = Starlette(
+        routes=[
+            HttpRoute(route.path, _endpoint(dialect, route, house), methods=[route.method], include_in_schema=False)
+            for dialect in dialects
+            for route in dialect.routes
+        ],
+        middleware=[gate],
+        exception_handlers={HTTPException: _no_route},
+        lifespan=lambda _: _lifespan(house),
+    )
+    app.state.page = functools.cache(lambda: openapi(dialects, __version__))
+    return app
+
+
+async def _no_route(http: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind: Kind = "not_found" if error.status_code == 404 else "invalid_request"
+    found = Problem(kind, f"{error.detail}.", status=error.status_code)
+    return JSONResponse(openai.DIALECT.error(found, ""), error.status_code, error.headers)
+
+
+@asynccontextmanager
+async def _lifespan(house: House) -> AsyncIterator[None]:
+    async def tidy() -> None:
+        while True:
+            await asyncio.sleep(_TIDY_S)
+            await house.pool.tidy()
+
+    tidying = asyncio.create_task(tidy())
+    try:
+        yield
+    finally:
+        for task in (tidying, *house.tasks):
+            task.cancel()
+        await asyncio.gather(tidying, *house.tasks, return_exceptions=True)
+        house.streams.close()
+        await house.pool.close()
+
+
+def _endpoint(dialect: Dialect, route: Route, house: House) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(http: Request) -> Response:
+        call = Call(http.state.id, http, house, facts=http.state.notes)
+        call.on_failure = lambda error: _report(call, error)
+        try:
+            call.client = house.guard.admit(http.headers, route.scope)
+            call.notes = Notes(_is_lenient(http, house.settings.lenient))
+            if route.wire is ServerSentEvents and "last-event-id" in http.headers:
+                found = house.streams.find(call.client.name, http.headers["last-event-id"])
+                return kept_response(house, *found)
+            if route.body is None:
+                return await route.handler(call)
+            return await route.handler(call, await _body(call, route.body))
+        except ClientGoneError:
+            return Response(status_code=499)
+        except Exception as error:
+            call.on_failure(error)
+            wrong = problem(error)
+            return JSONResponse(dialect.error(wrong, call.id), wrong.status, dict(wrong.headers))
+
+    return handle
+
+
+def _report(call: Call, error: BaseException) -> None:
+    call.facts["error"] = type(error).__name__
+    if not isinstance(error, LoqalError):
+        _log.error("%s failed", call.id, exc_info=error)
+
+
+def _is_lenient(http: Request, default: bool) -> bool:
+    """See RFC 7240."""
+    wishes = [wish.strip().lower() for wish in http.headers.get("prefer", "").split(",")]
+    return "handling=lenient" in wishes or (default and "handling=strict" not in wishes)
+
+
+async def _body(call: Call, kind: type[Body]) -> Body:
+    data = await _read(call.http, call.house)
+    try:
+        if len(data) < _BIG_BODY:
+            return read_body(kind, data, call.notes)
+        return await asyncio.to_thread(read_body, kind, data, call.notes)
+    finally:
+        call.house.room.read(-len(data))
+
+
+async def _read(http: Request, house: House) -> bytes:
+    """The bytes of a body, bounded in number and in time. They count as read until the caller gives them back."""
+    most = house.settings.max_body_bytes
+    declared = http.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
+    parts: list[bytes] = []
+    size, loop = 0, asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        async with asyncio.timeout(_BODY_S) as limit:
+            async for part in http.stream():
+                house.room.read(len(part))
+                parts.append(part)
+                size += len(part)
+                if size > most:
+                    raise _too_large(most)
+                limit.reschedule(started + _BODY_S + size / _SLOWEST_BYTES_PER_S)
+    except BaseException as error:
+        house.room.read(-size)
+        if isinstance(error, TimeoutError):
+            raise RefusedError("timeout", "The body came too slowly.", f"Of it {size:,} bytes came.") from error
+        if isinstance(error, ClientDisconnect):
+            raise ClientGoneError from error
+        raise
+    return b"".join(parts)
+
+
+def _too_large(most: int) -> RefusedError:
+    return RefusedError("too_large", "The body is too large.", f"At most {most:,} bytes are read.", "Send less.")

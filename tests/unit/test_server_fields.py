@@ -1,0 +1,214 @@
+"""Every field of every dialect has an outcome, and docs/fields.md says which."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from loqal.errors import RequestError
+from loqal.server import (
+    anthropic,
+    anthropic_writer,
+    ollama_parse,
+    openai_fields,
+    openai_parse,
+    own,
+    responses,
+    responses_fields,
+    responses_parse,
+    responses_writer,
+    thinking,
+)
+from loqal.server import anthropic_fields as claude
+from loqal.server import ollama_fields as llama
+from loqal.server.errors import FieldError
+from loqal.server.fields import review
+from loqal.server.request import Notes, read_body
+from loqal.types import Message
+from request_bodies import Bodies, Case
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tools"))
+import field_matrix  # noqa: E402
+
+
+def _respond(body: responses_fields.ResponseBody, notes: Notes) -> Any:
+    writer = responses_writer.ResponseWriter(
+        body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: b""
+    )
+    asked = responses_parse.parse(body, body.model or "", notes, find=_find)
+    items = [(item["id"], item["status"]) for item in responses.listed(body, lambda prefix: prefix)]
+    return asked, writer.response, body.store, body.include, items
+
+
+def _find(identity: str) -> responses_fields.Item:
+    return responses_fields.MessageItem(role="user", content=identity)
+
+
+def _reviewed(body: BaseModel, notes: Notes) -> Any:
+    review(body, notes)
+    return body
+
+
+def _chatted(body: llama.OllamaChatBody, notes: Notes) -> Any:
+    return ollama_parse.parse_chat(body, notes), body.options and body.options.num_ctx
+
+
+def _generated(body: llama.OllamaGenerateBody, notes: Notes) -> Any:
+    before = [Message("user", "before")] if body.context else []
+    return ollama_parse.parse_generate(body, notes, before), body.options and body.options.num_ctx
+
+
+READ: dict[type[BaseModel], Callable[[Any, Notes], Any]] = {
+    claude.MessagesBody: lambda body, notes: (
+        anthropic.parse(body, notes),
+        getattr(body.thinking, "display", None),
+    ),
+    openai_fields.ChatBody: lambda body, notes: (
+        openai_parse.parse(body, notes),
+        body.stream_options,
+        body.service_tier,
+    ),
+    openai_fields.CompletionBody: lambda body, notes: (
+        openai_parse.parse_completion(body, notes),
+        body.stream_options,
+        body.echo,
+    ),
+    openai_fields.EmbeddingBody: _reviewed,
+    **dict.fromkeys((own.TokenizeBody, own.DetokenizeBody, own.ScoreBody, own.UnloadBody), _reviewed),
+    llama.OllamaChatBody: _chatted,
+    llama.OllamaGenerateBody: _generated,
+    llama.OllamaEmbedBody: _reviewed,
+    llama.OllamaEmbeddingsBody: _reviewed,
+    llama.OllamaShowBody: _reviewed,
+    responses_fields.ResponseBody: _respond,
+}
+"""How each body is read: whatever a field changes shows in what comes out."""
+
+AROUND: dict[type[BaseModel], list[Any]] = {
+    claude.UserMessage: [
+        {"role": "assistant", "content": [{"type": "tool_use", "id": i, "name": "f", "input": {}} for i in "acb"]}
+    ],
+    claude.ToolResultBlock: [{"type": "tool_result", "tool_use_id": "c", "content": "c"}],
+    llama.ToolMessage: [
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": name, "function": {"name": name, "arguments": {}}} for name in "acb"],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "c"},
+    ],
+    responses_fields.FunctionCallOutputItem: [
+        *({"type": "function_call", "call_id": name, "name": "f", "arguments": "{}"} for name in "acb"),
+        {"type": "function_call_output", "call_id": "c", "output": "c"},
+    ],
+}
+"""What must stand before: calls, and a result that others stand before or behind."""
+
+_PNG = "iVBORw0KGgo="
+
+CHOSEN: dict[tuple[type[BaseModel], str], tuple[Any, Any]] = {
+    (claude.Base64Image, "data"): (_PNG, "iVBORw0KGgoA"),
+    (claude.UrlImage, "url"): ("data:,a", "data:,b"),
+    (openai_fields.ImageUrl, "url"): ("data:,a", "data:,b"),
+    (openai_fields.VideoUrl, "url"): ("data:,a", "data:,b"),
+    (openai_fields.ChatBody, "parallel_tool_calls"): (True, False),
+    (openai_fields.ChatBody, "response_format"): ({"type": "text"}, {"type": "json_object"}),
+    (thinking.ThinkingSwitch, "type"): ("enabled", "disabled"),
+    (openai_fields.ImageUrl, "detail"): ("auto", "low"),
+    (openai_fields.FunctionCall, "arguments"): ("{}", '{"a": 1}'),
+    (claude.ThinkingBlock, "signature"): (anthropic_writer.sign("a"), "b"),
+    (claude.OutputConfig, "effort"): ("low", "medium"),
+    (responses_fields.FunctionCallItem, "arguments"): ("{}", '{"a": 1}'),
+    (responses_fields.InputImage, "image_url"): ("data:,a", "data:,b"),
+    (responses_fields.TextConfig, "format"): ({"type": "text"}, {"type": "json_object"}),
+    (responses_fields.ReasoningItem, "encrypted_content"): ("", responses_writer.hidden("a")),
+}
+
+BESIDE: dict[tuple[type[BaseModel], str], dict[str, Any]] = {
+    (openai_fields.SamplingFields, "stream_options"): {"stream": True},
+    (openai_fields.ChatBody, "top_logprobs"): {"logprobs": True},
+    (openai_fields.ChatBody, "tool_choice"): {
+        "tools": [{"type": "function", "function": {"name": name}} for name in "ab"]
+    },
+}
+
+BODIES = Bodies(AROUND, CHOSEN, BESIDE)
+CASES = [(model, case) for model in READ for case in BODIES.cases(model)]
+
+
+def test_the_page_is_what_the_models_say() -> None:
+    assert (ROOT / "docs/fields.md").read_text() == field_matrix.render()
+
+
+@pytest.mark.parametrize(("model", "case"), CASES, ids=[f"{model.__name__}-{case}" for model, case in CASES])
+def test_every_field_has_the_outcome_the_page_says(model: type[BaseModel], case: Case) -> None:
+    strict, lenient = Notes(), Notes(lenient=True)
+    if case.fate == "refused":
+        with pytest.raises(FieldError) as refusal:
+            READ[model](model.model_validate(case.body), strict)
+        assert refusal.value.path.rpartition(".")[0] == case.path.rpartition(".")[0]  # a refused neighbour may be first
+        READ[model](model.model_validate(case.body), lenient)
+        assert any(warning.startswith(f"{case.path} was left out: ") for warning in lenient.warnings)
+    elif case.fate == "noted":
+        READ[model](model.model_validate(case.body), strict)
+        assert any(warning.startswith(f"{case.path}: ") for warning in strict.warnings)
+    else:
+        outcome = _outcome(model, case.body)
+        assert outcome != _outcome(model, case.other)
+        if isinstance(outcome, FieldError):
+            assert outcome.path.startswith(case.path)
+
+
+_STRANGE = [
+    None,
+    True,
+    -1,
+    10**30,
+    1.5,
+    "",
+    "\x00",
+    "a" * 5000,
+    [],
+    {},
+    [[]],
+    [None],
+    {"type": {}},
+    {"type": "x"},
+    {"": 1},
+]
+
+
+def test_strange_values_are_answers_or_errors_of_the_request(rng: np.random.Generator) -> None:
+    for model, case in CASES:
+        for _ in range(3):
+            body = copy.deepcopy(case.body)
+            _change(body, rng)
+            with contextlib.suppress(RequestError):
+                READ[model](read_body(model, json.dumps(body).encode(), Notes(bool(rng.integers(2)))), Notes())
+
+
+def _change(value: Any, rng: np.random.Generator) -> None:
+    """Put something strange somewhere into an object or a list."""
+    places = list(value) if isinstance(value, dict) else list(range(len(value)))
+    place = places[rng.integers(len(places))]
+    if isinstance(value[place], (dict, list)) and value[place] and rng.integers(3):
+        _change(value[place], rng)
+    else:
+        value[place] = _STRANGE[rng.integers(len(_STRANGE))]
+
+
+def _outcome(model: type[BaseModel], body: dict[str, Any]) -> Any:
+    notes = Notes()
+    try:
+        return READ[model](model.model_validate(body), notes), notes.warnings
+    except FieldError as error:
+        return error

@@ -1,0 +1,54 @@
+"""Replies that clients send back find the tokens that were written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loqal.server.replies import Replies
+from loqal.server.request import ChatRequest
+from loqal.turns import Turn
+from loqal.types import FinishReason, MediaPart, Message, Reply, TextPart, Timings, ToolCall, Usage
+
+CALLS = (ToolCall("f", {"a": 1, "b": 2}, "x"),)
+REPLY = Reply("said ", "why", (1, 2), FinishReason.STOP, Usage(1, 2), Timings(0, 0, 0, 0), 1, tool_calls=CALLS)
+
+
+HI = Message("user", "hi")
+SAID = Message("assistant", "said", None, CALLS)
+
+
+def _kept() -> Replies:
+    replies = Replies()
+    replies.keep("me", ChatRequest("m", (HI,)), REPLY)
+    return replies
+
+
+def _recalled(*messages: Message, owner: str = "me", model: str = "m", **turn: Any) -> object:
+    asked = ChatRequest(model, messages, turn=Turn(**turn))
+    return _kept().recall(owner, asked).messages[-1].token_ids
+
+
+def test_what_clients_change_does_not_matter() -> None:
+    reordered = [ToolCall("f", {"b": 2, "a": 1}, "other")]
+    for content, reasoning in (("said ", "why"), ("\nsaid", None), ([TextPart("sa"), TextPart("id")], "")):
+        assert _recalled(HI, Message("assistant", content, reasoning, reordered)) == (1, 2)
+    assert _recalled(Message("system", "It is 9:41."), HI, SAID) == (1, 2)
+
+
+def test_what_they_say_does() -> None:
+    assert _recalled(HI, Message("assistant", "said", None, ())) is None
+    assert _recalled(HI, Message("assistant", "Said", None, CALLS)) is None
+    assert _recalled(HI, Message("user", "said")) is None
+
+
+def test_a_reply_belongs_to_its_conversation() -> None:
+    assert _recalled(Message("user", "ho"), SAID) is None
+    assert _recalled(HI, HI, SAID) is None
+    assert _recalled(Message("user", [TextPart("hi"), MediaPart("image", b"x")]), SAID) is None
+    assert _recalled(HI, SAID, owner="you") is None
+    assert _recalled(HI, SAID, model="n") is None
+    assert _recalled(HI, SAID, replay="template") is None
+
+
+def test_tokens_that_came_along_stay() -> None:
+    assert _recalled(HI, Message("assistant", "said", None, CALLS, token_ids=(7,))) == (7,)

@@ -1,0 +1,109 @@
+"""Writes docs/fields.md: every field of every dialect, and what becomes of it. A test compares the file with this."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from loqal.server import anthropic_fields, ollama_fields, openai_fields, own, responses_fields
+
+DIALECTS: dict[str, dict[str, type[BaseModel]]] = {
+    "OpenAI": {
+        "POST /v1/chat/completions": openai_fields.ChatBody,
+        "POST /v1/completions": openai_fields.CompletionBody,
+        "POST /v1/embeddings": openai_fields.EmbeddingBody,
+    },
+    "OpenAI Responses": {
+        "POST /v1/responses": responses_fields.ResponseBody,
+        "POST /v1/responses/input_tokens": responses_fields.InputTokensBody,
+    },
+    "Anthropic": {
+        "POST /v1/messages": anthropic_fields.MessagesBody,
+        "POST /v1/messages/count_tokens": anthropic_fields.CountTokensBody,
+    },
+    "Ollama": {
+        "POST /api/chat": ollama_fields.OllamaChatBody,
+        "POST /api/generate": ollama_fields.OllamaGenerateBody,
+        "POST /api/embed": ollama_fields.OllamaEmbedBody,
+        "POST /api/embeddings": ollama_fields.OllamaEmbeddingsBody,
+        "POST /api/show": ollama_fields.OllamaShowBody,
+    },
+    "loqal": {
+        "POST /v1/render": own.RenderBody,
+        "POST /v1/tokenize": own.TokenizeBody,
+        "POST /v1/detokenize": own.DetokenizeBody,
+        "POST /v1/score": own.ScoreBody,
+        "POST /v1/unload": own.UnloadBody,
+    },
+}
+"""The requests of each dialect by their routes."""
+
+_PREFACE = """# Fields
+
+Every field of every dialect, and what becomes of it. This page is written by `tools/field_matrix.py` from the models
+that read the requests.
+
+- **honoured**: it does what the dialect documents. A value that cannot be obeyed is an error with its JSON path.
+- **refused**: the caller would get something else than asked for. An error with its JSON path; a lenient caller gets
+  a line in `warnings` instead, and the field is ignored.
+- **noted**: no answer depends on it here. The reply's `warnings` say so.
+
+A field that is not listed is unknown, and treated as a refused one.
+"""
+
+
+def objects_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The objects a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from objects_in(argument)
+
+
+def fate_of(model: type[BaseModel], name: str) -> tuple[str, str]:
+    """What becomes of a field, and why."""
+    fate, _, why = (model.model_fields[name].description or "").partition(": ")
+    return fate.lower(), why.removesuffix(".")
+
+
+def render() -> str:
+    """The whole page."""
+    lines = [_PREFACE]
+    for dialect, routes in DIALECTS.items():
+        lines += [f"## {dialect}", ""]
+        seen: set[type[BaseModel]] = set()
+        for route, model in routes.items():
+            lines += [f"### {route}", "", *_table(model)]
+            seen.add(model)
+        for model in list(routes.values()):
+            for inner in _below(model, seen):
+                lines += [f"### {inner.__name__}", "", inner.__doc__ or "", "", *_table(inner)]
+    return "\n".join(lines)
+
+
+def _below(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[BaseModel]]:
+    """The objects below a request that are read, each once, in the order of the fields."""
+    for name, field in model.model_fields.items():
+        if fate_of(model, name)[0] != "honoured":
+            continue
+        for inner in objects_in(field.annotation):
+            if inner not in seen:
+                seen.add(inner)
+                yield inner
+                yield from _below(inner, seen)
+
+
+def _table(model: type[BaseModel]) -> list[str]:
+    rows = ["| field | fate | |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        fate, why = fate_of(model, name)
+        rows.append(f"| `{field.alias or name}` | {fate} | {why.replace('|', chr(92) + '|')} |")
+    return [*rows, ""]
+
+
+if __name__ == "__main__":
+    Path("docs/fields.md").write_text(render())
