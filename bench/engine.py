@@ -20,9 +20,11 @@ from pathlib import Path
 import numpy as np
 
 import loqal
+from loqal.engine.event_stream import EventStream
+from loqal.engine.sequence import Sequence
 from loqal.engine.step_batch import Run, build
 from loqal.timed_model import TimedModel
-from loqal.types import SamplingParams
+from loqal.types import SamplingParams, TokenEvent
 
 _WRITERS = 2  # replies that run when a long prompt arrives
 _IDS = np.random.default_rng(1).integers(1000, 200_000, 100_000).tolist()
@@ -31,6 +33,7 @@ _IDS = np.random.default_rng(1).integers(1000, 200_000, 100_000).tolist()
 def params(max_tokens: int, **more: object) -> SamplingParams:
     """Greedy, without an end."""
     values: dict[str, object] = {"max_tokens": max_tokens, "temperature": 0.0, "seed": 1, "ignore_eos": True}
+    values |= {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "frequency_penalty": 0.0}
     values |= {"presence_penalty": 0.0, "repetition_penalty": 1.0} | more
     return SamplingParams(**values)  # type: ignore[arg-type]
 
@@ -80,13 +83,17 @@ def _rate(model: loqal.Runtime, num: int, num_tokens: int = 64) -> float:
 
 
 def gap(path: Path, context: int) -> None:
-    """The longest pause of running replies while a long prompt arrives."""
+    """The longest pause between tokens of running replies while a long prompt arrives.
+
+    Tokens are taken from the engine: the text of random ones is often half a character, which waits for the next.
+    """
     with loqal.load(path, context_len=context + 1024, max_sequences=8) as model:
-        writers = [model.stream_generate(_IDS[300 * i : 300 * i + 32], params(4000)) for i in range(_WRITERS)]
+        sequences = [Sequence(_IDS[300 * i : 300 * i + 32], params(4000)) for i in range(_WRITERS)]
+        writers = model._open_engine().submit_all(sequences)
         gaps: list[float] = []
         stop = threading.Event()
 
-        def read(stream: loqal.ReplyStream) -> None:
+        def read(stream: EventStream[TokenEvent]) -> None:
             last = None
             for _ in stream:
                 now = time.perf_counter()

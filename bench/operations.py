@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import os
 import statistics
 import time
@@ -25,12 +26,13 @@ from loqal.ops.cpu import CpuOps
 from loqal.ops.interface import PAGE_TOKENS, DeltaWeights, FloatArray, Rotary, StepBatch
 from loqal.quant.tensor import Tensor
 
-FORMATS = ("Q4_K", "Q6_K", "Q8_0", "Q5_K", "Q3_K", "Q2_K", "Q4_0", "IQ4_XS", "BF16")
+FORMATS = ("Q4_K", "Q6_K", "Q8_0", "Q5_K", "Q3_K", "Q2_K", "Q4_0", "IQ4_XS", "IQ3_S", "BF16")
 _INPUTS = 2048
 _OUTPUTS = {1: 131072, 4: 131072, 8: 131072, 16: 131072, 64: 8192, 512: 8192}  # by rows of activations
 _TIMES = 5
 _READ_BYTES = 1 << 29
-_MODEL = SIZES["0.8B"]
+_MODEL, _MIXTURE = SIZES["0.8B"], SIZES["35B-A3B"]
+_PACKED_SHAPE = 8192, 8192
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,64 @@ class Suite:
     def figures(self, formats: Sequence[str]) -> Iterator[Figure]:
         """Measure one after the other."""
         for name in formats:
+            yield self._packing(name)
             yield from self._products(name)
+            yield self._mlp(name, 512)
+        if "Q4_K" in formats:
+            yield from self._experts("Q4_K")
         for num_tokens in (1, 512):
             yield self._delta(num_tokens)
         for context in (4096, 16384):
             yield self._attention(context)
 
+    def _weight(self, name: str, *shape: int) -> Any:
+        return self._ops.put_weight(
+            Tensor("weight", name, shape, quant.random_blocks(name, shape, self._rng), "random")
+        )
+
+    def _packing(self, name: str) -> Figure:
+        """Counts the bytes that are written, to memory that is new each time."""
+        tensor = Tensor("weight", name, _PACKED_SHAPE, quant.random_blocks(name, _PACKED_SHAPE, self._rng), "random")
+        case = f"{name} {'x'.join(map(str, _PACKED_SHAPE))}"
+        num_bytes = self._ops.weight_bytes(name, _PACKED_SHAPE)
+        return self._figure("put_weight", case, functools.partial(self._ops.put_weight, tensor), num_bytes, 0, True)
+
+    def _mlp(self, name: str, rows: int) -> Figure:
+        width, inner = _MODEL.width, _MODEL.ffn_width or 0
+        weights = [self._weight(name, inner, width), self._weight(name, inner, width), self._weight(name, width, inner)]
+        h, x = self._random(rows, width), self._random(rows, width)
+        num_bytes = sum(self._ops.weight_bytes_of(weight) for weight in weights)
+        work = functools.partial(self._ops.gated_mlp, h, x, *weights)
+        case = f"0.8B, {name}, {rows} rows"
+        return self._figure("gated_mlp", case, work, num_bytes, 3 * rows * width * inner, quant.FORMATS[name].is_float)
+
+    def _experts(self, name: str) -> Iterator[Figure]:
+        """One layer. Every call has other inputs, so that other experts are read."""
+        width, experts = _MIXTURE.width, _MIXTURE.experts
+        assert experts is not None
+        count, inner, shared = experts.num_experts, experts.expert_width, experts.shared_width
+        weights = [
+            self._weight("F32", count, width),
+            *(self._weight(name, count, *shape) for shape in ((inner, width), (inner, width), (width, inner))),
+            self._weight("F32", 1, width),
+            *(self._weight(name, *shape) for shape in ((shared, width), (shared, width), (width, shared))),
+        ]
+        for rows in (1, 8, 64, 512):
+            h, inputs = self._random(rows, width), itertools.cycle([self._random(rows, width) for _ in range(8)])
+
+            def work(h: FloatArray = h, inputs: Iterator[FloatArray] = inputs) -> None:
+                self._ops.routed_experts(h, next(inputs), *weights, num_active=experts.num_active)
+
+            before = self._ops.work_done().weight_bytes
+            work()
+            num_bytes = self._ops.work_done().weight_bytes - before
+            products = rows * width * (3 * (experts.num_active * inner + shared) + count)
+            yield self._figure("routed_experts", f"35B-A3B, {name}, {rows} tokens", work, num_bytes, products, False)
+
     def _products(self, name: str) -> Iterator[Figure]:
         weights = {}
         for outputs in sorted(set(_OUTPUTS.values())):
-            data = quant.random_blocks(name, (outputs, _INPUTS), self._rng)
-            weights[outputs] = self._ops.put_weight(Tensor("weight", name, (outputs, _INPUTS), data, "random"))
+            weights[outputs] = self._weight(name, outputs, _INPUTS)
         for rows, outputs in _OUTPUTS.items():
             x, weight = self._random(rows, _INPUTS), weights[outputs]
             before = self._ops.work_done().weight_bytes

@@ -3,27 +3,32 @@
     python bench/vision.py [--size 0.8B] [--format F16] [--pixels 1024] [--peer-python PATH]
 
 prints the seconds of a square picture of that many pixels a side, the arithmetic done and its share of the machine's
-measured float peak; with --peer-python also those of llama.cpp on the very same files, and how far the two are apart.
+measured float peak, and the memory it took at most beside what the plan says; with --peer-python also those of
+llama.cpp on the very same files, and how far the two are apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
+from loqal.engine.memory_plan import resident_bytes
 from loqal.media.patches import cut
 from loqal.media.rules import PatchRules
 from loqal.model.config import ModelConfig, VisionConfig
 from loqal.model.sizes import SIZES
-from loqal.model.vision import VisionTower
+from loqal.model.vision import VisionTower, encoding_bytes
 from loqal.ops.cpu import CpuOps
 from loqal.testing import placeholder_vocabulary, random_tensors, tiny_config, write_gguf
 from loqal.weights.load import open_checkpoint
@@ -62,6 +67,8 @@ def measure(model: Path, mmproj: Path, image: np.ndarray, threads: int | None, r
     tower = VisionTower(config, ops, checkpoint.tensors)
     patches, grid = cut([image], PatchRules(config.patch_size, config.temporal_patch_size, config.merge_size))
     peaks, seconds, rows = [ops.float_gflops()], [], np.empty(0)
+    with _Peak() as peak_memory:
+        tower.encode(patches, grid.rows, grid.columns)
     for _ in range(repeat):
         started = time.perf_counter()
         rows = tower.encode(patches, grid.rows, grid.columns)
@@ -74,7 +81,29 @@ def measure(model: Path, mmproj: Path, image: np.ndarray, threads: int | None, r
         f"{peak:.0f}; {len(patches)} patches, {gflop:.0f} GFLOP, {ops.name}",
         flush=True,
     )
+    planned = encoding_bytes(config, len(patches))
+    print(f"memory     {peak_memory.num_bytes / 1e6:.1f} MB at most, {planned / 1e6:.1f} MB planned", flush=True)
     return rows
+
+
+class _Peak(threading.Thread):
+    """Most memory that is resident while a block runs, beyond what was before, looked at every few milliseconds."""
+
+    def __enter__(self) -> Self:
+        ctypes.CDLL(None).malloc_trim(0)  # else what was freed before would be used again and not be seen
+        self._before = self._most = resident_bytes()
+        self._end = threading.Event()
+        self.start()
+        return self
+
+    def run(self) -> None:
+        while not self._end.wait(0.003):
+            self._most = max(self._most, resident_bytes())
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self.join()
+        self.num_bytes = self._most - self._before
 
 
 def main() -> None:

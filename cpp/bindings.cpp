@@ -16,7 +16,6 @@
 #include "common/measure.h"
 #include "dispatch.h"
 #include "ops.h"
-#include "quant/pack.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -151,13 +150,18 @@ std::unique_ptr<Weight> pack(Cpu& cpu, const std::string& layout_name, In<uint8_
   return weight;
 }
 
-std::unique_ptr<Weight> pack_i8(Cpu& cpu, In<int8_t, 2> codes, In<float, 2> scales, int64_t experts) {
-  const auto all = static_cast<int64_t>(codes.shape(0)), inputs = static_cast<int64_t>(codes.shape(1));
-  require(inputs % kRun == 0 && all % experts == 0, "pack_i8: codes do not fill whole runs");
-  check("pack_i8", "scales", scales, {{"rows", all}, {"inputs/16", inputs / 16}});
+std::unique_ptr<Weight> pack_codebook(Cpu& cpu, const std::string& name, In<uint8_t, 1> source, In<int8_t, 2> vectors,
+                                      In<int8_t, 2> signs, int64_t experts, int64_t rows, int64_t inputs) {
+  const CodebookFormat* format = find_codebook_format(name);
+  require(format != nullptr, "no format with a codebook is called " + name);
+  require(inputs % kCodebookBlock == 0, "pack_codebook: inputs do not fill whole blocks");
+  check("pack_codebook", "vectors", vectors, {{"vectors", format->num_vectors}, {"values", format->vector_len}});
+  check("pack_codebook", "signs", signs, {{"patterns", format->num_signs}, {"values", 8}});
+  check("pack_codebook", "source", source,
+        {{"bytes", experts * rows * (inputs / kCodebookBlock) * format->block_bytes}});
   nb::gil_scoped_release release;
-  auto weight = std::make_unique<Weight>(cpu.room(Layout::I8, experts, all / experts, inputs));
-  cpu.pack_i8(*weight, codes.data(), scales.data());
+  auto weight = std::make_unique<Weight>(cpu.room(Layout::I8, experts, rows, inputs));
+  cpu.pack_codebook(*weight, *format, {vectors.data(), signs.data()}, source.data());
   return weight;
 }
 
@@ -191,16 +195,15 @@ Out<float> rms_norm(Cpu& cpu, In<float, 2> x, In<float, 1> weight, float eps) {
   return out;
 }
 
-nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& weights, int64_t expert) {
+nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& weights) {
   const auto rows = static_cast<int64_t>(x.shape(0));
   std::vector<Product> products;
   nb::list outs;
   for (const Weight* w : weights) {
     check("linear", "x", x, {{"T", rows}, {"K", w->inputs}});
-    require(expert < w->experts, "linear: no such expert");
     count_weight(cpu, *w);
     auto out = make<float>({x.shape(0), static_cast<size_t>(w->rows)});
-    products.push_back({w, expert, out.data(), false});
+    products.push_back({w, 0, out.data(), false});
     outs.append(out);
   }
   {
@@ -219,17 +222,40 @@ void linear_add(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& weigh
   cpu.linear(x.data(), rows, weight.inputs, {{&weight, 0, h.data(), true}});
 }
 
-void gated_mlp(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& gate, const Weight& up, const Weight& down,
-               int64_t expert) {
+// What gate, up and down of a feed-forward network must be to each other and to the rows.
+void check_network(const char* op, InOut<float, 2> h, In<float, 2> x, const Weight& gate, const Weight& up,
+                   const Weight& down, int64_t experts) {
   const auto rows = static_cast<int64_t>(x.shape(0));
-  check("gated_mlp", "x", x, {{"T", rows}, {"D", gate.inputs}});
-  check("gated_mlp", "h", h, {{"T", rows}, {"D", down.rows}});
+  check(op, "x", x, {{"T", rows}, {"D", gate.inputs}});
+  check(op, "h", h, {{"T", rows}, {"D", down.rows}});
   require(up.inputs == gate.inputs && up.rows == gate.rows && down.inputs == gate.rows,
-          "gated_mlp: gate, up and down do not fit together");
-  require(expert < gate.experts && expert < up.experts && expert < down.experts, "gated_mlp: no such expert");
+          std::string(op) + ": gate, up and down do not fit together");
+  for (const Weight* w : {&gate, &up, &down})
+    require(w->experts == experts, std::string(op) + ": not one matrix for each expert");
+}
+
+void gated_mlp(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& gate, const Weight& up, const Weight& down) {
+  const auto rows = static_cast<int64_t>(x.shape(0));
+  check_network("gated_mlp", h, x, gate, up, down, 1);
   for (const Weight* weight : {&gate, &up, &down}) count_weight(cpu, *weight);
   nb::gil_scoped_release release;
-  cpu.gated_mlp(h.data(), x.data(), rows, gate, up, down, expert);
+  cpu.gated_mlp(h.data(), x.data(), rows, gate, up, down);
+}
+
+void routed_experts(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& router, const Weight& gate,
+                    const Weight& up, const Weight& down, const Weight& shared_router, const Weight& shared_gate,
+                    const Weight& shared_up, const Weight& shared_down, int64_t num_active) {
+  const auto rows = static_cast<int64_t>(x.shape(0));
+  check_network("routed_experts", h, x, gate, up, down, router.rows);
+  check_network("routed_experts", h, x, shared_gate, shared_up, shared_down, 1);
+  require(router.inputs == gate.inputs && shared_router.inputs == gate.inputs && shared_router.rows == 1,
+          "routed_experts: a router does not fit its experts");
+  require(0 < num_active && num_active <= router.rows, "routed_experts: there are not as many experts");
+  count_weight(cpu, router);
+  count_weight(cpu, shared_router);
+  nb::gil_scoped_release release;
+  cpu.routed_experts(h.data(), x.data(), rows,
+                     {&router, &gate, &up, &down, &shared_router, &shared_gate, &shared_up, &shared_down, num_active});
 }
 
 Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> beta, In<float, 2> alpha,
@@ -504,12 +530,15 @@ NB_MODULE(_kernels, m) {
       .def("int8_gops", &measured_int8)
       .def("float_gflops", &measured_float)
       .def("pack", &pack, "layout"_a, "source"_a, "experts"_a, "rows"_a, "inputs"_a)
-      .def("pack_i8", &pack_i8, "codes"_a, "scales"_a, "experts"_a)
+      .def("pack_codebook", &pack_codebook, "format"_a, "source"_a, "vectors"_a, "signs"_a, "experts"_a, "rows"_a,
+           "inputs"_a)
       .def("embed", &Timed<&embed>::call, "table"_a, "ids"_a)
       .def("rms_norm", &Timed<&rms_norm>::call, "x"_a, "weight"_a, "eps"_a)
-      .def("linear", &Timed<&linear>::call, "x"_a, "weights"_a, "expert"_a = 0)
+      .def("linear", &Timed<&linear>::call, "x"_a, "weights"_a)
       .def("linear_add", &Timed<&linear_add>::call, "h"_a, "x"_a, "weight"_a)
-      .def("gated_mlp", &Timed<&gated_mlp>::call, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a, "expert"_a = 0)
+      .def("gated_mlp", &Timed<&gated_mlp>::call, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a)
+      .def("routed_experts", &Timed<&routed_experts>::call, "h"_a, "x"_a, "router"_a, "gate"_a, "up"_a, "down"_a,
+           "shared_router"_a, "shared_gate"_a, "shared_up"_a, "shared_down"_a, "num_active"_a)
       .def("gated_delta", &Timed<&gated_delta>::call, "qkv"_a, "z"_a, "beta"_a, "alpha"_a, "conv"_a, "a"_a, "dt_bias"_a,
            "norm"_a, "tails"_a, "states"_a, "journals"_a, "step"_a, "eps"_a)
       .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,

@@ -4,32 +4,13 @@
 #include <cmath>
 #include <cstring>
 
-#include "quant/pack.h"
-
 namespace loqal {
 namespace {
-
-// A result block that goes back to the pool.
-struct Scratch {
-  explicit Scratch(size_t bytes) : data(bytes ? BlockPool::instance().take(bytes) : nullptr) {}
-  ~Scratch() {
-    if (data) BlockPool::give(data);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data);
-  }
-  void* data;
-};
 
 // Portions shrink towards the end, where what one thread still has to do keeps the others waiting. The smallest:
 constexpr int64_t kSmallPortionBytes = 16 << 10;
 // Rows from which float weights are worth tiling.
 constexpr int64_t kTiledRows = 24;
-// Values of row-wise work worth handing to another thread, about five microseconds.
-constexpr int64_t kSmallWork = 16384;
 
 }  // namespace
 
@@ -51,30 +32,24 @@ Weight Cpu::room(Layout layout, int64_t experts, int64_t rows, int64_t inputs) {
   return w;
 }
 
-void Cpu::pack(Weight& w, const uint8_t* source) {
-  const int64_t row_bytes = file_row_bytes(w.layout, w.inputs);
+template <class Pack>
+void Cpu::pack_panels(Weight& w, int64_t row_bytes, Pack pack) {
   auto* room = const_cast<uint8_t*>(w.packed);
   pool_.run(w.experts * w.panels, [&](int64_t i, int) {
     const int64_t expert = i / w.panels, first = i % w.panels * kRows;
     const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - first));
-    pack_panel(w.layout, source + (expert * w.rows + first) * row_bytes, rows, w.inputs, room + i * w.panel_bytes);
+    pack((expert * w.rows + first) * row_bytes, rows, room + i * w.panel_bytes);
   });
 }
 
-void Cpu::pack_i8(Weight& w, const int8_t* codes, const float* scales) {
-  auto* room = const_cast<uint8_t*>(w.packed);
-  pool_.run(w.experts * w.panels, [&](int64_t i, int) {
-    const int64_t first = i / w.panels * w.rows + i % w.panels * kRows;
-    const int rows = static_cast<int>(std::min<int64_t>(kRows, w.rows - i % w.panels * kRows));
-    pack_panel_i8(codes + first * w.inputs, scales + first * (w.inputs / 16), rows, w.inputs, room + i * w.panel_bytes);
-  });
+void Cpu::pack(Weight& w, const uint8_t* source) {
+  pack_panels(w, file_row_bytes(w.layout, w.inputs),
+              [&](int64_t at, int rows, uint8_t* panel) { pack_panel(w.layout, source + at, rows, w.inputs, panel); });
 }
 
-template <class Row>
-void Cpu::for_rows(int64_t rows, int64_t row_work, Row row) {
-  const int64_t step = std::max<int64_t>(1, kSmallWork / std::max<int64_t>(1, row_work));
-  pool_.run((rows + step - 1) / step, [&](int64_t task, int) {
-    for (int64_t r = task * step; r < std::min(rows, (task + 1) * step); ++r) row(r);
+void Cpu::pack_codebook(Weight& w, const CodebookFormat& format, const Codebook& book, const uint8_t* source) {
+  pack_panels(w, w.inputs / kCodebookBlock * format.block_bytes, [&](int64_t at, int rows, uint8_t* panel) {
+    pack_panel_codebook(format, book, source + at, rows, w.inputs, panel);
   });
 }
 
@@ -93,17 +68,21 @@ void Cpu::quantise(const float* x, int64_t rows, int64_t inputs, ActivationRun* 
 }
 
 std::vector<Portion> Cpu::portions(const std::vector<Product>& products) const {
-  int64_t left = 0;
-  for (const Product& p : products) left += p.weight->panels * p.weight->panel_bytes;
   std::vector<Portion> out;
-  for (const Product& p : products)
-    for (int64_t i = 0; i < p.weight->panels;) {
-      const int64_t wanted = std::max(left / (2 * threads()), kSmallPortionBytes) / p.weight->panel_bytes;
-      const int64_t end = std::min(i + std::max<int64_t>(wanted / kPanels * kPanels, kPanels), p.weight->panels);
-      out.push_back({&p, i, end});
-      left -= (end - i) * p.weight->panel_bytes;
-      i = end;
-    }
+  int64_t most = 0;
+  for (const Product& p : products) most = std::max(most, p.rows);
+  for (int64_t tile = 0; tile < most; tile += kTileRows) {
+    int64_t left = 0;
+    for (const Product& p : products) left += p.rows > tile ? p.weight->panels * p.weight->panel_bytes : 0;
+    for (const Product& p : products)
+      for (int64_t i = 0; p.rows > tile && i < p.weight->panels;) {
+        const int64_t wanted = std::max(left / (2 * threads()), kSmallPortionBytes) / p.weight->panel_bytes;
+        const int64_t end = std::min(i + std::max<int64_t>(wanted / kPanels * kPanels, kPanels), p.weight->panels);
+        out.push_back({&p, i, end, tile, static_cast<int>(std::min<int64_t>(kTileRows, p.rows - tile))});
+        left -= (end - i) * p.weight->panel_bytes;
+        i = end;
+      }
+  }
   return out;
 }
 
@@ -111,27 +90,25 @@ void Cpu::multiply(const Weight& w, int64_t expert, int64_t panel, int count, co
                    int columns, const Target& target) const {
   const int64_t stride = w.quantised() ? w.inputs / kRun : w.inputs;
   table_->panels(w.layout, w.panel(expert, panel), w.panel_bytes, count, w.inputs,
-                 in.xq ? in.xq + row * stride : nullptr, in.x + row * w.inputs, stride, columns, target);
+                 in.xq ? in.xq + row * stride : nullptr, in.x ? in.x + row * stride : nullptr, stride, columns, target);
 }
 
-void Cpu::run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products) {
+void Cpu::run_products(const std::vector<Product>& products) {
   const std::vector<Portion> work = portions(products);
-  const auto count = static_cast<int64_t>(work.size()), tiles = (rows + kTileRows - 1) / kTileRows;
-  pool_.run(count * tiles, [&](int64_t task, int) {
-    const Portion& portion = work[static_cast<size_t>(task % count)];
+  pool_.run(static_cast<int64_t>(work.size()), [&](int64_t task, int) {
+    const Portion& portion = work[static_cast<size_t>(task)];
     const Product& p = *portion.product;
     const Weight& w = *p.weight;
-    const int64_t tile = task / count * kTileRows, whole = std::min(portion.last, w.rows / kRows);
-    const int columns = static_cast<int>(std::min<int64_t>(kTileRows, rows - tile));
-    float* y = p.y + tile * w.rows;
+    const int64_t whole = std::min(portion.last, w.rows / kRows);
+    float* y = p.y + portion.tile * w.rows;
     for (int64_t i = portion.first; i < whole; i += kPanels)
-      multiply(w, p.expert, i, static_cast<int>(std::min<int64_t>(kPanels, whole - i)), {x, xq}, tile, columns,
-               {y + i * kRows, w.rows, p.add});
+      multiply(w, p.expert, i, static_cast<int>(std::min<int64_t>(kPanels, whole - i)), p.in, portion.tile,
+               portion.columns, {y + i * kRows, w.rows, p.add});
     if (whole == portion.last) return;
     // The last panel has fewer rows than lanes.
     alignas(64) float out[kTileRows * kRows];
-    multiply(w, p.expert, whole, 1, {x, xq}, tile, columns, {out, kRows, false});
-    for (int c = 0; c < columns; ++c)
+    multiply(w, p.expert, whole, 1, p.in, portion.tile, portion.columns, {out, kRows, false});
+    for (int c = 0; c < portion.columns; ++c)
       for (int64_t r = 0; r < w.rows % kRows; ++r) {
         float& to = y[c * w.rows + whole * kRows + r];
         to = p.add ? to + out[c * kRows + r] : out[c * kRows + r];
@@ -161,10 +138,9 @@ void Best::take(int32_t* ids, float* values) {
 void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, const int32_t* excluded,
                   int64_t num_excluded, int32_t* ids, float* values) {
   if (k <= 0) return;
-  const Scratch runs(head.quantised() ? static_cast<size_t>(rows * head.inputs / kRun) * sizeof(ActivationRun) : 0);
-  auto* xq = runs.as<ActivationRun>();
-  if (head.quantised()) quantise(x, rows, head.inputs, xq);
-  const std::vector<Product> products = {{&head, 0, nullptr, false}};
+  const Scratch<ActivationRun> runs(head.quantised() ? rows * head.inputs / kRun : 0);
+  if (head.quantised()) quantise(x, rows, head.inputs, runs.data);
+  const std::vector<Product> products = {{&head, 0, nullptr, false, 1}};
   const std::vector<Portion> work = portions(products);
   for (int64_t tile = 0; tile < rows; tile += kTileRows) {
     const int columns = static_cast<int>(std::min<int64_t>(kTileRows, rows - tile));
@@ -172,7 +148,7 @@ void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, c
     pool_.run(static_cast<int64_t>(work.size()), [&](int64_t task, int thread) {
       alignas(64) float out[kTileRows * kRows];
       for (int64_t i = work[static_cast<size_t>(task)].first; i < work[static_cast<size_t>(task)].last; ++i) {
-        multiply(head, 0, i, 1, {x, xq}, tile, columns, {out, kRows, false});
+        multiply(head, 0, i, 1, {x, runs.data}, tile, columns, {out, kRows, false});
         const int width = static_cast<int>(std::min<int64_t>(kRows, head.rows - i * kRows));
         for (int c = 0; c < columns; ++c) {
           Best& mine = best[static_cast<size_t>(thread * columns + c)];
@@ -195,42 +171,11 @@ void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, c
 void Cpu::linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
   const bool quantised = std::any_of(products.begin(), products.end(), [](auto& p) { return p.weight->quantised(); });
   if (!quantised && rows >= kTiledRows) return run_float_tiles(x, rows, inputs, products);
-  const Scratch runs(quantised ? static_cast<size_t>(rows * inputs / kRun) * sizeof(ActivationRun) : 0);
-  auto* xq = runs.as<ActivationRun>();
-  if (quantised) quantise(x, rows, inputs, xq);
-  run_products(x, xq, rows, products);
-}
-
-void Cpu::gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down,
-                    int64_t expert) {
-  const int64_t inputs = gate.inputs, width = gate.rows;
-  const bool quantised = gate.quantised() || up.quantised();
-  const Scratch x_runs(quantised ? static_cast<size_t>(rows * inputs / kRun) * sizeof(ActivationRun) : 0);
-  const Scratch a_runs(down.quantised() ? static_cast<size_t>(rows * width / kRun) * sizeof(ActivationRun) : 0);
-  const Scratch activations(static_cast<size_t>(rows * width) * sizeof(float));
-  auto *xq = x_runs.as<ActivationRun>(), *aq = a_runs.as<ActivationRun>();
-  auto* a = activations.as<float>();
-  if (quantised) quantise(x, rows, inputs, xq);
-  const std::vector<Product> products = {{&gate, expert, nullptr, false}};
-  const std::vector<Portion> work = portions(products);
-  const auto count = static_cast<int64_t>(work.size()), tiles = (rows + kTileRows - 1) / kTileRows;
-  pool_.run(count * tiles, [&](int64_t task, int) {
-    constexpr int64_t kWidth = kPanels * kRows;
-    alignas(64) float g[kTileRows * kWidth], u[kTileRows * kWidth];
-    const Portion& portion = work[static_cast<size_t>(task % count)];
-    const int64_t tile = task / count * kTileRows;
-    const int columns = static_cast<int>(std::min<int64_t>(kTileRows, rows - tile));
-    for (int64_t i = portion.first; i < portion.last; i += kPanels) {
-      const int panels = static_cast<int>(std::min<int64_t>(kPanels, portion.last - i));
-      multiply(gate, expert, i, panels, {x, xq}, tile, columns, {g, kWidth, false});
-      multiply(up, expert, i, panels, {x, xq}, tile, columns, {u, kWidth, false});
-      const int64_t n = std::min<int64_t>(panels * kRows, width - i * kRows);
-      for (int c = 0; c < columns; ++c)
-        table_->silu_mul(g + c * kWidth, u + c * kWidth, a + (tile + c) * width + i * kRows, n);
-    }
-  });
-  if (down.quantised()) quantise(a, rows, width, aq);
-  run_products(a, aq, rows, {{&down, expert, h, true}});
+  const Scratch<ActivationRun> runs(quantised ? rows * inputs / kRun : 0);
+  if (quantised) quantise(x, rows, inputs, runs.data);
+  std::vector<Product> shared = products;
+  for (Product& p : shared) p.rows = rows, p.in = {x, runs.data};
+  run_products(shared);
 }
 
 void Cpu::gated_delta(const DeltaArrays& d, const StepArrays& step) {
@@ -335,12 +280,11 @@ void Cpu::gated_attention(const AttentionArrays& a, const StepArrays& step) {
   const AttentionShape& s = a.shape;
   const int group = s.heads / s.kv_heads;
   const int64_t rows = step.starts[step.sequences], floats = static_cast<int64_t>(kQueryRows) * group * s.head_dim;
-  const Scratch queries(static_cast<size_t>(rows * s.heads * s.head_dim) * sizeof(float));
-  const Scratch sums(static_cast<size_t>(2 * floats * threads()) * sizeof(float));
+  const Scratch<float> queries(rows * s.heads * s.head_dim), sums(2 * floats * threads());
   std::vector<int64_t> sequence_of(static_cast<size_t>(rows));
   for (int64_t sequence = 0; sequence < step.sequences; ++sequence)
     std::fill(sequence_of.begin() + step.starts[sequence], sequence_of.begin() + step.starts[sequence + 1], sequence);
-  write_keys(a, step, sequence_of.data(), queries.as<float>());
+  write_keys(a, step, sequence_of.data(), queries.data);
   const auto position = [&](int64_t row) {
     const int64_t sequence = sequence_of[static_cast<size_t>(row)];
     return step.past_len[sequence] + row - step.starts[sequence];
@@ -363,7 +307,7 @@ void Cpu::gated_attention(const AttentionArrays& a, const StepArrays& step) {
     const int64_t row = firsts[block], sequence = sequence_of[static_cast<size_t>(row)];
     const int kv_head = static_cast<int>(i % s.kv_heads);
     AttentionTask task;
-    task.query = queries.as<float>() + (row * s.heads + kv_head * group) * s.head_dim;
+    task.query = queries.data + (row * s.heads + kv_head * group) * s.head_dim;
     task.query_stride = static_cast<int64_t>(s.heads) * s.head_dim;
     task.rows = static_cast<int>(firsts[block + 1] - row);
     task.kv = a.kv;
@@ -373,7 +317,7 @@ void Cpu::gated_attention(const AttentionArrays& a, const StepArrays& step) {
     task.kv_head = kv_head;
     task.kv_heads = s.kv_heads;
     task.head_dim = s.head_dim;
-    attend(a, task, row, sums.as<float>() + 2 * floats * thread);
+    attend(a, task, row, sums.data + 2 * floats * thread);
   });
 }
 

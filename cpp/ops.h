@@ -2,14 +2,17 @@
 // kernels/, chosen at run time; the same calls serve one row or thousands.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <initializer_list>
 #include <memory>
 #include <vector>
 
 #include "common/memory.h"
 #include "common/table.h"
 #include "common/threads.h"
+#include "quant/pack.h"
 
 namespace loqal {
 
@@ -31,24 +34,42 @@ struct Weight {
   std::shared_ptr<void> owner;
 };
 
-// One product of a call that shares its activation with others: y (+)= x W^T.
-struct Product {
-  const Weight* weight;
-  int64_t expert;
-  float* y;
-  bool add;
-};
-
-// Activation rows as they are and, for quantised weights, quantised.
+// Activation rows as they are and quantised; what no weight reads may be missing.
 struct Inputs {
   const float* x;
   const ActivationRun* xq;
 };
 
-// Some panels of one product, small enough that handing them out evens the threads' speeds.
+// One product of a call: y (+)= x W^T. Callers of Cpu::linear, whose products share rows and inputs, leave both out.
+struct Product {
+  const Weight* weight;
+  int64_t expert;
+  float* y;
+  bool add;
+  int64_t rows = 0;
+  Inputs in{};
+};
+
+// Some panels of one product for the rows from `tile` on, small enough that handing them out evens the threads' speeds.
 struct Portion {
   const Product* product;
-  int64_t first, last;
+  int64_t first, last, tile;
+  int columns;
+};
+
+// A feed-forward network over rows that lie together: a = silu(gate x) * up x, and what comes of it through down.
+struct Network {
+  const Weight *gate, *up, *down;
+  int64_t expert, rows;
+  Inputs in;
+  float* a;           // [rows width], or
+  ActivationRun* aq;  // where down is quantised
+};
+
+// A mixture of experts. `gate`, `up` and `down` hold one matrix per row of the router.
+struct Experts {
+  const Weight *router, *gate, *up, *down, *shared_router, *shared_gate, *shared_up, *shared_down;
+  int64_t num_active;
 };
 
 struct StepArrays {
@@ -118,6 +139,8 @@ struct VisionPack {
   void* block;
 };
 
+struct FloatTiles;  // activations side by side in tiles, vision_ops.cpp
+
 class Cpu {
  public:
   Cpu(const KernelTable* table, int threads) : table_(table), pool_(threads) {}
@@ -129,12 +152,12 @@ class Cpu {
   // A weight without panels yet, and packing into its room.
   Weight room(Layout layout, int64_t experts, int64_t rows, int64_t inputs);
   void pack(Weight& w, const uint8_t* source);
-  void pack_i8(Weight& w, const int8_t* codes, const float* scales);
+  void pack_codebook(Weight& w, const CodebookFormat& format, const Codebook& book, const uint8_t* source);
   void embed(const Weight& w, const int32_t* ids, int64_t tokens, float* out);
   void rms_norm(const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps);
   void linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products);
-  void gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down,
-                 int64_t expert);
+  void gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down);
+  void routed_experts(float* h, const float* x, int64_t rows, const Experts& e);
   void gated_delta(const DeltaArrays& d, const StepArrays& step);
   void gated_attention(const AttentionArrays& a, const StepArrays& step);
   // The k largest of every row of x W^T without the excluded rows (ascending), into ids and values [rows k]. A row of
@@ -152,17 +175,34 @@ class Cpu {
   void attend_picture(const VisionPack& pack, int64_t first_row, int64_t end_row, float* out);
 
  private:
+  struct Routing;
+  Routing route(const float* x, int64_t rows, const Experts& e);
+  // The part of networks before down, and all of one.
+  void gate_networks(const std::vector<Network>& networks);
+  void run_network(const Network& network, float* y, bool add);
   // Products of many rows with float weights: the chains of run_products, in tiles that stay in the caches.
   void run_float_tiles(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products);
+  void gate_float_tiles(const Network& network);
+  template <class Use>
+  void float_blocks(const FloatTiles& tiles, std::initializer_list<Product> products, Use use);
+  // Packs every panel of a weight from the rows of its file.
+  template <class Pack>
+  void pack_panels(Weight& w, int64_t row_bytes, Pack pack);
   // Runs row(r) for every row, several at a time when one is too little to hand out.
   template <class Row>
-  void for_rows(int64_t rows, int64_t row_work, Row row);
+  void for_rows(int64_t rows, int64_t row_work, Row row) {
+    constexpr int64_t kSmallWork = 16384;  // values worth handing to another thread, about five microseconds
+    const int64_t step = std::max<int64_t>(1, kSmallWork / std::max<int64_t>(1, row_work));
+    pool_.run((rows + step - 1) / step, [&](int64_t task, int) {
+      for (int64_t r = task * step; r < std::min(rows, (task + 1) * step); ++r) row(r);
+    });
+  }
   void quantise(const float* x, int64_t rows, int64_t inputs, ActivationRun* out);
   // Some panels of a weight times some rows of its inputs, from `row` on.
   void multiply(const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row, int columns,
                 const Target& target) const;
   std::vector<Portion> portions(const std::vector<Product>& products) const;
-  void run_products(const float* x, const ActivationRun* xq, int64_t rows, const std::vector<Product>& products);
+  void run_products(const std::vector<Product>& products);
   void write_keys(const AttentionArrays& a, const StepArrays& step, const int64_t* sequence_of, float* queries);
   void attend(const AttentionArrays& a, const AttentionTask& task, int64_t row, float* scratch);
 

@@ -9,84 +9,86 @@ namespace {
 
 // Tiles of columns that share one expansion of a block of weights.
 constexpr int64_t kGroupTiles = 16;
+// What they give for the widest block of panels: at most 12 columns and 2 panels.
+constexpr int64_t kGroupFloats = kGroupTiles * 12 * 2 * kRows;
+constexpr int64_t kMostProducts = 2;
 // Blocks of panels handed out at once.
 constexpr int64_t kBlocksPerTask = 4;
-// Values of row-wise work worth handing to another thread.
-constexpr int64_t kSmallWork = 16384;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-struct Block {
-  explicit Block(int64_t floats) : data(static_cast<float*>(BlockPool::instance().take(floats * sizeof(float)))) {}
-  ~Block() { BlockPool::give(data); }
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
-  float* data;
-};
-
-void put_rows(const Product& p, const float* out, int64_t stride, int64_t row, int64_t rows, int64_t first,
-              int64_t width) {
-  for (int64_t r = 0; r < rows; ++r) {
-    float* y = p.y + (row + r) * p.weight->rows + first;
-    const float* from = out + r * stride;
-    if (p.add) {
-      for (int64_t i = 0; i < width; ++i) y[i] += from[i];
-    } else {
-      std::memcpy(y, from, static_cast<size_t>(width) * sizeof(float));
-    }
-  }
-}
-
 }  // namespace
 
-void Cpu::run_float_tiles(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
-  const int64_t columns = table_->float_columns, panels = table_->float_panels;
-  const int64_t tiles = ceil_div(rows, columns), groups = ceil_div(tiles, kGroupTiles);
-  const Block packed(tiles * columns * inputs);
-  pool_.run(tiles, [&](int64_t t, int) {
-    const auto count = static_cast<int>(std::min(columns, rows - t * columns));
-    table_->pack_columns(x + t * columns * inputs, inputs, count, inputs, packed.data + t * columns * inputs);
-  });
-  for (const Product& p : products) {
-    const Weight& w = *p.weight;
-    const int64_t blocks = ceil_div(w.panels, panels), shares = ceil_div(blocks, kBlocksPerTask);
-    pool_.run(groups * shares, [&](int64_t task, int) {
-      constexpr int64_t kMostColumns = 12, kMostPanels = 2;
-      alignas(64) float out[kGroupTiles * kMostColumns * kMostPanels * kRows];
-      const int64_t first_tile = task / shares * kGroupTiles, count = std::min(kGroupTiles, tiles - first_tile);
-      const int64_t row = first_tile * columns, here = std::min(count * columns, rows - row);
-      const int64_t share = task % shares * kBlocksPerTask;
-      for (int64_t b = share; b < std::min(blocks, share + kBlocksPerTask); ++b) {
-        const int64_t first = b * panels, used = std::min(panels, w.panels - first);
-        table_->float_block(w.layout, w.panel(p.expert, first), w.panel_bytes, static_cast<int>(used), inputs,
-                            packed.data + first_tile * columns * inputs, count, out);
-        put_rows(p, out, panels * kRows, row, here, first * kRows, std::min(used * kRows, w.rows - first * kRows));
-      }
+// Rows of activations side by side, in tiles of the table's width.
+struct FloatTiles {
+  FloatTiles(const KernelTable& table, ThreadPool& pool, const float* x, int64_t r, int64_t k)
+      : rows(r), inputs(k), columns(table.float_columns), packed(ceil_div(r, columns) * columns * k) {
+    pool.run(ceil_div(rows, columns), [&](int64_t tile, int) {
+      const auto count = static_cast<int>(std::min(columns, rows - tile * columns));
+      const int64_t at = tile * columns * inputs;
+      table.pack_columns(x + at, inputs, count, inputs, packed.data + at);
     });
   }
+  int64_t rows, inputs, columns;
+  Scratch<float> packed;
+};
+
+// Calls use(row, first, width, out) for every row and run of outputs, with what each product gives there.
+template <class Use>
+void Cpu::float_blocks(const FloatTiles& in, std::initializer_list<Product> products, Use use) {
+  const int64_t panels = table_->float_panels, stride = panels * kRows, tiles = ceil_div(in.rows, in.columns);
+  const Weight& shape = *products.begin()->weight;
+  const int64_t blocks = ceil_div(shape.panels, panels), shares = ceil_div(blocks, kBlocksPerTask);
+  pool_.run(ceil_div(tiles, kGroupTiles) * shares, [&](int64_t task, int) {
+    alignas(64) float out[kMostProducts][kGroupFloats];
+    const int64_t first_tile = task / shares * kGroupTiles, count = std::min(kGroupTiles, tiles - first_tile);
+    const int64_t row = first_tile * in.columns, here = std::min(count * in.columns, in.rows - row);
+    const int64_t share = task % shares * kBlocksPerTask;
+    for (int64_t b = share; b < std::min(blocks, share + kBlocksPerTask); ++b) {
+      const int64_t first = b * panels, used = std::min(panels, shape.panels - first);
+      float* to = out[0];
+      for (const Product& p : products) {
+        const Weight& w = *p.weight;
+        table_->float_block(w.layout, w.panel(p.expert, first), w.panel_bytes, static_cast<int>(used), in.inputs,
+                            in.packed.data + row * in.inputs, count, to);
+        to += kGroupFloats;
+      }
+      const int64_t width = std::min(used * kRows, shape.rows - first * kRows);
+      for (int64_t r = 0; r < here; ++r) use(row + r, first * kRows, width, out[0] + r * stride, out[1] + r * stride);
+    }
+  });
+}
+
+void Cpu::run_float_tiles(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
+  const FloatTiles tiles(*table_, pool_, x, rows, inputs);
+  for (const Product& p : products)
+    float_blocks(tiles, {p}, [&](int64_t row, int64_t first, int64_t width, const float* out, const float*) {
+      float* y = p.y + row * p.weight->rows + first;
+      for (int64_t i = 0; i < width; ++i) y[i] = p.add ? y[i] + out[i] : out[i];
+    });
+}
+
+void Cpu::gate_float_tiles(const Network& n) {
+  const FloatTiles tiles(*table_, pool_, n.in.x, n.rows, n.gate->inputs);
+  float_blocks(tiles, {{n.gate, n.expert, nullptr, false}, {n.up, n.expert, nullptr, false}},
+               [&](int64_t row, int64_t first, int64_t width, const float* gate, const float* up) {
+                 table_->silu_mul(gate, up, n.a + row * n.gate->rows + first, width);
+               });
 }
 
 void Cpu::layer_norm(const float* x, const float* weight, const float* bias, float* y, int64_t rows, int64_t width,
                      float eps) {
-  const int64_t step = std::max<int64_t>(1, kSmallWork / std::max<int64_t>(1, width));
-  pool_.run(ceil_div(rows, step), [&](int64_t task, int) {
-    for (int64_t r = task * step; r < std::min(rows, (task + 1) * step); ++r)
-      table_->layer_norm(x + r * width, weight, bias, y + r * width, width, eps);
-  });
+  for_rows(rows, width, [&](int64_t r) { table_->layer_norm(x + r * width, weight, bias, y + r * width, width, eps); });
 }
 
 void Cpu::add_bias(float* x, const float* bias, int64_t rows, int64_t width) {
-  const int64_t step = std::max<int64_t>(1, kSmallWork / std::max<int64_t>(1, width));
-  pool_.run(ceil_div(rows, step), [&](int64_t task, int) {
-    for (int64_t r = task * step; r < std::min(rows, (task + 1) * step); ++r)
-      table_->add_bias(x + r * width, bias, width);
-  });
+  for_rows(rows, width, [&](int64_t r) { table_->add_bias(x + r * width, bias, width); });
 }
 
 void Cpu::gelu(float* x, int64_t count, bool exact) {
-  pool_.run(ceil_div(count, kSmallWork), [&](int64_t task, int) {
-    table_->gelu(x + task * kSmallWork, std::min(kSmallWork, count - task * kSmallWork), exact);
-  });
+  constexpr int64_t kStep = 16384;
+  pool_.run(ceil_div(count, kStep),
+            [&](int64_t task, int) { table_->gelu(x + task * kStep, std::min(kStep, count - task * kStep), exact); });
 }
 
 VisionPack::VisionPack(int64_t rows, int count, int head_dim, int float_columns)

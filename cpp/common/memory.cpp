@@ -3,12 +3,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <new>
-#include <vector>
 
 namespace loqal {
 
@@ -48,14 +46,23 @@ std::shared_ptr<uint8_t> Arena::take(size_t bytes) {
 }
 
 namespace {
+constexpr size_t kPageBytes = 4096;
+
 struct Header {
   alignas(64) size_t size;
 };
 
 struct Kept {
   std::mutex mutex;
-  std::map<size_t, std::vector<Header*>> blocks;
+  std::multimap<size_t, Header*> blocks;
   size_t bytes = 0;
+
+  Header* remove(std::multimap<size_t, Header*>::iterator place) {
+    Header* header = place->second;
+    bytes -= header->size;
+    blocks.erase(place);
+    return header;
+  }
 };
 // Never destroyed: a thread may still compute, or an array be freed, while the program ends.
 Kept& kept() {
@@ -70,22 +77,19 @@ BlockPool& BlockPool::instance() {
 }
 
 void* BlockPool::take(size_t bytes) {
-  const size_t size = std::bit_ceil(bytes + sizeof(Header) < 4096 ? size_t{4096} : bytes + sizeof(Header));
+  const size_t size = round_up(bytes + sizeof(Header), kPageBytes);
   {
     Kept& all = kept();
     const std::lock_guard lock(all.mutex);
-    auto found = all.blocks.find(size);
-    if (found != all.blocks.end() && !found->second.empty()) {
-      Header* header = found->second.back();
-      found->second.pop_back();
-      all.bytes -= size;
-      return header + 1;
-    }
+    auto fit = all.blocks.lower_bound(size);
+    if (fit != all.blocks.end() && fit->first <= 2 * size) return all.remove(fit) + 1;
+    // A larger block takes the place of a smaller one. Without this, sizes that grow slowly would all be kept.
+    if (fit != all.blocks.begin() && (--fit)->first >= size / 2) std::free(all.remove(fit));
   }
   auto* header = static_cast<Header*>(std::aligned_alloc(size < kHugeBytes ? 64 : kHugeBytes, size));
   if (!header) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
-  if (size >= kHugeBytes) madvise(header, size, MADV_HUGEPAGE);
+  if (size >= kHugeBytes) madvise(header, size / kHugeBytes * kHugeBytes, MADV_HUGEPAGE);
 #endif
   header->size = size;
   return header + 1;
@@ -95,12 +99,12 @@ void BlockPool::give(void* block) noexcept {
   Header* header = static_cast<Header*>(block) - 1;
   Kept& all = kept();
   const std::lock_guard lock(all.mutex);
-  if (all.bytes + header->size > kKeep) {
+  if (header->size > kMostKept || all.bytes + header->size > kKeep) {
     std::free(header);
     return;
   }
   all.bytes += header->size;
-  all.blocks[header->size].push_back(header);
+  all.blocks.emplace(header->size, header);
 }
 
 }  // namespace loqal

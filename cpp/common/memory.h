@@ -39,14 +39,29 @@ class Arena {
   size_t used_ = 0;
 };
 
-// Blocks for results. A freed block is kept and handed out again, so a step does not fault its pages in anew.
-// Thread safe; keeps at most kKeep bytes.
+// Blocks for results. A freed block is kept and handed out again, so a step does not fault its pages in anew; also for
+// less than it holds, down to half. What is kept therefore never exceeds twice what was in use at once, however the
+// sizes of steps change. Thread safe; keeps at most kKeep bytes, and no block larger than kMostKept: such belong to
+// pictures, of which hardly two are of one size.
 class BlockPool {
  public:
-  static constexpr size_t kKeep = size_t{512} << 20;
+  static constexpr size_t kKeep = size_t{512} << 20, kMostKept = size_t{64} << 20;
   static BlockPool& instance();
   void* take(size_t bytes);
   static void give(void* block) noexcept;
+};
+
+// A block of the pool for a while; null when count is 0.
+template <class T>
+struct Scratch {
+  explicit Scratch(int64_t count)
+      : data(count ? static_cast<T*>(BlockPool::instance().take(static_cast<size_t>(count) * sizeof(T))) : nullptr) {}
+  ~Scratch() {
+    if (data) BlockPool::give(data);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  T* data;
 };
 
 }  // namespace loqal

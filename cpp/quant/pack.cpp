@@ -251,21 +251,4 @@ void pack_panel(Layout layout, const uint8_t* source, int rows, int64_t inputs, 
   }
 }
 
-void pack_panel_i8(const int8_t* codes, const float* scales, int rows, int64_t inputs, uint8_t* panel) {
-  uint8_t none[kRun];
-  std::memset(none, 0x80, sizeof none);
-  for (int64_t run = 0; run < inputs / kRun; ++run) {
-    float s[2][kRows] = {};
-    for (int r = 0; r < rows; ++r)
-      for (int h = 0; h < 2; ++h) s[h][r] = scales[r * (inputs / 16) + 2 * run + h];
-    panel = write(s, sizeof s, panel);
-    for (int r = 0; r < kRows; ++r) {
-      RowCodes c(r < rows ? reinterpret_cast<const uint8_t*>(codes) + r * inputs + kRun * run : none);
-      for (uint32_t& word : c.word) word ^= r < rows ? 0x80808080 : 0;
-      put_wide(c, panel + 4 * r);
-    }
-    panel += 512;
-  }
-}
-
 }  // namespace loqal

@@ -17,7 +17,12 @@ std::unique_ptr<Weight> random_weight(Cpu& cpu, Layout layout, int64_t experts, 
   if (layout == Layout::I8) {
     const std::vector<uint8_t> codes = random.bytes(experts * rows * inputs);
     const std::vector<float> scales = random.normals(experts * rows * inputs / 16);
-    cpu.pack_i8(*weight, reinterpret_cast<const int8_t*>(codes.data()), scales.data());
+    for (int64_t e = 0; e < experts; ++e)
+      for (int64_t first = 0; first < rows; first += kRows)
+        pack_panel_i8(reinterpret_cast<const int8_t*>(codes.data()) + (e * rows + first) * inputs,
+                      scales.data() + (e * rows + first) * inputs / 16,
+                      static_cast<int>(std::min<int64_t>(kRows, rows - first)), inputs,
+                      const_cast<uint8_t*>(weight->panel(e, first / kRows)));
   } else {
     cpu.pack(*weight, random_file(layout, experts * rows, inputs, random).data());
   }
@@ -90,7 +95,8 @@ void gated_mlp_program(const KernelTable& table, int, Record& record) {
     const auto up = random_weight(cpu, Layout::BF16, 2, kInner, kWidth, 622);
     const auto down = random_weight(cpu, Layout::Q8_0, 2, kWidth, kInner, 623);
     std::vector<float> out(h.begin() + first * kWidth, h.begin() + (first + rows) * kWidth);
-    cpu.gated_mlp(out.data(), x.data() + first * kWidth, rows, *gate, *up, *down, 1);
+    const auto second = [](const Weight& w) { return Weight(w.layout, 1, w.rows, w.inputs, w.panel(1, 0), w.owner); };
+    cpu.gated_mlp(out.data(), x.data() + first * kWidth, rows, second(*gate), second(*up), second(*down));
     return out;
   };
   const std::vector<float> whole =
@@ -99,6 +105,56 @@ void gated_mlp_program(const KernelTable& table, int, Record& record) {
   for (const int64_t row : {0, 8, 18})
     expect_same(mlp(cpu, row, 1).data(), whole.data() + row * kWidth, kWidth,
                 std::string(table.name) + " gated_mlp: a row is not what it is alone");
+}
+
+// Float weights: many rows go through tiles, few do not.
+void float_mlp_program(const KernelTable& table, int layout, Record& record) {
+  constexpr int64_t kRowsIn = 103, kWidth = 200, kInner = 213, kOut = 53;
+  Random random(624);
+  const std::vector<float> h = random.normals(kRowsIn * kOut), x = random.normals(kRowsIn * kWidth);
+  const auto mlp = [&](Cpu& cpu, int64_t first, int64_t rows) {
+    const auto gate = random_weight(cpu, static_cast<Layout>(layout), 1, kInner, kWidth, 625);
+    const auto up = random_weight(cpu, Layout::F16, 1, kInner, kWidth, 626);
+    const auto down = random_weight(cpu, Layout::F32, 1, kOut, kInner, 627);
+    std::vector<float> out(h.begin() + first * kOut, h.begin() + (first + rows) * kOut);
+    cpu.gated_mlp(out.data(), x.data() + first * kWidth, rows, *gate, *up, *down);
+    return out;
+  };
+  const std::vector<float> whole =
+      on_two_threads(table, "gated_mlp of floats", record, [&](Cpu& cpu) { return mlp(cpu, 0, kRowsIn); });
+  Cpu cpu(&table, 3);
+  for (const int64_t first : {0, 20, 60, 82})
+    for (const int64_t rows : {1, 12, 21})
+      expect_same(mlp(cpu, first, rows).data(), whole.data() + first * kOut, static_cast<size_t>(rows * kOut),
+                  std::string(table.name) + " gated_mlp of floats: rows are not what they are alone");
+}
+
+void routed_experts_program(const KernelTable& table, int layout, Record& record) {
+  constexpr int64_t kRowsIn = 40, kWidth = 256, kInner = 256, kShared = 512, kExperts = 7, kActive = 3;
+  const auto format = static_cast<Layout>(layout);
+  Random random(660);
+  const std::vector<float> h = random.normals(kRowsIn * kWidth), x = random.normals(kRowsIn * kWidth);
+  const auto experts = [&](Cpu& cpu, int64_t first, int64_t rows) {
+    const auto router = random_weight(cpu, Layout::F32, 1, kExperts, kWidth, 661);
+    const auto gate = random_weight(cpu, format, kExperts, kInner, kWidth, 662);
+    const auto up = random_weight(cpu, format, kExperts, kInner, kWidth, 663);
+    const auto down = random_weight(cpu, Layout::Q6_K, kExperts, kWidth, kInner, 664);
+    const auto shared_router = random_weight(cpu, Layout::BF16, 1, 1, kWidth, 665);
+    const auto shared_gate = random_weight(cpu, Layout::Q8_0, 1, kShared, kWidth, 666);
+    const auto shared_up = random_weight(cpu, format, 1, kShared, kWidth, 667);
+    const auto shared_down = random_weight(cpu, Layout::F16, 1, kWidth, kShared, 668);
+    std::vector<float> out(h.begin() + first * kWidth, h.begin() + (first + rows) * kWidth);
+    cpu.routed_experts(out.data(), x.data() + first * kWidth, rows,
+                       {router.get(), gate.get(), up.get(), down.get(), shared_router.get(), shared_gate.get(),
+                        shared_up.get(), shared_down.get(), kActive});
+    return out;
+  };
+  const std::vector<float> whole =
+      on_two_threads(table, "routed_experts", record, [&](Cpu& cpu) { return experts(cpu, 0, kRowsIn); });
+  Cpu cpu(&table, 3);
+  for (const auto& [first, rows] : {std::pair{0, 1}, {17, 1}, {39, 1}, {3, 30}})
+    expect_same(experts(cpu, first, rows).data(), whole.data() + first * kWidth, static_cast<size_t>(rows * kWidth),
+                std::string(table.name) + " routed_experts: a row is not what it is alone");
 }
 
 // Steps ---------------------------------------------------------------------------------------------------------------
@@ -274,6 +330,10 @@ std::vector<Program> cpu_programs() {
   return {{"cpu/linear", linear_program},
           {"cpu/rows", rows_program},
           {"cpu/gated_mlp", gated_mlp_program},
+          {"cpu/float_mlp/F32", float_mlp_program, static_cast<int>(Layout::F32)},
+          {"cpu/float_mlp/BF16", float_mlp_program, static_cast<int>(Layout::BF16)},
+          {"cpu/routed_experts/Q4_K", routed_experts_program, static_cast<int>(Layout::Q4_K)},
+          {"cpu/routed_experts/BF16", routed_experts_program, static_cast<int>(Layout::BF16)},
           {"cpu/gated_delta", gated_delta_program},
           {"cpu/gated_attention/8", gated_attention_program, 8},
           {"cpu/gated_attention/16", gated_attention_program, 16},

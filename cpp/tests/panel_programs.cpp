@@ -1,6 +1,7 @@
 // Packing, products with a panel and reading rows back, for every layout of weights.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "quant/pack.h"
 #include "support.h"
@@ -106,10 +107,31 @@ void read_row_program(const KernelTable& table, int argument, Record& record) {
   }
 }
 
+constexpr const char* kCodebookFormats[] = {"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"};
+
+// Codebooks of random vectors: the true ones belong to the Python side, whose tests compare with its own decoders.
+void codebook_program(const KernelTable&, int argument, Record& record) {
+  const CodebookFormat& format = *find_codebook_format(kCodebookFormats[argument]);
+  Random random(300 + static_cast<uint64_t>(argument));
+  std::vector<int8_t> vectors(static_cast<size_t>(format.num_vectors * format.vector_len));
+  std::vector<int8_t> signs(static_cast<size_t>(format.num_signs * 8));
+  for (int8_t& value : vectors) value = static_cast<int8_t>(1 + random.below(62));
+  for (int8_t& sign : signs) sign = random.below(2) ? 1 : -1;
+  constexpr int64_t kInputs = 3 * kCodebookBlock;
+  const std::vector<uint8_t> file = random.bytes(kRows * kInputs / kCodebookBlock * format.block_bytes);
+  for (const int rows : {kRows, kRows - kMissing}) {
+    std::vector<uint8_t> panel(static_cast<size_t>(kInputs / kRun * layout_info(Layout::I8).group_bytes), 0xff);
+    pack_panel_codebook(format, {vectors.data(), signs.data()}, file.data(), rows, kInputs, panel.data());
+    record.add(panel);
+  }
+}
+
 }  // namespace
 
 std::vector<Program> panel_programs() {
   std::vector<Program> out;
+  for (int i = 0; i < static_cast<int>(std::size(kCodebookFormats)); ++i)
+    out.push_back({std::string("codebook/") + kCodebookFormats[i], codebook_program, i});
   for (int i = 0; i < static_cast<int>(Layout::Count); ++i) {
     const std::string name = layout_info(static_cast<Layout>(i)).name;
     out.push_back({"panel/" + name, panel_program, i});

@@ -134,4 +134,20 @@ std::vector<uint8_t> random_file(Layout layout, int64_t rows, int64_t inputs, Ra
   return out;
 }
 
+void pack_panel_i8(const int8_t* codes, const float* scales, int rows, int64_t inputs, uint8_t* panel) {
+  for (int64_t run = 0; run < inputs / kRun; ++run) {
+    float s[2][kRows] = {};
+    uint8_t lanes[kRun / 4][kRows][4];
+    std::memset(lanes, 0x80, sizeof lanes);
+    for (int r = 0; r < rows; ++r) {
+      for (int h = 0; h < 2; ++h) s[h][r] = scales[r * (inputs / 16) + 2 * run + h];
+      for (int k = 0; k < kRun; ++k)
+        lanes[k / 4][r][k % 4] = static_cast<uint8_t>(codes[r * inputs + kRun * run + k] ^ 0x80);
+    }
+    std::memcpy(panel, s, sizeof s);
+    std::memcpy(panel + sizeof s, lanes, sizeof lanes);
+    panel += sizeof s + sizeof lanes;
+  }
+}
+
 }  // namespace loqal::tests

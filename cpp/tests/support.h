@@ -76,4 +76,7 @@ class Random {
 // Rows of a weight as a file holds them: random codes, scales of both signs, some subnormal. Not for Layout::I8.
 std::vector<uint8_t> random_file(Layout layout, int64_t rows, int64_t inputs, Random& random);
 
+// A panel of Layout::I8 from int8 codes [rows inputs] with a float scale per 16 inputs.
+void pack_panel_i8(const int8_t* codes, const float* scales, int rows, int64_t inputs, uint8_t* panel);
+
 }  // namespace loqal::tests

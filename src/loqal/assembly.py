@@ -14,6 +14,7 @@ from .engine import memory_plan
 from .engine.engine import Engine
 from .engine.memory_plan import MemoryPlan
 from .errors import CapacityError, RequestError
+from .eyes import largest_reading_bytes
 from .model.config import ModelConfig, YarnConfig
 from .model.decoder import Decoder
 from .model.draft_head import DraftHead
@@ -130,6 +131,7 @@ def _plan(checkpoint: Checkpoint, config: ModelConfig, chosen: Settings, ops: Op
         limit_bytes=chosen.memory_bytes,
         guesses=chosen.drafts != "off",
         image_bytes=chosen.media_cache_bytes if config.vision is not None else 0,
+        picture_bytes=largest_reading_bytes(config.vision, checkpoint.metadata),
     )
 
 

@@ -82,6 +82,9 @@ def _hardware(note: Note, advice: list[str]) -> None:
     limit = "" if allowed == physical else f", a container allows {allowed / 1e9:.1f} GB"
     free = "" if available is None else f", {available / 1e9:.1f} GB free now"
     note("hardware", "memory", f"{physical / 1e9:.1f} GB{limit}{free}")
+    for gpu in machine.gpus():
+        memory = f"{gpu.memory_bytes / 1e9:.1f} GB, {gpu.free_bytes / 1e9:.1f} GB free"
+        note("hardware", "graphics", f"{gpu.name}, {memory}; no backend of loqal uses it")
     huge = _chosen(_HUGE_PAGES)
     note("hardware", "huge pages", huge or "the system does not say")
     if huge == "never":

@@ -13,12 +13,14 @@ from .chat.segments import Segment
 from .chat.tokenizer import Tokenizer
 from .engine.sequence import MediaSpan
 from .errors import RequestError
-from .media.fetch import Policy
+from .media.fetch import MAX_SOURCE_PIXELS, Policy
+from .media.image import MOST_DECODED_BYTES
 from .media.prepare import Item, Preparer, View
+from .media.room import Room
 from .media.rules import PatchRules, read_rules
 from .model.config import VisionConfig
 from .model.positions import Placed, plan
-from .model.vision import VisionTower
+from .model.vision import VisionTower, encoding_bytes
 from .ops.interface import FloatArray, IntArray
 from .types import MediaInfo
 
@@ -94,6 +96,8 @@ class Eyes:
 
     Args:
         tower: None for a model without one, which refuses every image.
+        cache_bytes: for encoded pictures that are kept.
+        room_bytes: for pictures while they are read; one that needs more is refused.
     """
 
     def __init__(
@@ -102,9 +106,11 @@ class Eyes:
         preparer: Preparer,
         tokenizer: Tokenizer,
         cache_bytes: int,
+        room_bytes: int,
     ) -> None:
         self._tower, self._preparer, self._tokenizer = tower, preparer, tokenizer
         self.cache = EncoderCache(cache_bytes)
+        self._room = Room(room_bytes)
 
     def look(self, segments: Sequence[Segment]) -> Seen:
         """Open and plan the media of a prompt. Nothing is decoded. Raises RequestError and MediaError."""
@@ -119,6 +125,8 @@ class Eyes:
             )
         slots.check_vocabulary(self._tokenizer)
         items = tuple(self._preparer.prepare(part) for part in parts)
+        for item in items:
+            self._check_room(item)
         return Seen(slots.fill(segments, ([_picture(view) for view in item.views] for item in items)), items)
 
     def place(self, prompt_ids: Sequence[int], seen: Seen) -> tuple[IntArray | None, tuple[MediaSpan, ...]]:
@@ -146,7 +154,20 @@ class Eyes:
 
     def _encode(self, view: View) -> FloatArray:
         assert self._tower is not None
-        return self._tower.encode(view.patches(), view.grid.rows, view.grid.columns)
+        with self._room.take(reading_bytes(self._tower.config, view)):
+            return self._tower.encode(view.patches(), view.grid.rows, view.grid.columns)
+
+    def _check_room(self, item: Item) -> None:
+        """Refuse what does not fit the memory, before anything is decoded."""
+        assert self._tower is not None
+        needed, view = reading_bytes(self._tower.config, item.views[0]), item.views[0]
+        if needed > self._room.size_bytes:
+            most = view.num_tokens * self._room.size_bytes // needed
+            raise RequestError(
+                f"{item.name} takes {needed:,} bytes of memory while it is read.",
+                f"The plan of this model has {self._room.size_bytes:,} for it.",
+                f"Send it smaller, with max_tokens of at most {most}, or raise memory_bytes.",
+            )
 
 
 def make_preparer(config: VisionConfig | None, files: Mapping[str, object], policy: Policy) -> Preparer:
@@ -161,6 +182,23 @@ def make_preparer(config: VisionConfig | None, files: Mapping[str, object], poli
     image, video = (table if isinstance(table, Mapping) else {} for table in tables)
     images, videos = read_rules(image, video, patch)
     return Preparer(images, videos, policy)
+
+
+def reading_bytes(config: VisionConfig, view: View) -> int:
+    """Most memory that a picture, or a pair of frames, takes until it is encoded."""
+    making, kept = view.reading_bytes
+    return max(making, kept + encoding_bytes(config, view.grid.num_patches))
+
+
+def largest_reading_bytes(config: VisionConfig | None, files: Mapping[str, object]) -> int:
+    """The same of the largest picture that the rules of a checkpoint allow; 0 without a tower."""
+    if config is None:
+        return 0
+    pixels = make_preparer(config, files, Policy()).largest_pixels
+    return max(
+        MAX_SOURCE_PIXELS * MOST_DECODED_BYTES + 6 * pixels,
+        3 * pixels + encoding_bytes(config, pixels // config.patch_size**2),
+    )
 
 
 def describe(item: Item) -> MediaInfo:

@@ -41,7 +41,7 @@ def _message(value: Any, path: str) -> Message:
     if isinstance(calls, (str, Mapping)) or not isinstance(calls, Sequence):
         raise _refusal(f"{path}.tool_calls", "must be a list", "Leave it out if there are none.")
     ids = fields.get("token_ids")
-    if ids is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Sequence)):
+    if ids is not None and (not isinstance(ids, Sequence) or not all(type(one) is int for one in ids)):
         raise _refusal(f"{path}.token_ids", "must be a list of token ids", "Leave it out if they are not known.")
     return Message(
         role=fields["role"],

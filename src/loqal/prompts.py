@@ -66,6 +66,7 @@ class Prompts:
 
     Args:
         context_len: most tokens of prompt and reply together.
+        end_ids: ids that end its replies; None for those of the vocabulary.
         size: the published size, for the model card's values.
         file_values: sampling values that the model's files state.
     """
@@ -77,11 +78,12 @@ class Prompts:
         eyes: Eyes,
         *,
         context_len: int,
+        end_ids: frozenset[int] | None,
         size: str | None,
         file_values: Mapping[str, Any],
     ) -> None:
         self._tokenizer, self._template, self._eyes = tokenizer, template, eyes
-        self._rules, self._context_len = TurnRules(tokenizer), context_len
+        self._rules, self._context_len = TurnRules(tokenizer, end_ids), context_len
         self._size, self._file_values = size, file_values
 
     def chat(self, messages: Iterable[MessageLike], params: SamplingParams | None, turn: Turn) -> Prepared:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import runtime
+from .chat.segments import IMAGE_SLOT, Segment
 from .chat.tokenizer import Tokenizer
 from .errors import RequestError
+from .eyes import Eyes, largest_reading_bytes, make_preparer
 from .locate import find
+from .media.fetch import Policy
+from .model.vision import VisionTower
 from .ops.choose import choose_encoder, choose_ops
+from .ops.interface import Ops
 from .quantize import importance as importance_file
 from .quantize import recording
 from .quantize.compare import Divergence, TensorDifference, compare_predictions, compare_tensors
 from .quantize.quantise import Result, quantise
 from .quantize.recipes import RECIPES, canonical, find_recipe
+from .quantize.recording import Piece
+from .types import MediaPart
 from .weights.load import Checkpoint, open_checkpoint
 
 __all__ = [
@@ -33,6 +40,8 @@ __all__ = [
 Model = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
 """Gets how much is done, and how much there is."""
+
+_PICTURE_TOKENS = 1024  # at most, of a picture whose importance is measured
 
 
 def quantize(
@@ -73,27 +82,57 @@ def measure_importance(
     text: str,
     target: Path,
     *,
+    images: Sequence[Path] = (),
+    mmproj: Path | None = None,
     max_tokens: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Run a text through a model and write how much every input of every weight mattered. Returns ``target``.
+    """Run texts and images through a model and write how much every input of every weight mattered. Returns ``target``.
+
+    Args:
+        text: may be empty where there are images.
+        images: each is shown once, in front of a piece of the text as long as there is some.
+        mmproj: the separate vision tower of a GGUF model, where it does not lie with it.
+        max_tokens: of the text.
 
     Raises:
         CheckpointError: the source cannot be used.
-        RequestError: the text is too short to say anything.
+        RequestError: the text is too short to say anything, or the model sees no images.
+        MediaError: an image cannot be read.
     """
-    checkpoint = _open(source)
+    checkpoint = _open(source, mmproj)
     try:
-        ids = _tokens(checkpoint, text, max_tokens)
         ops = choose_ops(threads=threads)
+        pieces = recording.text_pieces(_tokens(checkpoint, text, max_tokens) if text or not images else [])
+        if images:
+            shown = _shown(checkpoint, ops, images, pieces)
+            pieces = shown + pieces[len(shown) :]
+        total = sum(len(piece.token_ids) for piece in pieces)
         note = progress or (lambda done, total: None)
-        sums = recording.collect(checkpoint.config, checkpoint.tensors, ops, ids, lambda done: note(done, len(ids)))
-        facts = {"imatrix.datasets": ["text"], "imatrix.chunk_size": recording.CHUNK_TOKENS}
-        facts["imatrix.chunk_count"] = -(-len(ids) // recording.CHUNK_TOKENS)
+        sums = recording.collect(checkpoint.config, checkpoint.tensors, ops, pieces, lambda done: note(done, total))
+        facts: dict[str, object] = {"imatrix.datasets": ["text", "images"] if images else ["text"]}
+        facts |= {"imatrix.chunk_size": recording.CHUNK_TOKENS, "imatrix.chunk_count": len(pieces)}
         return importance_file.write(target, sums, facts)
     finally:
         checkpoint.close()
+
+
+def _shown(checkpoint: Checkpoint, ops: Ops, images: Sequence[Path], texts: Sequence[Piece]) -> list[Piece]:
+    """Images, each with the piece of text that follows it, if there is one."""
+    config, tokenizer = checkpoint.config.vision, _tokenizer(checkpoint)
+    tower = None if config is None else VisionTower(config, ops, checkpoint.tensors)
+    preparer = make_preparer(config, checkpoint.metadata, Policy())
+    eyes = Eyes(tower, preparer, tokenizer, 0, largest_reading_bytes(config, checkpoint.metadata))
+    pieces = []
+    for index, image in enumerate(images):
+        part = MediaPart("image", image, max_tokens=_PICTURE_TOKENS)
+        seen = eyes.look([Segment(IMAGE_SLOT, is_template=True, media=part)])
+        ids = tokenizer.encode(seen.segments) + (list(texts[index].token_ids) if index < len(texts) else [])
+        positions, spans = eyes.place(ids, seen)
+        assert positions is not None
+        pieces.append(Piece(ids, positions, [(span.start, span.embed()) for span in spans]))
+    return pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +188,19 @@ def compare(
     return Comparison(differences, divergence)
 
 
-def _open(model: Model) -> Checkpoint:
+def _open(model: Model, mmproj: Path | None = None) -> Checkpoint:
     found = find(model)
-    return open_checkpoint(found.path)
+    return open_checkpoint(found.path, mmproj=mmproj or found.mmproj)
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    if checkpoint.tokenizer_json is not None:
+        return Tokenizer.from_json(checkpoint.tokenizer_json)
+    return Tokenizer.from_gguf(checkpoint.metadata)
 
 
 def _tokens(checkpoint: Checkpoint, text: str, max_tokens: int | None) -> list[int]:
-    if checkpoint.tokenizer_json is not None:
-        tokenizer = Tokenizer.from_json(checkpoint.tokenizer_json)
-    else:
-        tokenizer = Tokenizer.from_gguf(checkpoint.metadata)
-    ids = tokenizer.encode_with_control(text)[:max_tokens]
+    ids = _tokenizer(checkpoint).encode_with_control(text)[:max_tokens]
     if len(ids) < 2:
         raise RequestError(
             "The text has fewer than two tokens.", "It says nothing about a model.", "Give a longer one."

@@ -178,12 +178,14 @@ class Runtime:
         self._engine, self.plan, tower = assembly.assemble(checkpoint, chosen, padding_ids)
         self.context_len = self.plan.context_len
         self._preparer = make_preparer(checkpoint.config.vision, checkpoint.metadata, policy or Policy())
-        self._eyes = Eyes(tower, self._preparer, self._tokenizer, chosen.media_cache_bytes)
+        room_bytes = self.plan.picture_bytes
+        self._eyes = Eyes(tower, self._preparer, self._tokenizer, chosen.media_cache_bytes, room_bytes)
         self._prompts = Prompts(
             self._tokenizer,
             template,
             self._eyes,
             context_len=self.context_len,
+            end_ids=self._end_ids,
             size=self.info.size_label,
             file_values=_file_values(checkpoint),
         )

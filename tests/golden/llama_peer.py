@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,22 @@ def convert(source: Path, case: LlamaCase, folder: Path) -> Path:
     return out
 
 
-def quantise(path: Path, out: Path, file_type: str) -> Path:
-    """Quantise a GGUF file with llama.cpp; ``file_type`` is a key of ``FILE_TYPES``."""
+def quantise(path: Path, out: Path, file_type: str, importance: Mapping[str, np.ndarray] | None = None) -> Path:
+    """Quantise a GGUF file with llama.cpp.
+
+    Args:
+        file_type: a key of ``FILE_TYPES``.
+        importance: mean squares by tensor, float32 [matrices cols], as its own reader makes them of an importance file.
+    """
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = FILE_TYPES[file_type], 1
+    if importance:
+        entries = [(name.encode(), np.ascontiguousarray(means, np.float32)) for name, means in importance.items()]
+        array = (llama_cpp.llama_model_imatrix_data * (len(entries) + 1))()  # the last one has no name
+        for entry, (name, means) in zip(array, entries, strict=False):
+            entry.name, entry.size = name, means.size
+            entry.data = means.ctypes.data_as(type(entry.data))
+        params.imatrix = array
     status = llama_cpp.llama_model_quantize(str(path).encode(), str(out).encode(), ctypes.byref(params))
     assert status == 0, f"llama.cpp could not quantise {path} to {file_type}"
     return out

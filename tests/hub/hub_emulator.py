@@ -71,6 +71,7 @@ class Emulator:
         self.blobs = {etag_of(data): data for repo in repos.values() for data in repo.files.values()}
         self.served = {etag: np.zeros(len(data), np.int32) for etag, data in self.blobs.items()}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self._flips: dict[str, int] = {}
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.port = self._server.server_address[1]
@@ -89,6 +90,19 @@ class Emulator:
         """Note that bytes went out."""
         with self._lock:
             self.served[etag][start:end] += 1
+
+    def flip_once(self, etag: str, at: int) -> None:
+        """Damage one byte the next time it goes out."""
+        self._flips[etag] = at
+
+    def flipped(self, etag: str, start: int, piece: bytes) -> bytes:
+        """A piece with the damage that was ordered for it."""
+        with self._lock:
+            at = self._flips.get(etag, -1) - start
+            if not 0 <= at < len(piece):
+                return piece
+            del self._flips[etag]
+        return piece[:at] + bytes([piece[at] ^ 0x10]) + piece[at + 1 :]
 
     def twice(self) -> int:
         """Bytes that went out again, over all files."""
@@ -192,7 +206,7 @@ def _handler(hub: Emulator) -> type[BaseHTTPRequestHandler]:
                 start += 1
             if kind == "whole":  # a server, or a cache before it, that ignores ranges
                 start, end, match = 0, len(data), None
-            piece = data[start:end]
+            piece = hub.flipped(etag, start, data[start:end])
             if kind == "flip" and piece:
                 at = int(where * len(piece))
                 piece = piece[:at] + bytes([piece[at] ^ 0x10]) + piece[at + 1 :]

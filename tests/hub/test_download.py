@@ -87,6 +87,17 @@ def test_flipped_bytes_are_found_and_only_parts_replaced(
         assert hub.twice() <= len(data) + 2 * PART
 
 
+@pytest.mark.parametrize("damaged", [0, 5, 9])
+def test_a_damaged_part_costs_itself_and_the_parts_before_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, damaged: int
+) -> None:
+    data = content(damaged)
+    with hub_of(data) as hub:
+        hub.flip_once(etag_of(data), damaged * PART + 5)
+        assert fetch(monkeypatch, hub).read_bytes() == data
+        assert hub.twice() == min((damaged + 1) * PART, len(data))
+
+
 def test_a_server_whose_copy_is_damaged_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = content(3)
     with hub_of(data) as hub:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+import loqal
+from loqal import machine
 from loqal.cli.main import main
 from loqal.errors import RequestError
 from loqal.hub import places
+from loqal.machine import Gpu
 from loqal.machine_speed import MachineSpeed
 from loqal.model.sizes import SIZES
+from loqal.ops.cpu import CpuOps
 from loqal.planning import memory
 from loqal.planning.kernel_rates import FormatRate, KernelRates
-from loqal.planning.plan import Planner, Wish
+from loqal.planning.plan import Plan, Planner, Wish
 from loqal.planning.predict import predict
 from loqal.planning.shapes import of_release
 from loqal.state import sizes
 
+OPS = CpuOps(threads=1)
 SPEED = MachineSpeed(30.0, 1000.0, 400.0, "now")
 FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q4_0", "IQ4_NL", "IQ4_XS", "MXFP4")
 BITS = dict(zip(FORMATS, (32, 16, 16, 8.5, 6.5625, 5.625, 4.625, 3.5, 2.75, 4.5, 4.5, 4.25, 4.25), strict=True))
@@ -33,17 +39,36 @@ def plain_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_memory_grows_by_exactly_what_users_and_tokens_take(size: str) -> None:
+def test_the_memory_is_the_engines_plan_and_grows_by_what_users_and_tokens_take(size: str) -> None:
     config, weights = of_release(size, "Q4_K_M")
+    given = {"kv_bits": 16, "limit_bytes": 1 << 40, "image_bytes": 1 << 20}
 
     def needs(context: int, users: int) -> int:
-        return memory.total(memory.lines(config, weights, BITS, context_len=context, users=users, kv_bits=16))
+        plan = memory.account(config, OPS, weights, context_len=context, users=users, **given)
+        lines = memory.lines(plan, weights.formats, users)
+        assert sum(line.size_bytes for line in lines) == plan.filled_bytes(users, context)
+        return plan.filled_bytes(users, context)
 
-    page, slot = sizes.page_bytes(config, 16), sizes.slot_bytes(config)
-    assert needs(4096, 3) - needs(4096, 2) == 64 * page + slot
+    page, group = sizes.page_bytes(config, 16), sizes.slot_group(config)
+    journals = 8 * sizes.journal_bytes(config)
+    assert needs(4096, 2 * group) - needs(4096, group) == group * (64 * page + sizes.slot_bytes(config) + journals)
     assert needs(4097, 1) - needs(4096, 1) == page
     assert weights.scale == pytest.approx(1, abs=0.05)  # the mixture is the one that is published
     assert needs(64, 1) > weights.file_bytes * 0.99
+
+
+def test_a_file_is_planned_as_the_engine_plans_it(
+    home: Path, plain_speeds: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = Planner().plan("demo", Wish(512, 2))
+    monkeypatch.setattr("loqal.engine.memory_plan.resident_bytes", lambda: lines_of(planned)["program"])
+    engine = loqal.plan(context_len=512, max_sequences=2, cache_bytes=0)
+    assert planned.resident_bytes == engine.filled_bytes(2, 512)
+    assert lines_of(planned)["weights"] == engine.weight_bytes
+
+
+def lines_of(plan: Plan) -> dict[str, int]:
+    return {line.name: line.size_bytes for line in plan.lines}
 
 
 def test_speeds_follow_bytes_and_arithmetic() -> None:
@@ -123,6 +148,16 @@ def test_the_machine_is_measured_once_and_a_damaged_note_again(
     assert json.loads(kept.read_text())
 
 
+@pytest.mark.parametrize("isa", CpuOps(threads=1).usable_isas)
+def test_a_plan_for_a_forced_instruction_set(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plain_speeds: None, isa: str
+) -> None:
+    monkeypatch.setenv("LOQAL_ISA", isa)
+    assert main(["plan", "qwen3.5:4b-q4_k_m", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["machine"]["isa"] == isa and record["plans"][0]["resident_bytes"] > 2_500_000_000
+
+
 def test_doctor_explains_what_was_forced(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plain_speeds: None
 ) -> None:
@@ -141,3 +176,29 @@ def test_doctor_explains_what_was_forced(
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert any("avx9000" in finding["value"] for finding in found["findings"])
+
+
+def test_graphics_processors_are_named_and_said_to_be_unused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plain_speeds: None
+) -> None:
+    tool = home / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100, PCIe, 81559, 81000'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+    card = home / "drm" / "card1" / "device"
+    card.mkdir(parents=True)
+    (card / "mem_info_vram_total").write_text("17163091968\n")
+    (card / "mem_info_vram_used").write_text("163091968\n")
+    monkeypatch.setattr("loqal.machine._CARDS", home / "drm")
+    assert machine.gpus() == [
+        Gpu("NVIDIA H100, PCIe", 81559 << 20, 81000 << 20),
+        Gpu("AMD, card1", 17163091968, 17000000000),
+    ]
+    assert main(["doctor"]) == 0
+    assert "NVIDIA H100, PCIe, 85.5 GB, 84.9 GB free; no backend of loqal uses it" in capsys.readouterr().out
+    assert main(["plan", "qwen3.5:4b-q4_k_m"]) == 0
+    assert "AMD, card1 with 17.2 GB is there and stays unused" in capsys.readouterr().out
+    tool.write_text("#!/bin/sh\necho 'No devices were found'; exit 6\n")
+    (card / "mem_info_vram_used").unlink()
+    assert machine.gpus() == []

@@ -17,6 +17,7 @@ import tiny_checkpoint
 from golden import vision_cases
 from loqal import ContextError, MediaPart, Message, RequestError, Runtime, SamplingParams, TextPart
 from loqal.eyes import EncoderCache
+from loqal.media.room import Room
 from loqal.model.vision import VisionTower
 from loqal.ops.cpu import CpuOps, available_isas
 from loqal.ops.interface import FloatArray
@@ -383,3 +384,10 @@ def test_a_cost_without_a_model(path: Path) -> None:
     info = loqal.media_info(show(IMAGES[0]))
     assert (info.size, info.num_tokens) == ((320, 224), 70)
     assert loqal.media_info(show(IMAGES[0]), path, mmproj=path.with_name("mmproj-" + path.name)) == info
+
+
+def test_a_picture_that_the_plan_has_no_room_for_is_refused_before_it_is_decoded(model: Runtime) -> None:
+    model._eyes._room = Room(1_000_000)
+    with pytest.raises(RequestError, match=r"1,000,000 for it[\s\S]*max_tokens of at most \d+"):
+        model.chat([user(show(IMAGES[0]), "What is this?")], PARAMS)
+    assert model._eyes.cache.num_encoded == 0

@@ -22,6 +22,7 @@ from loqal.quantize import importance, recording
 from loqal.quantize.recipes import FILE_TYPES, RECIPES, find_recipe, format_of
 from loqal.testing import random_tensors, tiny_config, write_gguf
 from loqal.weights.load import open_checkpoint
+from media_files import encoded, picture
 
 TEXT = "The quick brown fox jumps over the lazy dog; 12 times, 345 times. " * 20
 KINDS = {
@@ -140,7 +141,7 @@ def test_importance_is_the_mean_square_of_what_passes(source: Path, matrix: Path
         matrices = [
             entry
             for entry in entries(config)
-            if entry.part in ("text", "head") and len(entry.shape) > 1 and entry.suffix not in ("delta.conv",)
+            if entry.part != "vision" and len(entry.shape) > 1 and entry.suffix not in ("delta.conv",)
         ]
         wanted = {entry.gguf for entry in matrices if entry.name != "embed" or config.tied_head}
         assert set(means) == wanted
@@ -159,13 +160,49 @@ def test_recording_changes_nothing_but_rounding(source: Path) -> None:
     """The head's importance agrees with the hidden rows that explain the logits."""
     with open_checkpoint(source) as checkpoint, loqal.load(source, context_len=256) as model:
         ids = model.tokenize(TEXT)[:100]
-        sums = recording.collect(checkpoint.config, checkpoint.tensors, choose_ops(), ids, lambda done: None)
+        pieces = recording.text_pieces(ids)
+        sums = recording.collect(checkpoint.config, checkpoint.tensors, choose_ops(), pieces, lambda done: None)
         name = "token_embd.weight" if checkpoint.config.tied_head else "output.weight"
         head = checkpoint.tensors["embed" if checkpoint.config.tied_head else "output"]
         matrix = quant.decode(head.format, head.data, head.shape).astype(np.float64)
         hidden = np.linalg.lstsq(matrix, model.logits(ids).astype(np.float64).T, rcond=None)[0].T
         np.testing.assert_allclose(sums.squares[name][0], (hidden**2).sum(axis=0), rtol=2e-2, atol=1e-2)
         assert sums.counts[name][0] == len(ids)
+        draft = next(entry.gguf for entry in entries(checkpoint.config) if entry.name == "draft.project")
+        assert sums.counts[draft][0] == len(ids) - 1
+        # The second half of the projection's inputs are the trunk's rows, normed once more: of mean square 1.
+        norm = checkpoint.tensors["draft.hidden_norm"]
+        weight = quant.decode(norm.format, norm.data, norm.shape).astype(np.float64)
+        normed = hidden[:-1] / np.sqrt((hidden[:-1] ** 2).mean(axis=1, keepdims=True)) * weight
+        half = sums.squares[draft][0][len(weight) :]
+        np.testing.assert_allclose(half, (normed**2).sum(axis=0), rtol=2e-2, atol=1e-2)
+
+
+def test_importance_from_images(tmp_path: Path) -> None:
+    """Rows of images count like tokens, and weigh the inputs differently from text."""
+    shape = {"width": 256, "ffn_width": 512, "tied_head": False, "vision": True}
+    source = tiny_checkpoint.gguf(tmp_path / "tiny.gguf", None, "BF16", **shape)
+    mmproj = source.with_name(f"mmproj-{source.name}")
+    pictures = []
+    for seed, size in enumerate(((96, 64), (64, 128), (64, 64))):
+        pictures.append(tmp_path / f"{seed}.png")
+        pictures[-1].write_bytes(encoded(picture(*size, seed), "PNG"))
+    out = tmp_path / "m.gguf"
+    plain = importance.read(quantizing.measure_importance(source, TEXT, out))
+    words = ["imatrix", str(source), "--out", str(out), "--mmproj", str(mmproj)]
+    assert main([*words, *(word for path in pictures for word in ("--image", str(path)))]) == 0
+    seen = importance.read(out)
+    assert seen.keys() == plain.keys()
+    assert all(np.isfinite(means).all() and means.shape == plain[name].shape for name, means in seen.items())
+    assert not np.allclose(seen["blk.0.attn_qkv.weight"], plain["blk.0.attn_qkv.weight"], rtol=0.1)
+    both = quantizing.measure_importance(source, TEXT, out, images=pictures, mmproj=mmproj)
+    reader = pytest.importorskip("gguf").GGUFReader(both)
+    counts = {tensor.name: tensor.data.reshape(-1) for tensor in reader.tensors}
+    info = [loqal.media_info(loqal.MediaPart("image", str(path)), source, mmproj=mmproj) for path in pictures]
+    with loqal.load(source, context_len=256) as model:
+        expected = len(model.tokenize(TEXT)) + sum(one.num_tokens + 2 for one in info)
+    assert counts["blk.0.attn_qkv.weight.counts"] == expected
+    assert main(["imatrix", str(source), "--out", str(out), "--image", str(pictures[0])]) == 2
 
 
 def test_importance_brings_predictions_nearer(source: Path, matrix: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def _delta(ops: Ops) -> list[np.ndarray]:
 
 def _mlp(ops: Ops) -> list[np.ndarray]:
     formats = [("F32", "F16", "BF16"), ("Q8_0", "Q8_0", "Q8_0"), ("Q4_K", "Q4_K", "Q6_K")]
-    return [run_mlp(ops, mlp_case(25, three, rows, 256, 512)) for three in formats for rows in (1, 18)]
+    return [run_mlp(ops, mlp_case(25, three, rows, 256, 512)) for three in formats for rows in (1, 18, 101)]
 
 
 def _experts(ops: Ops) -> list[np.ndarray]:

@@ -105,6 +105,18 @@ def test_a_row_of_routed_experts_ignores_its_companions(backend: str, format: st
 
 
 @on_all
+def test_a_row_without_numbers_stays_alone_among_experts(backend: str) -> None:
+    ops, case = backend_ops(backend), experts_case(36, "Q8_0", 5, 256, 256, (8, 3))
+    whole = run_experts(ops, case)
+    case.x[2] = np.nan
+    with np.errstate(invalid="ignore"):
+        broken = run_experts(ops, case)
+    others = [0, 1, 3, 4]
+    assert np.isnan(broken[2]).all()
+    assert same_bits(broken[others], whole[others])
+
+
+@on_all
 def test_a_row_of_rms_norm_ignores_its_companions(backend: str, rng: np.random.Generator) -> None:
     ops, x, weight = backend_ops(backend), normal(rng, MOST_ROWS, 257), normal(rng, 257)
     whole = ops.rms_norm(x, weight, EPS)

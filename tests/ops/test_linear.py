@@ -106,6 +106,7 @@ def test_no_rows(backend: str, rng: np.random.Generator) -> None:
     assert ops.linear(normal(rng, 0, 64), (handle,))[0].shape == (0, 17)
     assert ops.unembed(normal(rng, 0, 64), handle).shape == (0, 17)
     assert ops.embed(handle, np.empty(0, np.int32)).shape == (0, 64)
+    assert run_experts(ops, experts_case(1, "Q8_0", 0, 64, 64, (4, 2))).shape == (0, 64)
 
 
 @on_cpu

@@ -15,6 +15,7 @@ from golden import llama_peer
 from golden.llama_cases import divergence
 from loqal import quant, quantizing
 from loqal.model.config import ExpertsConfig
+from loqal.model.tensor_names import entries
 from loqal.ops.encode import Encoder
 from loqal.quant.loss import loss
 from loqal.quantize import importance
@@ -83,6 +84,37 @@ def test_no_tensor_loses_more_than_with_llama_cpps_quantiser(source: Path, tmp_p
             losses = [float((weights * (v.reshape(-1, 32) - runs) ** 2).sum()) for v in values[1:]]
             assert losses[0] <= losses[1] * 1.0001, name
             compared += 1
+    assert compared > 0
+
+
+@pytest.mark.parametrize("recipe", BOTH)
+def test_no_tensor_loses_more_with_the_same_importance(source: Path, tmp_path: Path, recipe: str) -> None:
+    """Whole files, from one importance file. The loss is weighted as it says inputs matter."""
+    matrix = quantizing.measure_importance(source, TEXT, tmp_path / "imatrix.gguf")
+    means = importance.read(matrix)
+    ours = quantizing.quantize(source, recipe, tmp_path / "ours.gguf", imatrix=matrix).path
+    theirs = llama_peer.quantise(source, tmp_path / "theirs.gguf", recipe, means)
+    names = {}
+    worst, compared, unlike = 0.0, 0, 0
+    with open_checkpoint(source) as exact, open_checkpoint(ours) as a, open_checkpoint(theirs) as b:
+        names = {entry.name: entry.gguf for entry in entries(exact.config)}
+        for name in a.tensors:
+            if names[name] not in means or quant.FORMATS[a.tensors.format(name)].is_float:
+                continue
+            if a.tensors.format(name) != b.tensors.format(name):
+                unlike += 1
+                continue
+            values = [quant.decode(t.format, t.data, t.shape) for t in (c.tensors[name] for c in (exact, a, b))]
+            matrices = zip(*(v.reshape(len(means[names[name]]), -1, v.shape[-1]) for v in values), strict=True)
+            lost = [
+                (loss(x, y, weights).weighted, loss(x, z, weights).weighted)
+                for (x, y, z), weights in zip(matrices, means[names[name]], strict=True)
+            ]
+            mine, other = (float(np.sqrt(np.mean(np.square(column)))) for column in zip(*lost, strict=True))
+            worst = max(worst, mine / other)
+            assert mine <= other * 1.0001, (name, mine, other)
+            compared += 1
+    print(f"{recipe}: {compared} tensors of one format, {unlike} of others, at most {worst:.4f} of their error")
     assert compared > 0
 
 

@@ -22,7 +22,7 @@ class _NoEyes:
 def prompts(template: ChatTemplate = native, *, thinks: bool = False, context_len: int = 4096) -> Prompts:
     choice = TemplateChoice(template, TemplateTraits(native=template is native, thinks=thinks))
     eyes = cast(Eyes, _NoEyes())
-    return Prompts(tokenizer(), choice, eyes, context_len=context_len, size=None, file_values={})
+    return Prompts(tokenizer(), choice, eyes, context_len=context_len, end_ids=None, size=None, file_values={})
 
 
 def foreign_template() -> ChatTemplate:

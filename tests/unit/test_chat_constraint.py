@@ -227,6 +227,27 @@ def test_tools_that_cannot_be_followed_are_refused(turn: Turn, what: str) -> Non
         RULES.guides(turn, thinking=False, room=9)
 
 
+STRICT: list[tuple[Any, str]] = [
+    ({"properties": {"a": {"type": "integer"}}, "required": ["b"]}, "#/required"),
+    ({"properties": {"a": {"type": "integer"}}, "minProperties": 1}, "#/minProperties"),
+    ({"properties": {"a": {"anyOf": [{"type": "string"}], "minLength": 2}}}, "#/properties/a/minLength"),
+    (
+        {"properties": {"a": {"$ref": "#/$defs/s", "maxLength": 2}}, "$defs": {"s": {"type": "string"}}},
+        "#/properties/a",
+    ),
+    ({"properties": {"a": {"minLength": 2}}}, "#/properties/a/minLength"),
+    ({"properties": {"a": {"type": "string", "pattern": "^a|b$"}}}, "#/properties/a/pattern"),
+    ({"properties": {"a>b": {"type": "string"}}}, "#/properties"),
+]
+
+
+@pytest.mark.parametrize(("schema", "pointer"), STRICT)
+def test_what_strict_arguments_cannot_be_held_to_is_refused(schema: Any, pointer: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(pointer)):
+        RULES.guides(Turn(tools=(Tool("f", parameters=schema, strict=True),)), thinking=False, room=9)
+    RULES.guides(Turn(tools=(Tool("f", parameters=schema),), tool_choice="required"), thinking=False, room=9)
+
+
 def test_arguments_of_every_kind_come_back_as_they_were_meant() -> None:
     properties = {
         "raw": {"type": "string"},

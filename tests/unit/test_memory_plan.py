@@ -29,10 +29,10 @@ def plan_of(size: str, **given: int | None) -> MemoryPlan:
 @pytest.mark.parametrize("size", ["0.8B", "4B", "27B", "35B-A3B"])
 def test_the_sum_is_the_parts(size: str) -> None:
     plan = plan_of(size)
-    assert plan.total_bytes == plan.fixed_bytes + plan.required_bytes + plan.cache_bytes
+    assert plan.total_bytes == plan.fixed_bytes + plan.required_bytes + plan.cache_bytes + plan.picture_bytes
     assert plan.total_bytes <= plan.limit_bytes
     assert plan.num_pages * plan.page_bytes <= plan.state_bytes
-    assert len(plan.lines()) == 12
+    assert len(plan.lines()) == 14
 
 
 def test_known_sizes() -> None:
@@ -54,6 +54,13 @@ def test_the_largest_context_fits_and_one_page_more_does_not() -> None:
     assert plan_of("4B", limit_bytes=8 * GIB, cache_bytes=0, context_len=largest - 64).total_bytes <= 8 * GIB
     with pytest.raises(CapacityError, match=r"\d+,\d+ bytes[\s\S]*8,589,934,592 bytes"):
         plan_of("4B", limit_bytes=8 * GIB, cache_bytes=0, context_len=largest + 6400)
+
+
+def test_reading_pictures_gets_at_most_half_of_what_is_left() -> None:
+    plan = plan_of("0.8B", limit_bytes=2 * GIB, picture_bytes=4 * GIB)
+    left = plan.limit_bytes - plan.fixed_bytes - plan.required_bytes
+    assert plan.picture_bytes == left // 2 and plan.total_bytes == plan.limit_bytes
+    assert plan_of("0.8B", picture_bytes=GIB).picture_bytes == GIB
 
 
 def test_users() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from chat_vocabulary import tokenizer
@@ -61,7 +62,7 @@ RESULT = Message("tool", "result")
         replace(FULL, reasoning=""),
         replace(FULL, reasoning=" because\n", content="I look. \n"),
         replace(FULL, content=(TextPart("I "), TextPart("look."))),
-        replace(FULL, tool_calls=(ToolCall("f", {"b": {"y": 2, "x": 1}, "a": 1}, id="call_1"),)),
+        replace(FULL, tool_calls=(ToolCall("f", {"b": {"y": 2.0, "x": 1}, "a": 1}, id="call_1"),)),
     ],
 )
 def test_a_reply_that_is_sent_back_is_what_was_written(sent: Message) -> None:
@@ -69,6 +70,12 @@ def test_a_reply_that_is_sent_back_is_what_was_written(sent: Message) -> None:
     assert found.replays == ("exact",)
     begun = prepared([ASK]).prompt_ids
     assert tuple(found.prompt_ids[: len(begun) + len(FULL.token_ids or ())]) == (*begun, *(FULL.token_ids or ()))
+
+
+@pytest.mark.parametrize("ids", ["abc", 5, [1, "2"], [1.0], [True], {1: 2}])
+def test_ids_that_are_none_are_refused(ids: Any) -> None:
+    with pytest.raises(RequestError, match=r"messages\[1\].token_ids"):
+        prompts().chat([ASK, {"role": "assistant", "content": "x", "token_ids": ids}], SamplingParams(seed=0), TURN)
 
 
 def test_the_template_may_leave_the_reasoning_out() -> None:
@@ -95,6 +102,7 @@ def test_a_reply_without_reasoning() -> None:
         replace(FULL, reasoning="despite"),
         replace(FULL, tool_calls=(ToolCall("f", {"a": 2, "b": {"x": 1, "y": 2}}),)),
         replace(FULL, tool_calls=()),
+        replace(FULL, tool_calls=(ToolCall("f", {"a": True, "b": {"x": 1, "y": 2}}),)),
         replace(FULL, token_ids=None),
         replace(FULL, token_ids=()),
         replace(FULL, token_ids=(10**6,)),

@@ -330,3 +330,12 @@ def test_a_ban_gives_way_to_a_mask_that_leaves_nothing_else() -> None:
     assert only is not None and only.only == 4
     assert two is not None and two.only == 69
     assert allow(None, banned[:0]) is None
+    strange = np.array([-1, 5, 1000], np.int32)
+    left = allow(masked(70, [4, 5, 69]), strange)
+    assert left is not None and left.mask is not None
+    assert left.mask.tobytes() == masked(70, [4, 69]).tobytes()
+    unmasked = allow(None, strange)
+    row = np.zeros(70, np.float32)
+    assert unmasked is not None
+    unmasked.apply(row)
+    assert np.flatnonzero(row).tolist() == [5]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loqal.chat.grammar import json_rule, literal, slashed
+from loqal.chat.json_schema import NOTES
 from loqal.chat.template import argument_text
 from loqal.chat.tool_calls import resolved, types_of
 from loqal.errors import RequestError
@@ -18,7 +19,8 @@ from loqal.turns import Tool
 
 _END = '"\\n</parameter>\\n"'
 _ANY_KEY = "/[^<>\\n]+/"
-_SAY_NOTHING = {"title", "description", "default"}
+_OF_TOOLS = {"type", "properties", "required", "additionalProperties", "$defs", "definitions"}
+_MOST_NESTED = 8  # choices within choices
 _NAME = re.compile(r"[^<>\n]+")
 
 
@@ -66,12 +68,15 @@ class CallGrammar:
         properties = schema.get("properties")
         known = properties if isinstance(properties, Mapping) else {}
         usable = all(_NAME.fullmatch(name) for name in known)
+        required = schema.get("required")
+        needed = required if isinstance(required, list) else []
+        self._allow(tool, schema, _OF_TOOLS, "")
         if tool.strict and not usable:
             raise self._refusal(tool, "/properties", "Names of arguments have no line end or angle bracket.")
-        is_open = tool.parameters is not None and schema.get("additionalProperties", True) is not False
+        if tool.strict and not all(name in known for name in needed):
+            raise self._refusal(tool, "/required", "It names an argument that is not among the properties.")
+        is_open = bool(schema) and schema.get("additionalProperties", True) is not False and not tool.strict
         if enforce and known and usable:
-            required = schema.get("required")
-            needed = required if isinstance(required, list) else []
             body = " ".join(
                 self._argument(tool, name, part) + ("" if name in needed else "?") for name, part in known.items()
             )
@@ -89,8 +94,12 @@ class CallGrammar:
     def _values(self, tool: Tool, schema: Any, pointer: str, depth: int = 0) -> list[str]:
         """What a value may be, each with its end."""
         root = tool.parameters or {}
+        if isinstance(schema, Mapping) and "$ref" in schema:
+            self._allow(tool, schema, {"$ref"}, pointer)
         schema = resolved(schema, root)
-        if not isinstance(schema, Mapping) or depth > 8:
+        if tool.strict and depth > _MOST_NESTED:
+            raise self._refusal(tool, pointer, "It offers itself as a choice.")
+        if not isinstance(schema, Mapping) or depth > _MOST_NESTED:
             return ["text"]
         kinds, fixed = schema.get("type"), schema.get("enum", [schema["const"]] if "const" in schema else None)
         if isinstance(fixed, list):
@@ -98,6 +107,7 @@ class CallGrammar:
         if isinstance(kinds, list) and kinds:
             choices: list[Any] = [{**schema, "type": kind} for kind in kinds]
         elif kinds is None and isinstance(schema.get("anyOf", schema.get("oneOf")), list):
+            self._allow(tool, schema, {"anyOf" if "anyOf" in schema else "oneOf"}, pointer)
             choices = schema.get("anyOf", schema.get("oneOf"))
         else:
             return [self._value(tool, schema, root, kinds, pointer)]
@@ -112,8 +122,7 @@ class CallGrammar:
         if kind == "null":
             return f'("null" | "None") {_END}'
         if not kinds or "string" in kinds:
-            if tool.strict and set(schema) - _SAY_NOTHING:
-                raise self._refusal(tool, pointer, "It does not say whether it is a string.")
+            self._allow(tool, schema, set(), pointer)  # it does not say whether it is a string
             return "text"
         shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
         rule = json_rule({**shared, **schema})
@@ -139,6 +148,12 @@ class CallGrammar:
             self.rules.pop()
             return "text"
         return self._add(name, f"[suffix={_END}]")
+
+    def _allow(self, tool: Tool, schema: Mapping[str, Any], keywords: set[str], pointer: str) -> None:
+        """Raise RequestError when the schema of a strict tool says something that is not followed here."""
+        beyond = [key for key in schema if key not in keywords and key not in NOTES]
+        if tool.strict and beyond:
+            raise self._refusal(tool, f"{pointer}/{beyond[0]}", f"The keyword {beyond[0]!r} cannot be enforced there.")
 
     def _refusal(self, tool: Tool, pointer: str, why: str) -> RequestError:
         return RequestError(

@@ -96,8 +96,8 @@ class GrammarMatcher:
 class Constraints:
     """Compiles grammars for the vocabulary of one model, whose tree is made when it is first needed."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, end_ids: frozenset[int]) -> None:
+        self._tokenizer, self._end_ids = tokenizer, sorted(end_ids)
         self._lock = threading.Lock()
         self._vocabulary: llguidance.LLTokenizer | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="loqal-masks")
@@ -134,9 +134,8 @@ class Constraints:
     def _tree(self) -> llguidance.LLTokenizer:
         with self._lock:
             if self._vocabulary is None:
-                wrapper = llguidance.TokenizerWrapper(_Vocabulary(self._tokenizer))
-                ends = sorted(self._tokenizer.eos_ids)
-                self._vocabulary = llguidance.LLTokenizer(wrapper, self._tokenizer.vocab_len, ends)
+                wrapper = llguidance.TokenizerWrapper(_Vocabulary(self._tokenizer, self._end_ids[0]))
+                self._vocabulary = llguidance.LLTokenizer(wrapper, self._tokenizer.vocab_len, self._end_ids)
             return self._vocabulary
 
 
@@ -145,9 +144,8 @@ class _Vocabulary:
 
     bos_token_id = None
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self.eos_token_id = min(tokenizer.eos_ids)
+    def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
+        self._tokenizer, self.eos_token_id = tokenizer, end_id
         self.tokens = tokenizer.all_bytes()
         self.special_token_ids = sorted(tokenizer.special_ids.values())
 

@@ -21,14 +21,15 @@ _FOLLOWED = frozenset(
         *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     )
 )
-# They say nothing about which values are valid.
-_NOTES = frozenset(
+NOTES = frozenset(
     (
         *("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"),
         *("$schema", "$id", "id", "$comment", "discriminator"),
     )
 )
-_SUSPECTS = ("pattern", "format", "$ref", "oneOf", "multipleOf", "enum", "type")
+"""Keywords that say nothing about which values are valid."""
+
+_SUSPECTS = ("pattern", "format", "$ref", "oneOf", "multipleOf", "minProperties", "maxProperties", "enum", "type")
 MAX_BYTES = 1 << 18
 _MOST_DEPTH = 64
 _MOST_TRIED = 500  # parts that are compiled alone to find the one at fault
@@ -48,7 +49,7 @@ def check(schema: Any, where: str, compiles: Callable[[Any], str]) -> None:
         if not isinstance(part, Mapping):
             raise _refusal(where, pointer, f"A schema is an object or a boolean, not {type(part).__name__}.")
         for key in part:
-            if key not in _FOLLOWED and key not in _NOTES:
+            if key not in _FOLLOWED and key not in NOTES:
                 raise _refusal(where, f"{pointer}/{_escaped(key)}", f"The keyword {key!r} cannot be enforced.")
             if key in ("$id", "id") and pointer and isinstance(part[key], str):
                 raise _refusal(where, f"{pointer}/{key}", "Only the whole schema can have an address.")

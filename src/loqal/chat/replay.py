@@ -27,7 +27,7 @@ def replay(message: Message, tokenizer: Tokenizer, tools: Sequence[Mapping[str, 
         ids.pop()
     tags = {tokenizer.special_ids[tag] for tag in _TAGS if tag in tokenizer.special_ids}
     control = set(tokenizer.special_ids.values()) - tags
-    if not ids or any(not 0 <= token_id < tokenizer.vocab_len or token_id in control for token_id in ids):
+    if not ids or any(token_id not in range(tokenizer.vocab_len) or token_id in control for token_id in ids):
         return None
     close = tokenizer.special_ids.get(THINK_CLOSE, -1)
     for thought in (True, False) if close in ids else (False,):
@@ -55,8 +55,17 @@ def _agrees(
     )
 
 
-def _plain(call: ToolCall) -> tuple[str, dict[str, Any]]:
-    return call.name, dict(call.arguments)
+def _plain(call: ToolCall) -> tuple[str, Any]:
+    return call.name, _value(call.arguments)
+
+
+def _value(value: Any) -> Any:
+    """A JSON value such that equal ones are equal in Python: numbers by their size, booleans no numbers."""
+    if isinstance(value, Mapping):
+        return {key: _value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_value(item) for item in value]
+    return ("boolean", value) if isinstance(value, bool) else value
 
 
 def _begun(ids: Sequence[int], tokenizer: Tokenizer) -> Segment | None:

@@ -22,19 +22,25 @@ if TYPE_CHECKING:
 
 
 class TurnRules:
-    """Makes guides for the turns of one model."""
+    """Makes guides for the turns of one model.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer, self.end_ids = tokenizer, tokenizer.eos_ids
+    Args:
+        end_ids: ids that end its replies; None for those of the vocabulary.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, end_ids: frozenset[int] | None = None) -> None:
+        self._tokenizer = tokenizer
+        known = tokenizer.eos_ids if end_ids is None else end_ids
+        self.end_ids = frozenset(token_id for token_id in known if 0 <= token_id < tokenizer.vocab_len)
         ids = tokenizer.special_ids
         think_close = ids.get(THINK_CLOSE, -1)
         self._words = words_of(tokenizer, think_close)
         self._plain = Rules(
-            ends=tokenizer.eos_ids,
+            ends=self.end_ids,
             num_words=-(-tokenizer.vocab_len // 32),
             call_open=ids.get(CALL_OPEN, -1),
             think_close=think_close,
-            banned_thoughts=tuple(sorted(tokenizer.eos_ids)),
+            banned_thoughts=tuple(sorted(self.end_ids)),
         )
 
     def guides(self, turn: Turn, *, thinking: bool, room: int, said: str = "") -> Callable[[], TurnGuide | None]:
@@ -56,9 +62,13 @@ class TurnRules:
 
     @functools.cached_property
     def _constraints(self) -> Constraints:
+        if not self.end_ids:
+            raise RequestError(
+                "The reply is to have a form.", "The vocabulary has no token that ends it.", "Ask without a form."
+            )
         # Loaded by name and here only: most starts never need it, and loading it takes a while.
         module = importlib.import_module("loqal.chat.constraint")
-        constraints: Constraints = module.Constraints(self._tokenizer)
+        constraints: Constraints = module.Constraints(self._tokenizer, self.end_ids)
         return constraints
 
     def raw(self, answer: AnswerFormat | None) -> Callable[[], TurnGuide | None]:

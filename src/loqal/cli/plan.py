@@ -51,6 +51,10 @@ def plan(words: Sequence[str]) -> int:
         f"{machine.cpu}, {machine.isa}, {machine.threads} threads; {amount(machine.memory_bytes)} of memory, reads "
         f"{machine.read_gb_per_s:.1f} GB/s, {machine.int8_gops:,.0f} int8 GOPS ({machine.measured})\n"
     )
+    for gpu in machine.gpus:
+        terminal.print_line(
+            f"{gpu.name} with {amount(gpu.memory_bytes)} is there and stays unused: loqal computes here\n"
+        )
     if parsed.model:
         _explain(plans[0], machine.memory_bytes)
     else:
@@ -95,6 +99,8 @@ def _explain(plan: Plan, memory_bytes: int) -> None:
     verdict = "fits" if plan.fits else "does not fit"
     limit = int(memory_bytes * SPARE_SHARE)
     terminal.print_line(f"{'resident':18} {plan.resident_bytes:16,}  {verdict} {limit:,}, nine tenths of the memory")
+    for line in plan.picture_lines:
+        terminal.print_line(f"  + {line.name:14} {line.size_bytes:16,}  {line.why}")
     terminal.print_line(
         f"\nup to {plan.largest_context:,} tokens with {plan.users} users, or {plan.most_users:,} users with "
         f"{plan.context_len:,} tokens; more is kept of earlier requests while there is room (--cache-bytes)"

@@ -101,24 +101,30 @@ def imatrix(words: Sequence[str]) -> int:
     """``loqal imatrix``."""
     parser = options.Parser(
         "loqal imatrix",
-        "Measure on texts how much every input of every weight matters.",
-        "loqal imatrix [options] MODEL --text FILE [--text FILE ...] [--out FILE]\n\n"
+        "Measure on texts and images how much every input of every weight matters.",
+        "loqal imatrix [options] MODEL --text FILE [--text FILE ...] [--image FILE ...] [--out FILE]\n\n"
         "The texts should be like those the model will see: conversations as the chat template writes them\n"
-        "(control tokens count as such), tools, several languages. The file is one that llama.cpp's tools read too.",
+        "(control tokens count as such), tools, several languages. Each image is shown in front of a piece of text.\n"
+        "The draft head is measured too, where there is one. The file is one that llama.cpp's tools read too.",
     )
     parser.add_argument("model", metavar="MODEL", help="the unquantised model, if it fits")
-    parser.add_argument("--text", metavar="FILE", action="append", required=True)
+    parser.add_argument("--text", metavar="FILE", action="append", default=[])
+    parser.add_argument("--image", metavar="FILE", action="append", default=[])
+    parser.add_argument("--mmproj", metavar="FILE", help="the vision tower of a GGUF model that it does not lie beside")
     parser.add_argument("--out", metavar="FILE", help="default: the model's name with -imatrix.gguf")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="stop after so many")
     parser.add_argument("--threads", type=int, metavar="N", help="default: the cores this process may use")
     parsed = parser.parse_args(list(words))
     text = "\n\n".join(quantizing.texts([Path(path) for path in parsed.text]))
+    mmproj = None if parsed.mmproj is None else Path(parsed.mmproj)
     target = Path(parsed.out or f"{Path(parsed.model.rpartition(':')[2]).stem}-imatrix.gguf")
     with Progress("reading", 1, "tokens") as line:
         quantizing.measure_importance(
             parsed.model,
             text,
             target,
+            images=[Path(path) for path in parsed.image],
+            mmproj=mmproj,
             max_tokens=parsed.max_tokens,
             threads=parsed.threads,
             progress=line.update_of,

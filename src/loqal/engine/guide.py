@@ -64,17 +64,18 @@ class Allowed:
             bits = np.unpackbits(self.mask.view(np.uint8), bitorder="little")[: len(row)]
             row[: len(bits)][bits == 0] = -np.inf
             row[len(bits) :] = -np.inf
-        row[self.banned] = -np.inf
+        row[self.banned[self.banned < len(row)]] = -np.inf
 
 
 def allow(mask: Mask | None, banned: IntArray) -> Allowed | None:
     """The tokens that may be drawn; None for all. A ban that would leave nothing of the mask does not hold."""
+    banned = banned[banned >= 0]  # a caller's own end ids may be none of the vocabulary
     if mask is None:
         return Allowed(None, banned) if len(banned) else None
     allowed = Allowed(mask, banned)
     if len(banned):
         left = mask.copy()
-        for token_id in banned.tolist():
+        for token_id in banned[banned < len(mask) * 32].tolist():
             left[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
         allowed = Allowed(left if left.any() else mask, banned[:0])
     return allowed

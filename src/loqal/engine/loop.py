@@ -216,7 +216,7 @@ class Loop:
             sequence.token_ids[start : start + rows] + guesses,
             sequence.positions(start, end),
             logit_rows,
-            self._captures(active, start, end),
+            [] if guesses else self._captures(active, start, end),  # of guesses, some may be taken back
             bool(guesses),
             inputs,
         )

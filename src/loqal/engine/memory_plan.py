@@ -18,12 +18,13 @@ from ..model.decoder import Decoder
 from ..model.draft_head import DraftHead
 from ..model.tensor_names import entries
 from ..model.vision import VisionTower
-from ..ops.counting import CountingOps, hollow
+from ..ops.counting import BlockCount, CountingOps, hollow
 from ..ops.interface import JOURNAL_ROWS, PAGE_TOKENS, Ops
 from ..state.sizes import journal_bytes, kv_token_bytes, page_bytes, slot_bytes, slot_group
 
 __all__ = [
     "MemoryPlan",
+    "account",
     "default_context_len",
     "default_kv_bits",
     "kv_token_bytes",
@@ -36,7 +37,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _FLOAT_BYTES = 4
 _QUANTISED_BYTES = 2  # an activation as int8 with the scale and sums of its run of 32
 _MOST_LOGIT_ROWS = 16  # whole rows of logits at a time
-_BOOKKEEPING_BYTES = 32 << 20  # Python's objects: remembered tokens, streams, queues
+_BOOKKEEPING_BYTES = 16 << 20  # Python's objects and the threads' stacks, measured
 _DRAFT_IDS = 1024  # of the vocabulary that the draft head copies
 
 
@@ -57,13 +58,16 @@ class MemoryPlan:
     slot_group: int  # slots that are taken from the system and given back together
     context_len: int
     max_sequences: int
+    vision_bytes: int = 0  # weights of the vision tower
+    picture_bytes: int = 0  # for pictures while they are read; smaller than the largest allowed where memory is short
 
     @property
     def fixed_bytes(self) -> int:
-        """Everything but states."""
+        """Everything but states and pictures that are being read."""
         return (
             self.process_bytes
             + self.weight_bytes
+            + self.vision_bytes
             + self.draft_head_bytes
             + self.scratch_bytes
             + self.image_bytes
@@ -73,7 +77,14 @@ class MemoryPlan:
     @property
     def total_bytes(self) -> int:
         """All of it."""
-        return self.fixed_bytes + self.state_bytes
+        return self.fixed_bytes + self.picture_bytes + self.state_bytes
+
+    def filled_bytes(self, num_sequences: int, context_len: int) -> int:
+        """What is resident when so many sequences hold so many tokens each and no picture was read."""
+        pages = -(-context_len // PAGE_TOKENS)
+        slots = -(-num_sequences // self.slot_group) * self.slot_group
+        states = num_sequences * pages * self.page_bytes + slots * self.slot_bytes
+        return self.fixed_bytes - self.image_bytes + states
 
     @property
     def required_bytes(self) -> int:
@@ -113,9 +124,11 @@ class MemoryPlan:
             ("limit", self.limit_bytes),
             ("Python and libraries", self.process_bytes),
             ("weights", self.weight_bytes),
+            ("vision tower", self.vision_bytes),
             ("draft head", self.draft_head_bytes),
             ("scratch of a step", self.scratch_bytes),
             ("encoded pictures", self.image_bytes),
+            ("a picture while it is read", self.picture_bytes),
             ("guessed tokens", self.journal_bytes),
             (f"a context of {self.context_len:,} tokens, {self.max_sequences} at a time", self.required_bytes),
             ("states of earlier requests", self.cache_bytes),
@@ -162,6 +175,44 @@ def default_context_len(config: ModelConfig, memory_bytes: int, kv_bits: int = 1
     return max(PAGE_TOKENS, min(config.context_len, affordable))
 
 
+def account(
+    config: ModelConfig,
+    ops: Ops,
+    format_of: Callable[[str], str],
+    *,
+    context_len: int,
+    kv_bits: int,
+    max_sequences: int,
+    chunk_tokens: int,
+    process_bytes: int,
+    limit_bytes: int,
+    guesses: bool = True,
+    image_bytes: int = 0,
+) -> MemoryPlan:
+    """What a model takes, whether it fits or not. Nothing has to be there but its shape and the formats of its tensors.
+
+    Args: as for ``make_plan``; ``process_bytes`` is what Python takes before anything is loaded.
+    """
+    weights, vision, draft_head = _weights(config, ops, format_of)
+    plan = MemoryPlan(
+        limit_bytes=limit_bytes,
+        process_bytes=process_bytes,
+        weight_bytes=weights,
+        vision_bytes=vision,
+        draft_head_bytes=draft_head,
+        scratch_bytes=_scratch(config, chunk_tokens),
+        image_bytes=image_bytes,
+        journal_bytes=max_sequences * JOURNAL_ROWS * journal_bytes(config) if guesses else 0,
+        state_bytes=0,
+        page_bytes=page_bytes(config, kv_bits),
+        slot_bytes=slot_bytes(config),
+        slot_group=slot_group(config),
+        context_len=context_len,
+        max_sequences=max_sequences,
+    )
+    return replace(plan, state_bytes=plan.required_bytes)
+
+
 def make_plan(
     config: ModelConfig,
     ops: Ops,
@@ -175,6 +226,7 @@ def make_plan(
     limit_bytes: int | None = None,
     guesses: bool = True,
     image_bytes: int = 0,
+    picture_bytes: int = 0,
 ) -> MemoryPlan:
     """Plan a model.
 
@@ -183,26 +235,25 @@ def make_plan(
         context_len: None for the default, within the limit.
         cache_bytes: for the prefix cache; None for what is left of a quarter of the memory, or of a given limit.
         limit_bytes: most memory of the process; None for all that the machine or its container has.
+        image_bytes: for encoded pictures that are kept.
+        picture_bytes: what reading the largest picture takes. It gets at most half of what the others leave.
 
     Raises:
         CapacityError: it does not fit the limit; both numbers are given.
     """
     limit = limit_bytes or machine_bytes()
-    weights, draft_head = _weights(config, ops, format_of)
-    plan = MemoryPlan(
-        limit_bytes=limit,
-        process_bytes=resident_bytes(),
-        weight_bytes=weights,
-        draft_head_bytes=draft_head,
-        scratch_bytes=_scratch(config, chunk_tokens),
-        image_bytes=image_bytes,
-        journal_bytes=max_sequences * JOURNAL_ROWS * journal_bytes(config) if guesses else 0,
-        state_bytes=0,
-        page_bytes=page_bytes(config, kv_bits),
-        slot_bytes=slot_bytes(config),
-        slot_group=slot_group(config),
+    plan = account(
+        config,
+        ops,
+        format_of,
         context_len=context_len or default_context_len(config, limit, kv_bits),
+        kv_bits=kv_bits,
         max_sequences=max_sequences,
+        chunk_tokens=chunk_tokens,
+        process_bytes=resident_bytes(),
+        limit_bytes=limit,
+        guesses=guesses,
+        image_bytes=image_bytes,
     )
     if context_len is None:
         plan = replace(plan, context_len=max(PAGE_TOKENS, min(plan.context_len, plan.largest_context())))
@@ -213,10 +264,11 @@ def make_plan(
             f"It may take {limit:,} bytes, of which {plan.fixed_bytes:,} are needed without any context.",
             f"At most {plan.largest_context():,} tokens of context fit; or choose fewer sequences, or a smaller model.",
         )
+    picture_bytes = min(picture_bytes, (limit - needed) // 2)
     if cache_bytes is None:
-        room = limit - needed if limit_bytes else min(limit - needed, limit // _SHARE_FOR_STATES - plan.required_bytes)
-        cache_bytes = max(0, room)
-    return replace(plan, state_bytes=plan.required_bytes + cache_bytes)
+        room = limit - needed - picture_bytes
+        cache_bytes = max(0, room if limit_bytes else min(room, limit // _SHARE_FOR_STATES - plan.required_bytes))
+    return replace(plan, picture_bytes=picture_bytes, state_bytes=plan.required_bytes + cache_bytes)
 
 
 def _limit_files() -> list[Path]:
@@ -236,20 +288,21 @@ def _limit_files() -> list[Path]:
     return files
 
 
-def _weights(config: ModelConfig, ops: Ops, format_of: Callable[[str], str]) -> tuple[int, int]:
-    """Bytes of trunk and vision tower, and of the draft head: what building them asks the backend for."""
+def _weights(config: ModelConfig, ops: Ops, format_of: Callable[[str], str]) -> tuple[int, int, int]:
+    """Bytes of trunk, vision tower and draft head: what building them asks the backend for."""
     tensors = {entry.name: hollow(entry.name, format_of(entry.name), entry.shape) for entry in entries(config)}
     counting: Any = CountingOps(ops)
     trunk = Decoder(config, counting, tensors)
+    trunk_bytes = counting.num_bytes
     if config.vision is not None:
         VisionTower(config.vision, counting, tensors)
-    weights = counting.num_bytes
+    vision_bytes = counting.num_bytes - trunk_bytes
     if config.num_draft_layers:
         DraftHead(trunk, tensors)
         head = "embed" if config.tied_head else "output"
         # Panels of 16 rows around each id that requests have shown.
         counting.num_bytes += 16 * min(_DRAFT_IDS, config.vocab_size // 16) * _row_bytes(config, ops, format_of(head))
-    return weights, counting.num_bytes - weights
+    return trunk_bytes, vision_bytes, counting.num_bytes - trunk_bytes - vision_bytes
 
 
 def _row_bytes(config: ModelConfig, ops: Ops, format: str) -> int:
@@ -257,16 +310,28 @@ def _row_bytes(config: ModelConfig, ops: Ops, format: str) -> int:
 
 
 def _scratch(config: ModelConfig, rows: int) -> int:
-    """Arrays that live together in the widest part of a step, and the logits of some rows."""
-    values = config.num_value_heads * config.value_dim
-    heads = config.num_heads * config.head_dim
-    delta = 2 * config.width + config.conv_channels + 2 * values + 2 * config.num_value_heads
-    attention = 2 * config.width + 4 * heads + 2 * config.num_kv_heads * config.head_dim
+    """What a step of so many rows works in, and the logits of some rows.
+
+    Blocks of results are kept for the next step, so what counts are the blocks of every place of a step: those alive
+    together while a mixer, the feed-forward network or the head runs.
+    """
+    width, values, heads = config.width, config.value_width, config.num_heads * config.head_dim
+    floats, codes = _FLOAT_BYTES * rows, _QUANTISED_BYTES * rows
+    shared = [floats * width, floats * width, codes * width]  # the residual, its norm, and that quantised
+    places = []
+    if "delta" in config.layers:
+        places.append([*shared, floats * config.conv_channels, floats * values, floats * values, codes * values])
+    keys = floats * config.num_kv_heads * config.head_dim
+    places.append([*shared, floats * 2 * heads, keys, keys, floats * heads, floats * heads])
     if config.experts:
         experts = config.experts
-        mlp = config.width * (3 + experts.num_active) + experts.num_experts + experts.expert_width
+        inner = experts.num_experts + experts.expert_width
+        places.append([*shared, floats * inner, *[floats * width] * (1 + experts.num_active)])
     else:
-        mlp = 2 * config.width + (config.ffn_width or 0)
-    quantised = _QUANTISED_BYTES * max(config.width + values, config.width + (config.ffn_width or 0))
-    step = rows * (_FLOAT_BYTES * max(delta, attention, mlp) + quantised)
-    return step + _MOST_LOGIT_ROWS * config.vocab_size * _FLOAT_BYTES + _BOOKKEEPING_BYTES
+        inner = config.ffn_width or 0
+        places.append([*shared, floats * inner, codes * inner])
+    places.append([_MOST_LOGIT_ROWS * config.vocab_size * _FLOAT_BYTES])
+    blocks = BlockCount()
+    for place in places * 2:  # the second step finds what the first one left
+        blocks.use(place)
+    return blocks.num_bytes + _BOOKKEEPING_BYTES

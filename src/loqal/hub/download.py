@@ -2,7 +2,8 @@
 
 A connection that breaks, stalls, sends another range or less than it promised costs what had not arrived, never what
 had. When the whole file's digest is wrong, parts whose bytes changed on the disk are fetched again; if there are none,
-the damage came over the wire, and parts are fetched once more and compared until the digest is right.
+the damage came over the wire, and parts are fetched once more and compared until the digest is right. An encrypted
+connection notices damage by itself and breaks, so that happens behind plain HTTP or a broken cache only.
 """
 
 from __future__ import annotations
@@ -225,23 +226,28 @@ class _Transfer:
     # Damage ---------------------------------------------------------------------------------------------------------
 
     def _search_damage(self) -> None:
-        """Nothing on disk tells which part came damaged over the wire: fetch parts again until the digest is right."""
-        for part in range(self._partial.num_parts):
-            start, end = self._partial.span(part)
-            kept, again = self._partial.digests()[part], self._fetched_again(start, end)
-            if hashlib.sha256(again).digest() == kept:
-                continue
-            third = self._fetched_again(start, end)  # which of the two was damaged: two of three agree
-            if hashlib.sha256(third).digest() == kept:
-                continue
-            self._partial.reset(part)
-            self._partial.writer(part).write(third)
-            if self._fetch_missing():
-                return
+        """Find the parts that came damaged over the wire: fetch one after the other again until the digest is right.
+
+        The hub states one digest for the whole file, so nothing tells which part it was. A part that comes different is
+        replaced, and the file's digest asked. Only when all were compared and it is still wrong, because what came now
+        was damaged in its turn, are the parts that differed fetched a third time.
+        """
+        differing: list[int] = []
+        for parts in (range(self._partial.num_parts), differing):
+            for part in parts:
+                again = self._fetched_again(*self._partial.span(part))
+                if hashlib.sha256(again).digest() == self._partial.digests()[part]:
+                    continue
+                self._partial.reset(part)
+                self._partial.writer(part).write(again)
+                if self._fetch_missing():
+                    return
+                if parts is not differing:
+                    differing.append(part)
         self._partial.discard()
         raise CheckpointError(
             f"{self._remote.path} is not what the hub declares.",
-            f"Its bytes came twice the same, but their digest is not {self._remote.etag}.",
+            f"Its parts came again as they were, but their digest is not {self._remote.etag}.",
             "The copy on this server is damaged; use another endpoint, or tell its owner.",
         )
 

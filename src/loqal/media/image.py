@@ -29,6 +29,10 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PIXEL_BYTES = 4  # of a decoded pixel
+_MOST_COPIES = 4  # with transparency: the picture, the white under it, both together, and those without transparency
+MOST_DECODED_BYTES = _MOST_COPIES * _PIXEL_BYTES
+"""Of one pixel of a source."""
 _Result = TypeVar("_Result")
 
 
@@ -55,6 +59,14 @@ class Picture:
             raise MediaError(f"{self.name} has no pixels.", f"It is {width} x {height}.", "Send another image.")
         self._orientation = _guarded(self.name, self._read_orientation)
         self.width, self.height = (height, width) if self._orientation in _SIDEWAYS else (width, height)
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Most memory that ``pixels`` takes beside its result. The library keeps four bytes a pixel."""
+        copies = (
+            1 if self._image.mode in ("1", "L", "RGB", "CMYK", "YCbCr") and self._orientation == 1 else _MOST_COPIES
+        )
+        return self._image.size[0] * self._image.size[1] * _PIXEL_BYTES * copies
 
     def pixels(self, width: int, height: int) -> Bytes:
         """The picture resized: [height width 3]. Raises MediaError when it cannot be decoded."""

@@ -16,6 +16,9 @@ from .patches import Bytes, Patches, cut
 from .rules import Grid, ImageRules, VideoRules
 from .video import FrameFile, FrameList, Frames, check_list, is_frame_list, spread, timestamps
 
+_COLOURS = 3
+_DECODED_FRAME = 10  # bytes a pixel of a frame of a video: as the decoder has it, in colours, and as an image of Pillow
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -35,6 +38,18 @@ class View:
     def num_tokens(self) -> int:
         """Tokens it takes in the prompt, the marks around it apart."""
         return self.tokens.num_patches
+
+    @property
+    def reading_bytes(self) -> tuple[int, int]:
+        """Most memory while its patches are made, and what they, and the frames around them, take once they are."""
+        pixels = self.item.size[0] * self.item.size[1]
+        one = _COLOURS * pixels
+        if isinstance(self.item.source, Picture):
+            return self.item.source.decoding_bytes + 2 * one, one
+        pair = self.item.rules.patch.frames_per_patch * one
+        frames = len(self.item.frame_indices) * one
+        source = self.item.source_size[0] * self.item.source_size[1]
+        return frames + max(_DECODED_FRAME * source, 2 * pair), frames + pair
 
     def patches(self) -> Patches:
         """Its patches, decoded now. Raises MediaError."""
@@ -66,14 +81,14 @@ class Item:
         return sum(view.num_tokens for view in self.views)
 
     def patches(self, index: int) -> Patches:
-        """The patches of view ``index``. A video's frames are decoded with the first of them and kept."""
+        """The patches of view ``index``. A video's frames are decoded with the first and kept until the last."""
         patch = self.rules.patch
         if isinstance(self.source, Picture):
             return cut([self.source.pixels(*self.size)], patch)[0]
         with self._lock:
-            if self._frames is None:
-                self._frames = self.source.read(self.frame_indices, *self.size)
-        pair = self._frames[index * patch.frames_per_patch : (index + 1) * patch.frames_per_patch]
+            frames = self._frames or self.source.read(self.frame_indices, *self.size)
+            self._frames = None if index == len(self.views) - 1 else frames
+        pair = frames[index * patch.frames_per_patch : (index + 1) * patch.frames_per_patch]
         return cut(pair + pair[-1:] * (patch.frames_per_patch - len(pair)), patch)[0]
 
 
@@ -82,6 +97,11 @@ class Preparer:
 
     def __init__(self, images: ImageRules, videos: VideoRules, policy: Policy) -> None:
         self._images, self._videos, self._policy = images, videos, policy
+
+    @property
+    def largest_pixels(self) -> int:
+        """Of a picture once it is resized."""
+        return self._images.max_pixels
 
     def prepare(self, part: MediaPart) -> Item:
         """Open a part's source and decide sizes, frames and tokens.

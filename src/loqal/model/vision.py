@@ -19,6 +19,8 @@ from .config import VisionConfig
 _THETA = 10000.0
 _SLICE_WORK = 3e9  # multiplications of a slice: some tens of milliseconds on two cores
 _LEAST_ROWS = 192
+_LANES, _FLOAT_BYTES = 16, 4
+_SLICE_BYTES = 64 << 20  # of slices, more than was measured (45 MB)
 
 
 class PatchRows(Protocol):
@@ -132,6 +134,19 @@ class VisionTower:
                 inner = self._ops.gelu(self._fc1(normed.reshape(end - start, -1)), exact=True)
                 out[start:end] = self._fc2(inner)
         return out
+
+
+def encoding_bytes(config: VisionConfig, num_patches: int) -> int:
+    """Most memory that encoding a picture of so many patches takes, beside weights and the patches themselves.
+
+    The residual, queries with keys and values of all patches, the same laid out by heads, angles, and the result; then
+    the arrays of a slice, and those of other slices that are kept for the next.
+    """
+    head_dim = config.width // config.num_heads
+    laid_out = 2 * head_dim + -(-head_dim // _LANES) * _LANES  # values of a head fill whole lanes
+    outputs = config.out_width / config.merge_size**2
+    per_patch = 4 * config.width + config.num_heads * laid_out + head_dim + outputs
+    return int(_FLOAT_BYTES * num_patches * per_patch) + _SLICE_BYTES
 
 
 def block_places(rows: int, columns: int, merge_size: int) -> IntArray:

@@ -37,7 +37,7 @@ _FLOATS = ("F32", "F16", "BF16")
 _BLOCKS_OF_32 = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4")
 _BLOCKS_OF_256 = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
 _PACKED = frozenset(_FLOATS + _BLOCKS_OF_32 + _BLOCKS_OF_256)
-"""Formats with a packed layout of their own. The others are decoded to int8 panels."""
+"""Formats with a packed layout of their own. The others, those with codebooks, are decoded to int8 panels."""
 
 
 _PANEL_ROWS = 16
@@ -160,8 +160,8 @@ class CpuOps:
         num_experts = experts[0] if experts else 1
         if tensor.format in _PACKED:
             return self._cpu.pack(tensor.format, tensor.data, num_experts, rows, inputs)
-        codes, scales, _ = quant.to_int8(tensor.format, tensor.data, (num_experts * rows, inputs))
-        return self._cpu.pack_i8(codes, scales, num_experts)
+        vectors, signs = quant.codebook(tensor.format)
+        return self._cpu.pack_codebook(tensor.format, tensor.data, vectors, signs, num_experts, rows, inputs)
 
     def weight_bytes(self, format: str, shape: tuple[int, ...], *, float_inputs: bool = False) -> int:
         """See Ops."""
@@ -357,29 +357,20 @@ class CpuOps:
         shared_down: _kernels.Weight,
         num_active: int,
     ) -> FloatArray:
-        """See Ops. Tokens are gathered by expert; an expert nobody chose is not read."""
-        weights, switch = self._cpu.linear(x, (router, shared_router))
-        self._cpu.softmax(weights)
-        chosen = np.argsort(-weights, axis=1, kind="stable")[:, :num_active]
-        share = np.take_along_axis(weights, chosen, axis=1)
-        total = share[:, :1].copy()
-        for rank in range(1, num_active):
-            total += share[:, rank : rank + 1]
-        share = share / total
-        parts = np.zeros((num_active, *h.shape), np.float32)
-        for expert in np.unique(chosen):
-            rows, ranks = np.nonzero(chosen == expert)
-            part = np.zeros((len(rows), h.shape[1]), np.float32)
-            self._cpu.gated_mlp(part, x[rows], gate, up, down, int(expert))
-            parts[ranks, rows] = part
-        for rank in range(num_active):
-            h += share[:, rank : rank + 1] * parts[rank]
-        shared = np.zeros_like(h)
-        self._cpu.gated_mlp(shared, x, shared_gate, shared_up, shared_down)
-        # A softmax over (switch, 0) is the sigmoid of the switch, from the same kernels on every machine.
-        pair = np.concatenate((switch, np.zeros_like(switch)), axis=1)
-        self._cpu.softmax(pair)
-        h += pair[:, :1] * shared
+        """See Ops. Rows are gathered by expert; an expert nobody chose is not read."""
+        self._cpu.routed_experts(
+            h,
+            x,
+            router,
+            gate,
+            up,
+            down,
+            shared_router,
+            shared_gate,
+            shared_up,
+            shared_down,
+            num_active,
+        )
         return h
 
     def unembed(self, x: FloatArray, head: _kernels.Weight) -> FloatArray:

@@ -15,13 +15,14 @@ from ..locate import find
 from ..model.config import ModelConfig
 from ..ops.interface import PAGE_TOKENS
 from ..ops.measured import MeasuredOps
-from ..state import sizes
+from ..settings import Settings
 from ..weights.load import open_checkpoint
 from . import memory
-from .kernel_rates import CHUNK_TOKENS, KernelRates, measured
+from .kernel_rates import KernelRates, measured
 from .predict import Speed, predict
 from .shapes import Weights, of_checkpoint, of_release
 
+_KEPT_PICTURES = Settings().media_cache_bytes
 SPARE_SHARE = 0.9  # of the memory that a plan may fill; the rest is the system's
 
 
@@ -47,6 +48,7 @@ class Plan:
     kv_bits: int
     lines: tuple[memory.Line, ...]
     resident_bytes: int
+    picture_lines: tuple[memory.Line, ...]  # what pictures take beyond that
     speed: Speed
     fits: bool
     largest_context: int  # that fits with so many users, 0 when none does
@@ -64,6 +66,7 @@ class Machine:
     read_gb_per_s: float
     int8_gops: float
     measured: str
+    gpus: tuple[machine.Gpu, ...]  # that are there; nothing of a plan uses them
 
 
 class Planner:
@@ -90,6 +93,7 @@ class Planner:
             read_gb_per_s=self._speed.read_gb_per_s,
             int8_gops=self._speed.int8_gops,
             measured=self._speed.measured,
+            gpus=tuple(machine.gpus()),
         )
 
     def plan(self, name: str | None, wish: Wish | None = None) -> Plan:
@@ -107,7 +111,8 @@ class Planner:
             chosen = self.recommended(wanted.size)
             config, weights = of_release(*chosen)
             return self._plan(str(name), config, weights, *chosen, wish)
-        checkpoint = open_checkpoint(find(name).path)
+        found = find(name)
+        checkpoint = open_checkpoint(found.path, mmproj=found.mmproj)
         try:
             config, weights = of_checkpoint(checkpoint)
             label, size = checkpoint.name, checkpoint.size_label
@@ -151,20 +156,20 @@ class Planner:
             )
         self._rates = measured(self._ops, weights.formats, again=self._again, note=self._note)
         self._again = False
-        bits = wish.kv_bits or default_kv_bits(weights.formats[0])
-        packed = {format: self._rates.formats[format].bits for format in weights.formats}
-
-        def needs(context: int, count: int) -> tuple[memory.Line, ...]:
-            return tuple(memory.lines(config, weights, packed, context_len=context, users=count, kv_bits=bits))
-
-        lines = needs(context_len, users)
+        bits = wish.kv_bits or default_kv_bits(weights.by_name["embed"])
         limit = int(self.machine.memory_bytes * SPARE_SHARE)
-        resident = memory.total(lines)
-        chunk_pages = CHUNK_TOKENS // PAGE_TOKENS
-        others = memory.total(needs(CHUNK_TOKENS, users)) - users * chunk_pages * sizes.page_bytes(config, bits)
-        pages = max(0, limit - others) // users // sizes.page_bytes(config, bits)
-        each = memory.total(needs(context_len, 2)) - memory.total(needs(context_len, 1))
-        most_users = max(0, (limit - memory.total(needs(context_len, 1))) // each + 1)
+        plan = memory.account(
+            config,
+            self._ops,
+            weights,
+            context_len=context_len,
+            users=users,
+            kv_bits=bits,
+            limit_bytes=limit,
+            image_bytes=_KEPT_PICTURES,
+        )
+        resident = plan.filled_bytes(users, context_len)
+        spare_pages = (limit - plan.filled_bytes(users, 0)) // (users * plan.page_bytes)
         return Plan(
             name=name,
             size=size,
@@ -173,10 +178,11 @@ class Planner:
             context_len=context_len,
             users=users,
             kv_bits=bits,
-            lines=lines,
+            lines=tuple(memory.lines(plan, weights.formats, users)),
+            picture_lines=tuple(memory.picture_lines(plan, config)),
             resident_bytes=resident,
             speed=predict(config, weights, self._rates, self._speed, context=0, kv_bits=bits),
             fits=resident <= limit,
-            largest_context=min(config.context_len, pages * PAGE_TOKENS),
-            most_users=most_users,
+            largest_context=min(config.context_len, max(0, spare_pages) * PAGE_TOKENS),
+            most_users=memory.most_users(plan, users, limit),
         )

@@ -11,7 +11,9 @@ from .kernel_rates import CHUNK_TOKENS, KernelRates
 from .shapes import Weights
 
 _CALLS = 8  # times a layer hands out work, or returns to Python for long enough to count
-_MODEL_SHARE = 0.95  # of the rates of single weights that whole models reached where it was measured
+_DECODE_SHARE = (
+    0.95  # of the rates of single weights that whole models reached where it was measured; prompts reach all
+)
 _ATTENTION_SHARE = 0.25  # of the float peak that attention over many keys reaches
 
 
@@ -45,9 +47,7 @@ def predict(
     attention = config.layers.count("attention") * 4 * config.num_heads * config.head_dim * seen
     attention_s = attention / (machine.float_gflops * _ATTENTION_SHARE * 1e9)
     token_s = body_s + attention_s + heads * rates.delta_chunk_us * 1e-6 + (head_s + calls_s) / CHUNK_TOKENS
-    return Speed(
-        _MODEL_SHARE / token_s, _MODEL_SHARE / decode_s, weights_s * 1e3, state_s * 1e3, keys_s * 1e3, calls_s * 1e3
-    )
+    return Speed(1 / token_s, _DECODE_SHARE / decode_s, weights_s * 1e3, state_s * 1e3, keys_s * 1e3, calls_s * 1e3)
 
 
 def _decode_s(group: Mapping[str, int], rates: KernelRates) -> float:

@@ -30,6 +30,8 @@ class Weights:
     embedding: Mapping[str, int]  # that is not the head: a token reads one row
     small: int  # values of vectors, kept in F32
     file_bytes: int
+    by_name: Mapping[str, str]  # tensor -> format, with the vision tower
+    num_merges: int  # of the vocabulary, which takes memory too
     scale: float = 1.0
 
     @property
@@ -48,16 +50,21 @@ class Weights:
 
 def of_checkpoint(checkpoint: Checkpoint) -> tuple[ModelConfig, Weights]:
     """Shape and weights of a file that is here."""
-    config = replace(checkpoint.config, vision=None)
+    config = checkpoint.config
     formats = {entry.name: checkpoint.tensors.format(entry.name) for entry in entries(config)}
-    return config, _weights(config, formats, sum(path.stat().st_size for path in checkpoint.files))
+    weights = _weights(config, formats, sum(path.stat().st_size for path in checkpoint.files))
+    merges = checkpoint.metadata.get("tokenizer.ggml.merges")
+    return config, weights if merges is None else replace(weights, num_merges=len(merges))
 
 
 def of_release(size: str, quant: str) -> tuple[ModelConfig, Weights]:
-    """Shape and weights of a published file that need not be here; what is not in the catalog is estimated."""
-    config = replace(SIZES[size], vision=None, num_draft_layers=0)
+    """Shape and weights of a published file that need not be here; what is not in the catalog is estimated.
+
+    With the vision tower that is fetched along, in F16.
+    """
+    config = replace(SIZES[size], num_draft_layers=0)
     recipe = _recipe(quant)
-    formats = {entry.name: format_of(recipe, entry, config) for entry in entries(config)}
+    formats = {entry.name: _published(recipe, entry, config) for entry in entries(config)}
     weights = _weights(config, formats, 0)
     estimated = sum(
         weights.total(format) * 8 * FORMATS[format].block_bytes // FORMATS[format].block_len // 8
@@ -66,6 +73,12 @@ def of_release(size: str, quant: str) -> tuple[ModelConfig, Weights]:
     file = catalog.releases()[size].file(quant)
     file_bytes = file.size_bytes if file else estimated + 4 * weights.small
     return config, replace(weights, file_bytes=file_bytes, scale=file_bytes / (estimated + 4 * weights.small))
+
+
+def _published(recipe: Recipe, entry: Entry, config: ModelConfig) -> str:
+    if entry.part == "vision":
+        return "F32" if entry.f32 else "F16"
+    return format_of(recipe, entry, config)
 
 
 def _recipe(quant: str) -> Recipe:
@@ -95,6 +108,8 @@ def _weights(config: ModelConfig, formats: Mapping[str, str], file_bytes: int) -
 
     for entry in entries(config):
         count, format = math.prod(entry.shape), formats[entry.name]
+        if entry.part == "vision":  # a file of its own, and no part of a step
+            continue
         if len(entry.shape) == 1 or entry.suffix == "delta.conv":
             small += count
         elif entry.part == "draft":  # packed with the rest, but no step multiplies with it yet
@@ -109,7 +124,16 @@ def _weights(config: ModelConfig, formats: Mapping[str, str], file_bytes: int) -
             add("idle", format, count - active)
         else:
             add("body", _kept(entry, format), count)
-    return Weights(groups["body"], groups["idle"], groups["head"], groups["embedding"], small, file_bytes)
+    return Weights(
+        groups["body"],
+        groups["idle"],
+        groups["head"],
+        groups["embedding"],
+        small,
+        file_bytes,
+        formats,
+        config.vocab_size,
+    )
 
 
 def _kept(entry: Entry, format: str) -> str:

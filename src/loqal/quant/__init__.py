@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loqal.quant.codec import ENCODABLE, RUN_LEN, decode, encode, to_int8
 from loqal.quant.formats import FORMATS, GGML_TYPES, REFUSED_GGML_TYPES, Format, find_format, num_bytes
+from loqal.quant.i_quants import codebook
 from loqal.quant.synthetic import random_blocks
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "REFUSED_GGML_TYPES",
     "RUN_LEN",
     "Format",
+    "codebook",
     "decode",
     "encode",
     "find_format",

@@ -18,6 +18,7 @@ block (IQ2_XXS, IQ3_XXS, IQ3_S, IQ1_S) and to 16 values where there are 16 (IQ2_
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -29,39 +30,60 @@ from loqal.quant.i_grids import grid, signs
 _Words = npt.NDArray[np.uint16]
 _Integers = npt.NDArray[np.integer[Any]]
 
+_SIGN_BITS = {"IQ1_S": 0, "IQ1_M": 0, "IQ2_XXS": 7, "IQ2_XS": 7, "IQ2_S": 8, "IQ3_XXS": 7, "IQ3_S": 8}
+
+
+@functools.cache
+def codebook(format: str) -> tuple[Codes, Codes]:
+    """Return what the codes of an i-quant name, read-only.
+
+    Args:
+        format: "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS" or "IQ3_S".
+
+    Returns:
+        vectors int8 [vectors, 8], for IQ3 [vectors, 4], and signs int8 [patterns, 8], one pattern of pluses for IQ1.
+        The vectors of IQ1 are 8 * (vector + 1/8), and behind them, where a set sign bit leads, 8 * (vector - 1/8).
+    """
+    if not format.startswith("IQ1"):
+        return grid(format), signs(_SIGN_BITS[format])
+    eightfold = grid("IQ1") * np.int8(8)
+    vectors = np.concatenate([eightfold + np.int8(1), eightfold - np.int8(1)])
+    vectors.flags.writeable = False
+    return vectors, signs(0)
+
 
 def unpack_iq2_xxs(blocks: Bytes) -> Unpacked:
     """Unpack blocks of IQ2_XXS, uint8 [N, 66]."""
     words = blocks[:, 2:].view("<u4").reshape(-1, 8, 2)
     index = blocks[:, 2:].reshape(-1, 8, 8)[:, :, :4].reshape(-1, 32)
     sign_index, scales = _signs_and_scale(words[:, :, 1])
-    return Unpacked(_signed("IQ2_XXS", index, 7, sign_index), _half_step(blocks, scales, 0.25))
+    return Unpacked(_signed("IQ2_XXS", index, sign_index), _half_step(blocks, scales, 0.25))
 
 
 def unpack_iq2_xs(blocks: Bytes) -> Unpacked:
     """Unpack blocks of IQ2_XS, uint8 [N, 74]."""
     words = blocks[:, 2:66].view("<u2")
-    codes = _signed("IQ2_XS", words & np.uint16(511), 7, words >> np.uint16(9))
+    codes = _signed("IQ2_XS", words & np.uint16(511), words >> np.uint16(9))
     return Unpacked(codes, _half_step(blocks, unpack_bits(blocks[:, 66:], 4, 1), 0.25))
 
 
 def unpack_iq2_s(blocks: Bytes) -> Unpacked:
     """Unpack blocks of IQ2_S, uint8 [N, 82]."""
     index = _join(blocks[:, 2:34], unpack_bits(blocks[:, 66:74], 2, 1))
-    codes = _signed("IQ2_S", index, 8, blocks[:, 34:66])
+    codes = _signed("IQ2_S", index, blocks[:, 34:66])
     return Unpacked(codes, _half_step(blocks, unpack_bits(blocks[:, 74:], 4, 1), 0.25))
 
 
 def unpack_iq3_xxs(blocks: Bytes) -> Unpacked:
     """Unpack blocks of IQ3_XXS, uint8 [N, 98]."""
     sign_index, scales = _signs_and_scale(blocks[:, 66:].view("<u4"))
-    return Unpacked(_signed("IQ3_XXS", blocks[:, 2:66], 7, sign_index), _half_step(blocks, scales, 0.5))
+    return Unpacked(_signed("IQ3_XXS", blocks[:, 2:66], sign_index), _half_step(blocks, scales, 0.5))
 
 
 def unpack_iq3_s(blocks: Bytes) -> Unpacked:
     """Unpack blocks of IQ3_S, uint8 [N, 110]."""
     index = _join(blocks[:, 2:66], np.unpackbits(blocks[:, 66:74], axis=1, bitorder="little"))
-    codes = _signed("IQ3_S", index, 8, blocks[:, 74:106])
+    codes = _signed("IQ3_S", index, blocks[:, 74:106])
     scales = unpack_bits(blocks[:, 106:], 4, 1) * np.uint8(2) + np.uint8(1)
     return Unpacked(codes, read_half(blocks, 0) * scales)
 
@@ -70,21 +92,21 @@ def unpack_iq1_s(blocks: Bytes) -> Unpacked:
     """Unpack blocks of IQ1_S, uint8 [N, 50]. The codes are 8 * (vector +- 1/8)."""
     words = blocks[:, 34:].view("<u2")
     high = words[:, :, None] >> np.array([0, 3, 6, 9], np.uint16) & np.uint16(7)
-    index = _join(blocks[:, 2:34], high.reshape(-1, 32))
+    down = words[:, :, None] >> np.uint16(15) << np.uint16(3)
+    index = _join(blocks[:, 2:34], (high | down).reshape(-1, 32))
     odd = words >> np.uint16(12) & np.uint16(7)
     scales = read_half(blocks, 0) * (odd * np.uint16(2) + np.uint16(1)).astype(np.float32)
-    return Unpacked(_shifted(index, np.repeat(words >> np.uint16(15), 4, axis=1)), scales / np.float32(8))
+    return Unpacked(_vectors(codebook("IQ1_S")[0], index), scales / np.float32(8))
 
 
 def unpack_iq1_m(blocks: Bytes) -> Unpacked:
     """Unpack blocks of IQ1_M, uint8 [N, 56]. The codes are 8 * (vector +- 1/8)."""
-    nibbles = unpack_bits(blocks[:, 32:48], 4, 1)
-    index = _join(blocks[:, :32], nibbles & np.uint8(7))
+    index = _join(blocks[:, :32], unpack_bits(blocks[:, 32:48], 4, 1))
     words = blocks[:, 48:].view("<u2")
     d_bits = np.bitwise_or.reduce(words >> np.uint16(12) << np.array([0, 4, 8, 12], np.uint16), axis=1, keepdims=True)
     odd = (words[:, :, None] >> np.array([0, 3, 6, 9], np.uint16) & np.uint16(7)).reshape(-1, 16)
     scales = d_bits.view(np.float16).astype(np.float32) * (odd * np.uint16(2) + np.uint16(1)).astype(np.float32)
-    return Unpacked(_shifted(index, nibbles >> np.uint8(3)), scales / np.float32(8))
+    return Unpacked(_vectors(codebook("IQ1_M")[0], index), scales / np.float32(8))
 
 
 def _signs_and_scale(words: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
@@ -109,11 +131,6 @@ def _vectors(table: Codes, index: _Integers) -> Codes:
     return np.take(rows, index).view(np.int8)
 
 
-def _signed(name: str, index: _Integers, sign_bits: int, sign_index: _Integers) -> Codes:
-    return _vectors(grid(name), index) * _vectors(signs(sign_bits), sign_index)
-
-
-def _shifted(index: _Words, negative: _Integers) -> Codes:
-    """Return 8 * vector + 1, or - 1 where ``negative`` is set (one flag per vector)."""
-    up = _vectors(grid("IQ1"), index).reshape(len(index), -1, 8) * np.int8(8) + np.int8(1)
-    return (up - negative[:, :, None].astype(np.int8) * np.int8(2)).reshape(len(index), -1)
+def _signed(format: str, index: _Integers, sign_index: _Integers) -> Codes:
+    vectors, patterns = codebook(format)
+    return _vectors(vectors, index) * _vectors(patterns, sign_index)

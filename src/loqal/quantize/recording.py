@@ -1,9 +1,9 @@
-"""Runs texts through a model and sums the squares of what passes through every weight."""
+"""Runs texts and pictures through a model and sums the squares of what passes through every weight."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,31 @@ import numpy as np
 from loqal.engine.step_batch import Run, build
 from loqal.model.config import ModelConfig
 from loqal.model.decoder import Decoder
+from loqal.model.draft_head import DraftHead
 from loqal.model.tensor_names import entries
 from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Ops, Weight
 from loqal.quant import FORMATS
 from loqal.quant.tensor import Tensor
 from loqal.quantize.importance import Sums
-from loqal.state.store import StateStore
+from loqal.state.store import SequenceState, StateStore
 
 CHUNK_TOKENS = 512
 """Texts are cut into pieces of this many tokens, each read from an empty state, as llama.cpp's tool does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is read from an empty state: tokens, where they stand, and rows that are no tokens as in ``Run.inputs``."""
+
+    token_ids: Sequence[int]
+    positions: IntArray  # [n 3]
+    inputs: Sequence[tuple[int, FloatArray]] = ()
+
+
+def text_pieces(token_ids: Sequence[int]) -> list[Piece]:
+    """A text, cut."""
+    cuts = [token_ids[start : start + CHUNK_TOKENS] for start in range(0, len(token_ids), CHUNK_TOKENS)]
+    return [Piece(cut, np.repeat(np.arange(len(cut), dtype=np.int32)[:, None], 3, axis=1)) for cut in cuts]
 
 
 class RecordingOps:
@@ -116,26 +132,33 @@ def collect(
     config: ModelConfig,
     tensors: Mapping[str, Tensor],
     ops: Ops,
-    token_ids: Sequence[int],
+    pieces: Sequence[Piece],
     progress: Callable[[int], None],
 ) -> Sums:
-    """The sums over a text. ``progress`` gets the number of tokens that were read.
+    """The sums over some pieces. ``progress`` gets the number of tokens that were read.
 
-    The draft head is not run: its inputs are not known before it is trained upon, so it is quantised without.
+    The draft head reads along: at every token, the trunk's row and the token that follows, as when it guesses the one
+    after that. The head's sums are of the trunk's rows alone, which decide answers.
     """
-    config = replace(config, num_draft_layers=0, vision=None)
+    config = replace(config, vision=None)
     recorder = RecordingOps(ops, {entry.name: entry.gguf for entry in entries(config)})
     decoder = Decoder(config, recorder, tensors)
+    draft_head = DraftHead(decoder, tensors) if config.num_draft_layers else None
     recorder.finish_loading()
     kv_bits = 32 if FORMATS[tensors["embed"].format].is_float else 16
-    store = StateStore(recorder, config, num_slots=1, num_pages=-(-CHUNK_TOKENS // PAGE_TOKENS), kv_bits=kv_bits)
-    for start in range(0, len(token_ids), CHUNK_TOKENS):
-        piece = list(token_ids[start : start + CHUNK_TOKENS])
+    num_pages = -(-max(len(piece.token_ids) for piece in pieces) // PAGE_TOKENS)
+    store = StateStore(recorder, config, num_slots=1, num_pages=num_pages, kv_bits=kv_bits)
+    num_read = 0
+    for piece in pieces:
         state = store.open()
-        store.reserve(state, len(piece))
-        positions: IntArray = np.repeat(np.arange(len(piece), dtype=np.int32)[:, None], 3, axis=1)
-        batch = build([Run(state, piece, positions, [])])
-        decoder.unembed(decoder.forward(batch, store))
+        store.reserve(state, len(piece.token_ids))
+        hidden = decoder.forward(build([Run(state, piece.token_ids, piece.positions, inputs=piece.inputs)]), store)
+        decoder.unembed(hidden)
+        if draft_head is not None and store.draft_pages is not None and len(piece.token_ids) > 1:
+            own = SequenceState(state.slot, state.pages)
+            following = build([Run(own, piece.token_ids[1:], piece.positions[:-1])])
+            draft_head.forward(following, np.ascontiguousarray(hidden[:-1]), store.draft_pages)
         store.release(state)
-        progress(min(start + CHUNK_TOKENS, len(token_ids)))
+        num_read += len(piece.token_ids)
+        progress(num_read)
     return recorder.sums

@@ -7,11 +7,13 @@ Invariants:
 * ``SequenceState.length`` counts the tokens that both its pages and its slot have seen;
 * a page that several hold is never written: ``reserve`` copies the last, partly filled page first;
 * every page and slot number is owned by states and captures only, and returns with ``release``;
-* memory that was touched never exceeds ``budget_bytes``, pages and slots together.
+* memory that was touched never exceeds ``budget_bytes``, pages and slots together. What one of the two gives up for the
+  other goes back to the system layer by layer, as the other takes it, so that the sum stays level.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -45,6 +47,16 @@ class Capture:
     slot: int
     pages: tuple[int, ...]
     length: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """Memory of some numbers of a pool in one layer that is given up, and not yet given back to the system."""
+
+    pool: Allocator
+    numbers: list[int]
+    store: Pages | Slots
+    num_bytes: int
 
 
 def num_pages(length: int) -> int:
@@ -102,10 +114,11 @@ class StateStore:
         self.budget_bytes = budget_bytes
         self.reclaim: Callable[[], bool] = lambda: False
         self.spoils = False
+        self._owed: deque[_Owed] = deque()
 
     @property
     def resident_bytes(self) -> int:
-        """Memory of pages and slots that was touched and not given back."""
+        """Memory of pages and slots that was touched and not given up."""
         return self.pages.resident_bytes + self.slots.resident_bytes
 
     def open(self) -> SequenceState:
@@ -269,8 +282,13 @@ class StateStore:
     def _take(self, pool: Allocator) -> int:
         """A number of a pool within the budget: spare ones first, then fresh ones, then what others give back."""
         while True:
-            if pool.num_spare or (pool.num_free and self._fits(pool.group * pool.unit_bytes)):
+            if pool.num_spare:
                 return pool.take()
+            if pool.num_free and self._fits(pool.group * pool.unit_bytes):
+                number = pool.take()
+                # What of its group is still there comes back into use.
+                self._owed = deque(one for one in self._owed if one.pool is not pool or number not in one.numbers)
+                return number
             if not self.reclaim():
                 break
         if not pool.num_free or self.budget_bytes is None:
@@ -286,16 +304,22 @@ class StateStore:
         if self.budget_bytes is None:
             return True
         while self.resident_bytes + num_bytes > self.budget_bytes:
-            slots = self.slots.discard()
-            pages = [] if slots else self.pages.discard()
-            if not slots and not pages:
+            pool, stores = self.slots, self._slot_stores
+            numbers = pool.discard()
+            if not numbers:
+                pool, stores = self.pages, self._page_stores
+                numbers = pool.discard()
+            if not numbers:
                 return False
-            for slot in slots:
-                for store in self._slot_stores:
-                    self._ops.discard_slot(store, slot)
-            for page in pages:
-                for store in self._page_stores:
-                    self._ops.discard_page(store, page)
+            layer_bytes = len(numbers) * pool.unit_bytes // len(stores)
+            self._owed.extend(_Owed(pool, numbers, store, layer_bytes) for store in stores)
+        owed_bytes = sum(one.num_bytes for one in self._owed)
+        while self._owed and self.resident_bytes + owed_bytes + num_bytes > self.budget_bytes:
+            one = self._owed.popleft()
+            owed_bytes -= one.num_bytes
+            discard = self._ops.discard_slot if one.pool is self.slots else self._ops.discard_page
+            for number in one.numbers:
+                discard(one.store, number)
         return True
 
 
