@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import subprocess
@@ -144,6 +145,17 @@ def test_stop_token_ids(model: Runtime) -> None:
     reply = model.generate("abc", SamplingParams(max_tokens=40, seed=3, ignore_eos=True, stop_token_ids=(plain[6],)))
     assert reply.token_ids == plain[: plain.index(plain[6]) + 1]
     assert reply.finish_reason is FinishReason.STOP
+
+
+def test_stop_token_ids_need_not_exist() -> None:
+    made_up = (10**9, -5, 2590)
+    with loqal.load(context_len=256) as demo:  # it guesses ahead, among the ids it has seen
+        for seed in range(4):
+            params = SamplingParams(max_tokens=24, seed=seed, ignore_eos=True)
+            replies = [
+                demo.generate("a b c d a b", dataclasses.replace(params, stop_token_ids=ids)) for ids in ((), made_up)
+            ]
+            assert replies[0].token_ids == replies[1].token_ids
 
 
 def test_logprobs(model: Runtime) -> None:

@@ -32,9 +32,10 @@ class DraftVocabulary:
         self._num_new = 0
 
     def show(self, token_ids: Iterable[int]) -> None:
-        """Ids that occur in a prompt or a reply."""
+        """Ids that occur in a prompt or a reply, and those that end one, which a caller may have made up."""
         for token_id in token_ids:
-            if token_id >= self._num_frequent and token_id not in self._seen and token_id not in self._padding:
+            known = self._num_frequent <= token_id < self._decoder.config.vocab_size
+            if known and token_id not in self._seen and token_id not in self._padding:
                 self._seen[token_id] = None
                 self._num_new += 1
 
