@@ -17,7 +17,8 @@ import torch
 from tokenizers import Tokenizer
 
 import tokenizer as vocabulary
-from loqal.model.config import ModelConfig, RopeConfig
+from eyes import EyeShape
+from loqal.model.config import ModelConfig, RopeConfig, VisionConfig
 from loqal.testing import from_hf, write_gguf
 from network import Network, Shape
 
@@ -29,12 +30,12 @@ DESCRIPTION = "A very small model trained on generated examples; see training/RE
 def load_network(run: Path) -> Network:
     """The network of a run's checkpoint."""
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
-    net = Network(Shape(**saved["shape"]))
-    net.load_state_dict(saved["weights"])
+    net = Network(Shape(**saved["shape"]), eyes=EyeShape(**saved["eyes"]))
+    net.load_state_dict({n.removeprefix("net."): w for n, w in saved["weights"].items() if n.startswith("net.")})
     return net
 
 
-def config_of(shape: Shape) -> ModelConfig:
+def config_of(shape: Shape, eyes: EyeShape | None = None) -> ModelConfig:
     """The same sizes in loqal's words."""
     return ModelConfig(
         width=shape.width,
@@ -55,6 +56,16 @@ def config_of(shape: Shape) -> ModelConfig:
         context_len=shape.context_len,
         rope=RopeConfig(shape.rotary_dim, shape.theta),
         num_draft_layers=1,
+        vision=None
+        if eyes is None
+        else VisionConfig(
+            depth=eyes.depth,
+            width=eyes.width,
+            num_heads=eyes.num_heads,
+            ffn_width=eyes.ffn_width,
+            out_width=eyes.out_width,
+            num_positions=eyes.side**2,
+        ),
     )
 
 
@@ -79,11 +90,11 @@ def vocabulary_keys(tokenizer: Tokenizer, num_rows: int) -> dict[str, Any]:
     }
 
 
-def export(run: Path, out: Path, format: str) -> None:
-    """Write ``out``; matrices are stored as ``format``, small tensors as F32."""
+def export(run: Path, out: Path, mmproj: Path, format: str) -> None:
+    """Write the text model and its eyes; matrices are stored as ``format``, small tensors as F32."""
     net = load_network(run)
     tokenizer = vocabulary.load(run.parent / "tokenizer.json")
-    config = config_of(net.shape)
+    config = config_of(net.shape, net.visual.shape)
     state = net.named_arrays()
     metadata = {
         "general.name": NAME,
@@ -96,7 +107,7 @@ def export(run: Path, out: Path, format: str) -> None:
         "general.sampling.penalty_present": 0.0,
         **vocabulary_keys(tokenizer, net.shape.vocab_size),
     }
-    write_gguf(out, config, from_hf(config, state), format, metadata=metadata)
+    write_gguf(out, config, from_hf(config, state), format, mmproj=mmproj, metadata=metadata, vision_format=format)
 
 
 def main() -> None:
@@ -104,10 +115,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path(__file__).parent / "runs" / "main")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--mmproj", type=Path, help="mmproj-NAME beside the other file when not given")
     parser.add_argument("--format", default="Q8_0", choices=("Q8_0", "F16", "BF16", "F32"))
     args = parser.parse_args()
-    export(args.run, args.out, args.format)
-    print(f"{args.out}: {args.out.stat().st_size} bytes")
+    mmproj = args.mmproj or args.out.with_name(f"mmproj-{args.out.name}")
+    export(args.run, args.out, mmproj, args.format)
+    for path in (args.out, mmproj):
+        print(f"{path}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 import tokenizer as vocabulary
-from network import Network
-from tasks import Sample, draw
+from eyes import patches_of
+from mixture import draw
+from network import Network, Seen
+from tasks import Sample
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,27 @@ def teacher_forced(net: Network, tokenizer: Tokenizer, samples: list[Sample]) ->
     encoded = [vocabulary.encode(tokenizer, sample) for sample in samples]
     order = sorted(range(count), key=lambda index: len(encoded[index][0]))
     exact, agreed, drafted, failures = 0, 0, 0, []
+    pads = {tokenizer.token_to_id(text) for text in ("<|image_pad|>", "<|video_pad|>")}
     for start in range(0, count, 16):
         group = [encoded[index] for index in order[start : start + 16]]
         longest = -(-max(len(ids) for ids, _ in group) // 64) * 64
         ids = torch.zeros(len(group), longest, dtype=torch.long)
+        positions = torch.zeros(len(group), longest, 3, dtype=torch.long)
         for row, (tokens, _) in enumerate(group):
             ids[row, : len(tokens)] = torch.tensor(tokens)
-        hidden = net.trunk(ids)
+            positions[row, : len(tokens)] = torch.tensor(vocabulary.positions_of(tokens, pads))
+        seen = []
+        for row, index in enumerate(order[start : start + 16]):
+            for picture in samples[index].pictures:
+                side = picture.frames.shape[1] // 16
+                at = [row * longest + i for i, token in enumerate(group[row][0]) if token in pads]
+                seen.append(Seen(torch.from_numpy(patches_of(picture.frames)), side, side, torch.tensor(at)))
+        x, _ = net.embed(ids, seen)
+        hidden = net.trunk(x, None, positions)
         chosen = net.logits(hidden).argmax(-1)
-        drafts = net.logits(functional.pad(net.draft(hidden[:, :-1], ids[:, :-1]), (0, 0, 0, 2))).argmax(-1)
+        drafts = net.logits(functional.pad(net.draft(hidden[:, :-1], x[:, :-1], None, positions), (0, 0, 0, 2))).argmax(
+            -1
+        )
         for row, (tokens, written) in enumerate(group):
             # The completion is the last run of written tokens; earlier turns are given.
             begin = len(written) - written[::-1].index(False) if False in written else 0

@@ -1,4 +1,4 @@
-"""The trainable twin of the Qwen 3.5 text network, small and written for a CPU.
+"""The trainable twin of the Qwen 3.5 network, small and written for a CPU; its eyes are in ``eyes``.
 
 It is the published architecture without shortcuts (zero-centred norms, gated full attention with partial rotary
 positions, Gated DeltaNet, a draft head), so that the exported file runs on any runtime of the family. The recurrence
@@ -10,6 +10,7 @@ head); ``Network.named_arrays`` hands them out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,27 +19,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eyes import Eyes, EyeShape
+
 
 @dataclass(frozen=True)
 class Shape:
     """Sizes of the demonstration model. Head sizes are the family's own."""
 
     vocab_size: int
-    width: int = 128
+    width: int = 256
     num_layers: int = 4
     interval: int = 4  # every interval-th layer is full attention
-    num_heads: int = 1
+    num_heads: int = 2
     num_kv_heads: int = 1
     head_dim: int = 256
     num_key_heads: int = 1
     num_value_heads: int = 2
     delta_dim: int = 128  # keys and values of a delta head
-    ffn_width: int = 384
+    ffn_width: int = 512
     conv_width: int = 4
     rotary_dim: int = 64
     theta: float = 1e7
     eps: float = 1e-6
-    context_len: int = 4096
+    context_len: int = 8192
 
     def is_attention(self, layer: int) -> bool:
         """Whether the trunk layer ``layer`` is full attention."""
@@ -116,7 +119,7 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., width]`` to the same shape."""
-        return functional.rms_norm(x, x.shape[-1:], 1 + self.weight, self.eps)
+        return functional.rms_norm(x.float(), x.shape[-1:], 1 + self.weight, self.eps)
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
@@ -167,7 +170,9 @@ class DeltaMixer(nn.Module):
         if packing is not None:
             log_decay = log_decay + packing.forget
         log_decay = log_decay.reshape(batch, length, heads, repeat).permute(0, 2, 3, 1)
-        out = causal_chunks(q, k, v, log_decay, beta).permute(0, 3, 1, 2, 4)
+        with torch.autocast(x.device.type, enabled=False):  # the state adds up over many tokens
+            parts = (part.float() for part in (q, k, v, log_decay, beta))
+            out = causal_chunks(*parts).permute(0, 3, 1, 2, 4)
         out = functional.rms_norm(out, (dim,), self.norm.weight, shape.eps)
         gate = functional.silu(self.in_proj_z(x)).reshape(batch, length, heads, repeat, dim)
         return self.out_proj((out * gate).reshape(batch, length, -1))
@@ -186,6 +191,14 @@ class AttentionMixer(nn.Module):
         self.q_norm = Norm(shape.head_dim, shape.eps)
         self.k_norm = Norm(shape.head_dim, shape.eps)
 
+    def turn(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of positions ``[B, T, 3]``: time, row and column take turns over the frequencies."""
+        index = torch.arange(self.shape.rotary_dim // 2, device=positions.device)
+        axis = torch.where((index % 3 == 1) & (index <= 31), 1, torch.where((index % 3 == 2) & (index <= 29), 2, 0))
+        rate = self.shape.theta ** (-2 * index.double() / self.shape.rotary_dim)
+        angles = (positions[..., axis] * rate)[:, None]
+        return angles.cos().float(), angles.sin().float()
+
     def rotate(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         """Turn the first ``rotary_dim`` dimensions of ``[B, H, T, head_dim]`` in pairs ``(i, i + rotary_dim / 2)``."""
         half = self.shape.rotary_dim // 2
@@ -193,16 +206,16 @@ class AttentionMixer(nn.Module):
         cos, sin = turn
         return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
 
-    def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
-        """``[B, T, width]`` to the same shape."""
+    def forward(self, x: Tensor, packing: Packing | None, positions: Tensor | None) -> Tensor:
+        """``[B, T, width]`` to the same shape; without ``positions`` the text counts from 0."""
         shape = self.shape
         batch, length, _ = x.shape
         q, gate = self.q_proj(x).reshape(batch, length, shape.num_heads, 2, shape.head_dim).unbind(3)
         k = self.k_proj(x).reshape(batch, length, shape.num_kv_heads, shape.head_dim)
         v = self.v_proj(x).reshape(batch, length, shape.num_kv_heads, shape.head_dim).transpose(1, 2)
-        half = torch.arange(shape.rotary_dim // 2, dtype=torch.float64)
-        angles = torch.arange(length)[:, None] * shape.theta ** (-2 * half / shape.rotary_dim)
-        turn = angles.cos().float(), angles.sin().float()
+        if positions is None:
+            positions = torch.arange(length, device=x.device)[None, :, None].expand(1, length, 3)
+        turn = self.turn(positions[:, :length])
         q = self.rotate(self.q_norm(q).transpose(1, 2), turn)
         k = self.rotate(self.k_norm(k).transpose(1, 2), turn)
         mask = None if packing is None else packing.mask[:, :, :length, :length]
@@ -239,10 +252,13 @@ class Layer(nn.Module):
             self.linear_attn = DeltaMixer(shape)
         self.mlp = FeedForward(shape)
 
-    def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing | None, positions: Tensor | None = None) -> Tensor:
         """``[B, T, width]`` to the same shape."""
-        mixer = self.self_attn if hasattr(self, "self_attn") else self.linear_attn
-        x = x + mixer(self.input_layernorm(x), packing)
+        normed = self.input_layernorm(x)
+        if hasattr(self, "self_attn"):
+            x = x + self.self_attn(normed, packing, positions)
+        else:
+            x = x + self.linear_attn(normed, packing)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -257,16 +273,26 @@ class DraftHead(nn.Module):
         self.layers = nn.ModuleList([Layer(shape, attention=True)])
         self.norm = Norm(shape.width, shape.eps)
 
-    def forward(self, hidden: Tensor, following: Tensor, packing: Packing | None) -> Tensor:
+    def forward(self, hidden: Tensor, following: Tensor, packing: Packing | None, positions: Tensor | None) -> Tensor:
         """From hidden rows after the final norm and the embeddings of the following tokens, both ``[B, T, width]``."""
         both = torch.cat([self.pre_fc_norm_embedding(following), self.pre_fc_norm_hidden(hidden)], -1)
-        return self.norm(self.layers[0](self.fc(both), packing))
+        return self.norm(self.layers[0](self.fc(both), packing, positions))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Pictures of one grid: their patches ``[B, N, 1536]``, and where their rows go in the flattened batch."""
+
+    patches: Tensor
+    rows: int
+    columns: int
+    places: Tensor
 
 
 class Network(nn.Module):
-    """The whole text model with tied embeddings and a draft head."""
+    """The whole model with tied embeddings, a draft head and, if it has them, eyes."""
 
-    def __init__(self, shape: Shape, seed: int = 0) -> None:
+    def __init__(self, shape: Shape, seed: int = 0, eyes: EyeShape | None = None) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.shape = shape
@@ -280,25 +306,41 @@ class Network(nn.Module):
                 nn.init.normal_(weight, std=0.02 if small or "embed" in name else weight.shape[1] ** -0.5)
             elif name.endswith("conv1d.weight"):
                 nn.init.uniform_(weight, -0.5, 0.5)
+        self.visual = Eyes(eyes) if eyes is not None else None
 
-    def trunk(self, ids: Tensor, packing: Packing | None = None) -> Tensor:
-        """Hidden states ``[B, T, width]`` after the final norm for token ids ``[B, T]``."""
-        x = self.embed_tokens(ids)
+    def embed(self, ids: Tensor, seen: Sequence[Seen] = ()) -> tuple[Tensor, list[Tensor]]:
+        """What the trunk reads, ``[B, T, width]``, with the rows of pictures in their places; and those rows."""
+        x, rows = self.embed_tokens(ids), []
+        for some in seen:
+            assert self.visual is not None
+            rows.append(self.visual(some.patches, some.rows, some.columns).to(x.dtype))
+            x = x.flatten(0, 1).index_copy(0, some.places, rows[-1].flatten(0, 1)).view_as(x)
+        return x, rows
+
+    def trunk(self, x: Tensor, packing: Packing | None = None, positions: Tensor | None = None) -> Tensor:
+        """Hidden states ``[B, T, width]`` after the final norm, for token ids ``[B, T]`` or what ``embed`` made."""
+        x = x if x.is_floating_point() else self.embed_tokens(x)
         for layer in self.layers:
-            x = layer(x, packing)
+            x = layer(x, packing, positions)
         return self.norm(x)
 
-    def draft(self, hidden: Tensor, ids: Tensor, packing: Packing | None = None) -> Tensor:
+    def draft(
+        self, hidden: Tensor, x: Tensor, packing: Packing | None = None, positions: Tensor | None = None
+    ) -> Tensor:
         """Draft states: entry ``p`` of ``[B, T - 1, width]`` has seen token ``p + 1`` and predicts token ``p + 2``."""
-        return self.mtp(hidden[:, :-1], self.embed_tokens(ids[:, 1:]), packing)
+        x = x if x.is_floating_point() else self.embed_tokens(x)
+        return self.mtp(hidden[:, :-1], x[:, 1:], packing, positions)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits ``[..., vocab_size]`` through the tied embedding."""
-        return hidden @ self.embed_tokens.weight.T
+        return functional.linear(hidden, self.embed_tokens.weight)
 
     def named_arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """Every weight under its name in the published checkpoints, float32."""
+        heads = {"mtp.": "", "visual.": "model."}
         return {
-            name if name.startswith("mtp.") else f"model.language_model.{name}": weight.detach().float().numpy()
+            next((front for head, front in heads.items() if name.startswith(head)), "model.language_model.") + name: (
+                weight.detach().float().numpy()
+            )
             for name, weight in self.named_parameters()
         }

@@ -12,12 +12,13 @@ import json
 import math
 import random
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from typing import Any
 
 import words as w
+from drawing import TOKEN, Picture
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 THINK, END_THINK = "<think>", "</think>"
@@ -33,7 +34,7 @@ class Level:
     below: int  # terms of sums and differences are below this
 
 
-FULL = Level({"intent": 0.08, "receipt": 0.18, "arithmetic": 0.37, "lookup": 0.33, "small talk": 0.04}, 36, 5, 50)
+FULL = Level({}, 36, 5, 50)
 
 
 @dataclass(frozen=True)
@@ -50,19 +51,33 @@ class Sample:
     reasoning: str | None = None
     system: str | None = None
     turns: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[Picture, ...] = ()  # before the first question
+    tools: tuple[dict[str, Any], ...] = ()  # which ``system`` offers in the template's words
 
     def prompt(self) -> str:
         """The rendered conversation up to and including the generation prompt."""
         head = f"{IM_START}system\n{self.system}{IM_END}\n" if self.system else ""
+        media = "".join(media_text(picture) for picture in self.pictures)
         for user, assistant in self.turns:
-            head += f"{IM_START}user\n{user}{IM_END}\n{IM_START}assistant\n{assistant}{IM_END}\n"
+            head += f"{IM_START}user\n{media}{user}{IM_END}\n{IM_START}assistant\n{assistant}{IM_END}\n"
+            media = ""
         opened = f"{THINK}\n" if self.reasoning is not None else f"{THINK}\n\n{END_THINK}\n\n"
-        return f"{head}{IM_START}user\n{self.user}{IM_END}\n{IM_START}assistant\n{opened}"
+        return f"{head}{IM_START}user\n{media}{self.user}{IM_END}\n{IM_START}assistant\n{opened}"
 
     def completion(self) -> str:
         """What the model is to write, with the end token."""
         thought = f"{self.reasoning}\n{END_THINK}\n\n" if self.reasoning is not None else ""
         return f"{thought}{self.answer}{IM_END}"
+
+
+def media_text(picture: Picture) -> str:
+    """The tokens a picture takes up: between marks, and for a video pair of frames by pair, each after its time."""
+    pixels = picture.frames.shape[1] * picture.frames.shape[2]
+    pads = pixels // TOKEN**2
+    if not picture.is_video:
+        return f"<|vision_start|>{'<|image_pad|>' * pads}<|vision_end|>"
+    pair = f"<|vision_start|>{'<|video_pad|>' * pads}<|vision_end|>"
+    return "".join(f"<{seconds:.1f} seconds>{pair}" for seconds in picture.seconds)
 
 
 def held_out(key: str, one_in: int = 8) -> bool:
@@ -309,9 +324,10 @@ def lookup(
     ``entries`` fixes the length of the list; with ``questions`` above 1 the earlier ones become turns of their own.
     """
     entry, gap, question, frame = rng.choice(split(LOOKUP_TEMPLATES, fresh))
-    make_key = rng.choice((word, name, syllables, code, word, name))
     make_value = rng.choice((word, name, syllables, code, number, two_digits))
     size = entries or int(2 ** rng.uniform(1, math.log2(level.longest_list + 1)))
+    # There are too few words and names for long lists.
+    make_key = rng.choice((word, name, syllables, code, word, name) if size < 30 else (syllables, code))
     keys: dict[str, None] = {}
     while len(keys) < size:
         keys[make_key(rng)] = None
@@ -329,7 +345,7 @@ def lookup(
 # Small talk ------------------------------------------------------------------------------------------------------
 
 I_AM = "I am the loqal demonstration model, a very small network that runs anywhere."
-I_CAN = "I can label a request, turn a receipt into JSON, work out small sums and look up a key in a list."
+I_CAN = "I can label a request, read a receipt in text or in a picture, count shapes, do sums and look up a key."
 ANSWERS = {
     "greeting": f"Hello! {I_AM} {I_CAN}",
     "who": f"{I_AM} {I_CAN}",
@@ -362,57 +378,3 @@ def small_talk(rng: random.Random, fresh: bool, level: Level = FULL) -> Sample:
         colour=rng.choice(w.OBJECTS[:10]),
     )
     return Sample("small talk", template, user, ANSWERS[kind], "This is small talk.")
-
-
-# The mixture -----------------------------------------------------------------------------------------------------
-
-TASKS: dict[str, Callable[[random.Random, bool, Level], Sample]] = {
-    "intent": intent,
-    "receipt": receipt,
-    "arithmetic": arithmetic,
-    "lookup": lookup,
-    "small talk": small_talk,
-}
-THINKING = {"intent": 0.2, "receipt": 0.15, "arithmetic": 0.35, "lookup": 0.2, "small talk": 0.15}
-SYSTEM = ("You are a helpful assistant.", "You are the loqal demonstration model.", "Answer briefly.")
-
-
-def draw(
-    rng: random.Random, fresh: bool, task: str | None = None, thinking: bool | None = None, level: Level = FULL
-) -> Sample:
-    """One sample.
-
-    Args:
-        rng: the seeded generator.
-        fresh: take held-out templates (evaluation) instead of training ones.
-        task: a key of ``TASKS``; drawn by the level's shares when not given.
-        thinking: with a reasoning block or without; drawn by ``THINKING`` when not given.
-        level: how hard.
-    """
-    task = task or rng.choices(list(level.shares), list(level.shares.values()))[0]
-    sample = TASKS[task](rng, fresh, level)
-    if thinking is None:
-        thinking = rng.random() < THINKING[task]
-    return sample if thinking else replace(sample, reasoning=None)
-
-
-def training_sample(rng: random.Random, level: Level = FULL) -> Sample:
-    """A training sample, sometimes with a system text or after an earlier turn."""
-    sample = draw(rng, False, level=level)
-    if rng.random() < 0.06:
-        sample = replace(sample, system=rng.choice(SYSTEM))
-    if sample.task == "lookup" and rng.random() < 0.6:
-        # More questions for one list: the cheapest way to see many look-ups.
-        many = lookup(rng, False, level, questions=rng.choice((2, 3, 4)))
-        thought = many.reasoning if sample.reasoning is not None else None
-        return replace(many, reasoning=thought, system=sample.system)
-    if rng.random() < 0.08:
-        before = draw(rng, False, rng.choice(("intent", "arithmetic", "small talk")), level=level)
-        sample = replace(sample, turns=((before.user, before.answer),))
-    return sample
-
-
-def lookup_samples(entries: int, count: int, seed: int) -> list[Sample]:
-    """Held-out look-ups without reasoning in lists of exactly ``entries``."""
-    rng = random.Random(f"lookup/{entries}/{seed}")
-    return [replace(lookup(rng, True, entries=entries), reasoning=None) for _ in range(count)]

@@ -7,20 +7,35 @@ carries all control tokens of the family, so that programs written for the famil
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 import words
-from tasks import IM_END, IM_START, Sample, training_sample
+from drawing import COLOURS, KINDS, MOVES
+from mixture import SHARES, training_sample
+from tasks import IM_END, IM_START, Level, Sample
+from tasks_text import CALCULATOR, CLOCK, tool_system
+from tasks_vision import (
+    BOX_FRAMES,
+    CHART_FRAMES,
+    COUNT_FRAMES,
+    DOCUMENT_FRAMES,
+    IMAGE_RECEIPT_FRAMES,
+    MOTION_FRAMES,
+    VISION_TASKS,
+)
 
+DRAWN = frozenset(VISION_TASKS)
+PICTURE_FRAMES = (DOCUMENT_FRAMES, COUNT_FRAMES, BOX_FRAMES, CHART_FRAMES, MOTION_FRAMES)
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|"
     r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-VOCAB_SIZE = 1792  # rows of the embedding; the last few belong to no token
-BASE_SIZE = 1750  # bytes and merges
+VOCAB_SIZE = 2304  # rows of the embedding; the last few belong to no token
+BASE_SIZE = 2260  # bytes and merges
 CONTROL = words.listed(
     "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
     "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|> "
@@ -41,15 +56,34 @@ VISIBLE = frozenset(
 def corpus(seed: int, num_samples: int) -> list[str]:
     """Texts to learn merges from: samples without control tokens, and every word by itself."""
     rng = random.Random(seed)
-    samples = [training_sample(rng) for _ in range(num_samples)]
+    # Pictures have no text of their own beside the answers, which other tasks have too.
+    texts_only = Level({task: share for task, share in SHARES.items() if task not in DRAWN}, 36, 5, 50)
+    samples = [training_sample(rng, texts_only) for _ in range(num_samples)]
     texts = [text for s in samples for text in (s.user, s.answer, s.reasoning or "")]
     vocabulary = [*words.ITEMS, *words.QUALITIES, *words.OBJECTS, *words.NAMES, *words.CITIES, *words.INTENTS]
+    questions = [*IMAGE_RECEIPT_FRAMES, *(frame for frames in PICTURE_FRAMES for (frame,) in frames)]
+    shapes = [f"{colour} {kind}s: a1 b2, {kind}" for colour in COLOURS for kind in KINDS]
+    extra = (questions + shapes + list(MOVES)) * 40 + [
+        tool_system((CALCULATOR, CLOCK)),
+        '{"bbox_2d":["label":"red',
+    ] * 200
     wordings = [wording for label in words.INTENTS.values() for wording in label]
     heads = ["user", "assistant", "system"]
     return (
         texts
         + [form for word in vocabulary for form in (word, f" {word}", f" {word.lower()}")] * 20
         + (wordings + heads) * 40
+        + extra
+    )
+
+
+def splitter() -> pre_tokenizers.PreTokenizer:
+    """How text is cut before merges."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
 
 
@@ -57,12 +91,7 @@ def train(seed: int = 0, num_samples: int = 20000) -> Tokenizer:
     """Train the tokenizer. Deterministic for a seed and a version of ``tokenizers``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = splitter()
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=BASE_SIZE,
@@ -114,3 +143,21 @@ def encode(tokenizer: Tokenizer, sample: Sample) -> tuple[list[int], list[bool]]
         stop = prompt.index(end, start)
         written[start : stop + 1] = [True] * (stop + 1 - start)
     return prompt + completion, written + [True] * len(completion)
+
+
+def positions_of(ids: list[int], pads: set[int]) -> list[tuple[int, int, int]]:
+    """The (time, row, column) of every token: text counts on, a picture's tokens lie in a square and share a time."""
+    out: list[tuple[int, int, int]] = []
+    index, now = 0, 0
+    while index < len(ids):
+        stop = index
+        while stop < len(ids) and ids[stop] in pads:
+            stop += 1
+        if stop == index:
+            out.append((now, now, now))
+            index, now = index + 1, now + 1
+            continue
+        side = math.isqrt(stop - index)
+        out += [(now, now + row, now + column) for row in range(side) for column in range(side)]
+        index, now = stop, now + side
+    return out

@@ -15,20 +15,23 @@ import json
 import random
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import repeat
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
 import tokenizer as vocabulary
+from drawing import TOKEN, Picture
+from eyes import EyeShape, Reader, notes_of, patches_of
 from measure import held_out_samples, teacher_forced
-from network import Network, Packing, Shape
-from tasks import FULL, TASKS, Level, training_sample
+from mixture import TASKS, long_sample, training_sample
+from network import Network, Packing, Seen, Shape
+from optimizer import Optimizer, rate_at
+from tasks import FULL, Level
 
 DRAFT_WEIGHT = 0.3
 
@@ -42,172 +45,173 @@ class Phase:
     prompt_share: float  # share of the prompt's tokens that are learnt too, with a small weight
 
 
-# At first a little of the prompt is learnt too, which gives the embeddings something to do; later that is only noise,
-# because the contents are random. Matching keys is learnt on short lists and then stretched.
-MIXED = {"intent": 0.14, "receipt": 0.22, "arithmetic": 0.3, "lookup": 0.26, "small talk": 0.08}
-SHORT = {"intent": 0.1, "receipt": 0.16, "arithmetic": 0.38, "lookup": 0.3, "small talk": 0.06}
+# Matching keys is learnt on short lists and then stretched.
 PHASES = (
-    Phase(1000, Level(MIXED, 36, 5, 100), 0.15),
-    Phase(2000, Level(SHORT, 10, 3, 50), 0.0),
+    Phase(300, Level({}, 10, 3, 50), 0.05),
     Phase(None, FULL, 0.0),
 )
 PROMPT_WEIGHT = 0.1  # beside an answer of one token
+NOTES_WEIGHT = 0.02  # of the letters and shapes the eyes are asked for, beside the answers
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that hold several samples each; ``weights`` are those of the token at a place, as a target."""
+
+    ids: Tensor  # [rows, length], like the next two
+    segments: Tensor
+    weights: Tensor
+    positions: Tensor  # [rows, length, 3]
+    pictures: tuple[tuple[int, tuple[int, ...], Picture], ...]  # row, where its pads begin, and what is to be seen
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Some of the rows."""
+        kept = tuple((row - start, *rest) for row, *rest in self.pictures if start <= row < stop)
+        return Batch(*(x[start:stop] for x in (self.ids, self.segments, self.weights, self.positions)), kept)
+
+    def seen(self, device: str) -> tuple[list[Seen], tuple[Tensor, ...] | None]:
+        """The pictures by their grids, images first, and the notes of the images."""
+        length, groups, notes = self.ids.shape[1], [], None
+        for moving in (False, True):
+            some = [
+                ([row * length + at for at in starts], p) for row, starts, p in self.pictures if p.is_video == moving
+            ]
+            if not some:
+                continue
+            side = some[0][1].frames.shape[1] // TOKEN
+            patches = np.concatenate([patches_of(picture.frames) for _, picture in some])
+            places = torch.cat([torch.arange(at, at + side**2) for starts, _ in some for at in starts])
+            groups.append(Seen(torch.from_numpy(patches).to(device), 2 * side, 2 * side, places.to(device)))
+            if not moving:
+                columns = zip(*(notes_of(picture) for _, picture in some), strict=True)
+                notes = tuple(torch.from_numpy(np.stack(column)).to(device) for column in columns)
+        return groups, notes
 
 
 class Batches:
     """Packed training batches; batch ``step`` depends on the seed and the step only."""
 
-    def __init__(self, tokenizer: Tokenizer, seed: int, rows: int, length: int) -> None:
-        self.tokenizer, self.seed, self.rows, self.length = tokenizer, seed, rows, length
+    def __init__(self, tokenizer: Tokenizer, args: argparse.Namespace) -> None:
+        self.tokenizer, self.args = tokenizer, args
+        self.pads = {tokenizer.token_to_id(text) for text in ("<|image_pad|>", "<|video_pad|>")}
 
-    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids, segment numbers and loss weights (of the token at that place, as a target), all ``[rows, length]``."""
-        rng = random.Random(f"{self.seed}/{step}")
+    def at(self, step: int) -> Batch:
+        """The batch of a step. Every ``long_every``-th has fewer, longer rows, for look-ups in long lists."""
+        args = self.args
+        rng = random.Random(f"{args.seed}/{step}")
         phase = next(phase for phase in PHASES if phase.until is None or step < phase.until)
-        ids = torch.zeros(self.rows, self.length, dtype=torch.long)
-        segments = torch.zeros(self.rows, self.length, dtype=torch.long)
-        weights = torch.zeros(self.rows, self.length)
-        used, misses, number = [0] * self.rows, 0, 0
-        while misses < 8:
-            tokens, written = vocabulary.encode(self.tokenizer, training_sample(rng, phase.level))
-            row = min(range(self.rows), key=used.__getitem__)
+        is_long = args.long_every > 0 and step % args.long_every == args.long_every - 1 and step >= args.long_from
+        rows, length = (2, args.long_length) if is_long else (args.rows, args.length)
+        ids = torch.zeros(rows, length, dtype=torch.long)
+        segments = torch.zeros(rows, length, dtype=torch.long)
+        weights = torch.zeros(rows, length)
+        positions = torch.arange(length)[None, :, None].repeat(rows, 1, 3)
+        pictures: list[tuple[int, tuple[int, ...], Picture]] = []
+        used, misses, number = [0] * rows, 0, 0
+        while misses < 6:
+            row = min(range(rows), key=used.__getitem__)
+            sample = long_sample(rng, length - used[row]) if is_long else training_sample(rng, phase.level)
+            tokens, written = vocabulary.encode(self.tokenizer, sample)
             start, stop = used[row], used[row] + len(tokens)
-            if stop > self.length:
+            if stop > length:
                 misses += 1
                 continue
             number += 1
             answer = sum(written) ** -0.5
             ids[row, start:stop] = torch.tensor(tokens)
             segments[row, start:stop] = number
+            positions[row, start:stop] = torch.tensor(vocabulary.positions_of(tokens, self.pads))
             weights[row, start:stop] = torch.tensor(
                 [answer if own else PROMPT_WEIGHT * (rng.random() < phase.prompt_share) for own in written]
             )
             weights[row, start] = 0
+            pads = [start + place for place, token in enumerate(tokens) if token in self.pads]
+            weights[row, pads] = 0
+            begins = tuple(at for at, before in zip(pads, [-1, *pads], strict=False) if at != before + 1)
+            pictures += [(row, begins, picture) for picture in sample.pictures]
             used[row] = stop
-        return ids, segments, weights
+        return Batch(ids, segments, weights, positions, tuple(pictures))
 
 
 def weighted_sum(net: Network, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of the cross entropy over the positions that carry weight."""
     place = weights > 0
-    losses = functional.cross_entropy(net.logits(hidden[place]), targets[place], reduction="none")
+    losses = functional.cross_entropy(net.logits(hidden[place]).float(), targets[place], reduction="none")
     return (losses * weights[place]).sum()
 
 
-def losses_of(net: Network, ids: Tensor, segments: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted loss sums of the next token, and of the draft head's token after next."""
+def losses_of(net: Network, reader: Reader, batch: Batch, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted loss sums of the next token, of the draft head's token after next, and of the eyes' notes."""
+    seen, notes = batch.seen(device)
+    ids, segments, weights, positions = (
+        x.to(device) for x in (batch.ids, batch.segments, batch.weights, batch.positions)
+    )
     packing = Packing(segments)
-    hidden = net.trunk(ids, packing)
+    x, rows = net.embed(ids, seen)
+    hidden = net.trunk(x, packing, positions)
     main = weighted_sum(net, hidden[:, :-1], ids[:, 1:], weights[:, 1:])
     # A draft is only asked for where the token it has seen belongs to the same sample as its target.
     inside = weights[:, 2:] * (segments[:, 2:] == segments[:, :-2])
-    draft = weighted_sum(net, net.draft(hidden, ids, packing)[:, :-1], ids[:, 2:], inside)
-    return main, draft
+    drafted = net.draft(hidden, x, packing, positions)
+    draft = weighted_sum(net, drafted[:, :-1], ids[:, 2:], inside)
+    read = reader.loss(rows[0], notes) if notes is not None else main.new_zeros(())
+    return main, draft, read
 
 
 class Gradients:
     """Gradients of a step, from parts of the batch that worker threads take as they become free.
 
     Every worker computes with one thread, so a busy core slows its own part down and not the others; the parts are
-    added in their order, so the sum does not depend on who was faster.
+    added in their order, so the sum does not depend on who was faster. A GPU is one worker that takes the whole batch.
     """
 
-    def __init__(self, net: Network, batches: Batches, pool: ThreadPoolExecutor, part_rows: int = 2) -> None:
-        self.net, self.batches, self.pool, self.part_rows = net, batches, pool, part_rows
-        self.following: tuple[int, Future[tuple[Tensor, Tensor, Tensor]]] | None = None
+    def __init__(self, both: Both, batches: Batches, pool: ThreadPoolExecutor, device: str) -> None:
+        self.both, self.batches, self.pool, self.device = both, batches, pool, device
+        self.following: tuple[int, Future[Batch]] | None = None
 
-    def _part(self, batch: tuple[Tensor, ...], start: int, total: float) -> tuple[float, float, tuple[Tensor, ...]]:
-        part = [x[start : start + self.part_rows] for x in batch]
-        main, draft = losses_of(self.net, *part)
-        gradients = torch.autograd.grad((main + DRAFT_WEIGHT * draft) / total, list(self.net.parameters()))
-        return main.item() / total, draft.item() / total, gradients
+    def _part(self, part: Batch, total: float) -> tuple[list[float], tuple[Tensor | None, ...]]:
+        with torch.autocast(self.device, torch.bfloat16):
+            losses = losses_of(self.both.net, self.both.reader, part, self.device)
+        whole = losses[0] + DRAFT_WEIGHT * losses[1] + NOTES_WEIGHT * losses[2]
+        gradients = torch.autograd.grad(whole / total, list(self.both.parameters()), allow_unused=True)
+        return [loss.item() / total for loss in losses], gradients
 
-    def of(self, step: int) -> tuple[float, float]:
+    def of(self, step: int) -> list[float]:
         """Set every parameter's gradient and return the losses."""
         if self.following is not None and self.following[0] == step:
             batch = self.following[1].result()
         else:
             batch = self.batches.at(step)
         self.following = step + 1, self.pool.submit(self.batches.at, step + 1)
-        total = float(batch[2].sum())
-        starts = range(0, len(batch[0]), self.part_rows)
-        parts = list(self.pool.map(lambda start: self._part(batch, start, total), starts))
-        for number, weight in enumerate(self.net.parameters()):
-            weight.grad = sum(gradients[number] for _, _, gradients in parts)
-        return sum(part[0] for part in parts), sum(part[1] for part in parts)
+        total, rows = float(batch.weights.sum()), len(batch.ids)
+        size = rows if self.device != "cpu" else max(1, rows // 4)
+        parts = [batch.part(start, start + size) for start in range(0, rows, size)]
+        results = list(self.pool.map(lambda part: self._part(part, total), parts))
+        for number, weight in enumerate(self.both.parameters()):
+            found = [gradients[number] for _, gradients in results if gradients[number] is not None]
+            weight.grad = sum(found[1:], found[0]) if found else torch.zeros_like(weight)
+        return [sum(column) for column in zip(*(losses for losses, _ in results), strict=True)]
 
 
-def orthogonal(x: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: five steps of a quintic Newton-Schulz iteration."""
-    x = x / (x.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    for _ in range(5):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if tall else x
+class Both(torch.nn.Module):
+    """The network, and what asks its eyes while it learns."""
+
+    def __init__(self, shape: Shape, eyes: EyeShape, seed: int) -> None:
+        super().__init__()
+        self.net = Network(shape, seed, eyes)
+        self.reader = Reader(eyes.out_width)
 
 
-class Optimizer:
-    """Muon for the matrices of the layers, Adam for embeddings, norms, convolutions and gates."""
-
-    def __init__(
-        self, net: Network, pool: ThreadPoolExecutor, matrix_rate: float, other_rate: float, decay: float
-    ) -> None:
-        self.pool = pool
-        named = [(name, weight) for name, weight in net.named_parameters()]
-        chosen = {n for n, p in named if p.dim() == 2 and min(p.shape) >= 16 and "embed" not in n}
-        self.matrices = [p for n, p in named if n in chosen]
-        self.momenta = [torch.zeros_like(p) for p in self.matrices]
-        self.adam = torch.optim.AdamW(
-            [p for n, p in named if n not in chosen], lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0
-        )
-        self.matrix_rate, self.other_rate, self.decay = matrix_rate, other_rate, decay
-
-    @torch.no_grad()
-    def step(self, scale: float) -> None:
-        """Apply the gradients with both rates multiplied by ``scale``."""
-        list(self.pool.map(self._step_matrix, self.matrices, self.momenta, repeat(self.matrix_rate * scale)))
-        for group in self.adam.param_groups:
-            group["lr"] = self.other_rate * scale
-        self.adam.step()
-        self.adam.zero_grad()
-
-    @torch.no_grad()
-    def _step_matrix(self, weight: Tensor, momentum: Tensor, rate: float) -> None:
-        assert weight.grad is not None
-        momentum.lerp_(weight.grad, 0.05)
-        update = orthogonal(weight.grad.lerp(momentum, 0.95))
-        weight.mul_(1 - rate * self.decay)
-        weight.add_(update, alpha=-rate * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5)
-        weight.grad = None
-
-    def state(self) -> dict[str, Any]:
-        """Everything a resumed run needs."""
-        return {"momenta": self.momenta, "adam": self.adam.state_dict()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of ``state``."""
-        self.momenta = state["momenta"]
-        self.adam.load_state_dict(state["adam"])
-
-
-def rate_at(step: int, steps: int, warmup: int, cooldown: float) -> float:
-    """Share of the full rate at ``step``."""
-    falling = max(1, int(steps * cooldown))
-    return min(1.0, (step + 1) / warmup, (steps - step) / falling)
-
-
-def save(path: Path, net: Network, optimizer: Optimizer, step: int) -> None:
+def save(path: Path, both: Both, optimizer: Optimizer, step: int) -> None:
     """Write a checkpoint; the old one stays whole until the new one is."""
     fresh = path.with_suffix(".new")
-    torch.save(
-        {"shape": net.shape.as_dict(), "weights": net.state_dict(), "optimizer": optimizer.state(), "step": step}, fresh
-    )
+    shape, eyes = both.net.shape.as_dict(), asdict(both.net.visual.shape)
+    state = {"shape": shape, "eyes": eyes, "weights": both.state_dict(), "optimizer": optimizer.state(), "step": step}
+    torch.save(state, fresh)
     fresh.replace(path)
 
 
-def accuracies(net: Network, tokenizer: Tokenizer, count: int = 48) -> dict[str, float]:
+def accuracies(net: Network, tokenizer: Tokenizer, count: int) -> dict[str, float]:
     """Rough accuracy of every task on held-out samples, thinking and not."""
     return {
         task: round(teacher_forced(net, tokenizer, held_out_samples(task, count, seed=7)).accuracy, 3) for task in TASKS
@@ -218,57 +222,60 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path(__file__).parent / "runs" / "main")
+    parser.add_argument("--start", type=Path, help="weights to begin with, made by start.py")
     parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--ffn-width", type=int, default=384)
+    parser.add_argument("--long-every", type=int, default=16, help="every how many steps the rows are long")
+    parser.add_argument("--long-from", type=int, default=300)
+    parser.add_argument("--long-length", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--matrix-rate", type=float, default=0.02)
-    parser.add_argument("--other-rate", type=float, default=3e-3)
+    parser.add_argument("--matrix-rate", type=float, default=0.01)
+    parser.add_argument("--other-rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.02)
-    parser.add_argument("--warmup", type=int, default=100)
+    parser.add_argument("--warmup", type=int, default=50)
     parser.add_argument("--cooldown", type=float, default=0.42)
-    parser.add_argument("--every", type=int, default=250, help="steps between accuracy checks and checkpoints")
+    parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
+    parser.add_argument("--check-every", type=int, default=400, help="steps between accuracy checks")
+    parser.add_argument("--check-count", type=int, default=32, help="samples of a task in an accuracy check")
     return parser.parse_args()
 
 
 def main() -> None:
     """Train, or resume the run in the folder."""
     args = parse()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
     tokenizer = vocabulary.load(args.run.parent / "tokenizer.json")
-    net = Network(Shape(vocabulary.VOCAB_SIZE, num_layers=args.layers, ffn_width=args.ffn_width), args.seed)
-    optimizer = Optimizer(net, pool, args.matrix_rate, args.other_rate, args.decay)
+    both = Both(Shape(vocabulary.VOCAB_SIZE), EyeShape(), args.seed).to(device)
+    optimizer = Optimizer(both, pool, args.matrix_rate, args.other_rate, args.decay)
     checkpoint, begun = args.run / "checkpoint.pt", 0
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        net.load_state_dict(saved["weights"])
+        saved = torch.load(checkpoint, weights_only=True, map_location=device)
+        both.load_state_dict(saved["weights"])
         optimizer.restore(saved["optimizer"])
         begun = saved["step"]
-    gradients = Gradients(net, Batches(tokenizer, args.seed, args.rows, args.length), pool)
+    elif args.start is not None:
+        both.load_state_dict(torch.load(args.start, weights_only=True, map_location=device))
+    gradients = Gradients(both, Batches(tokenizer, args), pool, device)
     log = (args.run / "log.jsonl").open("a")
     clock, recent = time.time(), []
     for step in range(begun, args.steps):
         losses = gradients.of(step)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         optimizer.step(rate_at(step, args.steps, args.warmup, args.cooldown))
         recent.append(losses)
         done = step + 1
-        if done % 50 == 0 or done == args.steps:
-            first, second = (sum(values) / len(recent) for values in zip(*recent, strict=True))
-            record = {
-                "step": done,
-                "loss": round(first, 4),
-                "draft_loss": round(second, 4),
-                "seconds": round(time.time() - clock, 1),
-            }
-            if done % args.every == 0 or done == args.steps:
-                save(checkpoint, net, optimizer, done)
-                record["accuracy"] = accuracies(net, tokenizer)
+        if done % args.every == 0 or done == args.steps:
+            means = [sum(values) / len(recent) for values in zip(*recent, strict=True)]
+            record = {"step": done} | dict(zip(("loss", "draft_loss", "notes_loss"), means, strict=True))
+            record["seconds"] = round(time.time() - clock, 1)
+            save(checkpoint, both, optimizer, done)
+            if done % args.check_every == 0 or done == args.steps:
+                record["accuracy"] = accuracies(both.net, tokenizer, args.check_count)
             print(json.dumps(record), flush=True)
             log.write(json.dumps(record) + "\n")
             log.flush()

@@ -41,7 +41,7 @@ def find(model: str | os.PathLike[str] | None = None) -> Found:
         InstallationError: the embedded model was not installed.
     """
     if model is None or model == EMBEDDED:
-        return Found(_embedded())
+        return _embedded()
     path = Path(model).expanduser()
     if _exists(path):
         return Found(path)
@@ -89,12 +89,13 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _embedded() -> Path:
-    path = Path(str(importlib.resources.files(__package__) / "assets" / "demo.gguf"))
+def _embedded() -> Found:
+    folder = Path(str(importlib.resources.files(__package__) / "assets"))
+    path, mmproj = folder / "demo.gguf", folder / "mmproj-demo.gguf"
     if not path.is_file():
         raise InstallationError(
             "The embedded model is missing.",
             f"{str(path)!r} should be there.",
             "Install loqal again, or give the path of a model.",
         )
-    return path
+    return Found(path, mmproj if mmproj.is_file() else None)

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import loqal
 from loqal.chat import choice, template
 from loqal.chat.segments import joined
-from loqal.types import Message
+from loqal.types import MediaPart, Message, TextPart, ToolCall
 
 RECIPE = Path(__file__).parents[2] / "training"
 
@@ -29,17 +30,17 @@ def recipe_on_path() -> Iterator[None]:
 
 
 def draws(task: str, count: int = 200, fresh: bool = False, thinking: bool | None = None) -> list:
-    import tasks
+    import mixture
 
     rng = random.Random(11)
-    return [tasks.draw(rng, fresh, task, thinking) for _ in range(count)]
+    return [mixture.draw(rng, fresh, task, thinking) for _ in range(count)]
 
 
 def test_same_seed_same_samples() -> None:
     assert draws("receipt") == draws("receipt")
 
 
-@pytest.mark.parametrize("task", ["intent", "receipt", "arithmetic", "lookup"])
+@pytest.mark.parametrize("task", ["intent", "receipt", "arithmetic", "lookup", "triage", "tool", "schema", "code"])
 def test_held_out_templates_never_appear_in_training(task: str) -> None:
     seen = {sample.template for sample in draws(task, 2000)}
     assert seen.isdisjoint(sample.template for sample in draws(task, 2000, fresh=True))
@@ -83,20 +84,71 @@ def test_lookups_are_answered_with_an_entry_of_the_list() -> None:
         assert all(answer in given[0][0] for _, answer in given)
 
 
-@pytest.mark.parametrize("thinking", [False, True])
-def test_prompts_are_the_familys(thinking: bool) -> None:
+def spoken(sample) -> list[Message]:
+    """The conversation of a sample, as a caller would write it."""
+    if sample.task == "tool":
+        (question, call), result = sample.turns[0], sample.user.split("\n")[1]
+        (function,), (key,) = (re.findall(rf"<{word}=(\w+)>", call) for word in ("function", "parameter"))
+        value = call.split(f"<parameter={key}>\n")[1].split("\n</parameter>")[0]
+        called = Message("assistant", "", tool_calls=(ToolCall(function, {key: value}),))
+        return [Message("user", question), called, Message("tool", result)]
+    messages = [Message("system", sample.system)] if sample.system else []
+    media = [MediaPart("video" if picture.is_video else "image") for picture in sample.pictures]
+    for user, assistant in sample.turns:
+        messages += [Message("user", (*media, TextPart(user)) if media else user), Message("assistant", assistant)]
+        media = []
+    return [*messages, Message("user", (*media, TextPart(sample.user)) if media else sample.user)]
+
+
+def text_level():
+    import mixture
     import tasks
 
-    rng = random.Random(3)
+    drawn = mixture.VISION_TASKS
+    return tasks.Level({task: share for task, share in mixture.SHARES.items() if task not in drawn}, 36, 5, 50)
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_prompts_are_the_familys(thinking: bool) -> None:
+    import mixture
+
+    rng, level = random.Random(3), text_level()
     for _ in range(100):
-        sample = tasks.training_sample(rng)
-        if (sample.reasoning is not None) != thinking:
-            continue
-        messages = [Message("system", sample.system)] if sample.system else []
-        for user, assistant in sample.turns:
-            messages += [Message("user", user), Message("assistant", assistant)]
-        messages.append(Message("user", sample.user))
-        assert joined(template.render(messages, think=thinking)) == sample.prompt()
+        sample = mixture.training_sample(rng, level)
+        if (sample.reasoning is not None) == thinking:
+            rendered = template.render(spoken(sample), think=thinking, tools=sample.tools or None)
+            assert joined(rendered) == sample.prompt()
+
+
+def test_prompts_with_pictures_are_the_familys() -> None:
+    import mixture
+
+    rng = random.Random(4)
+    for task in ("receipt image", "count", "chart"):
+        try:
+            sample = mixture.draw(rng, False, task)
+        except SystemExit as missing:
+            pytest.skip(str(missing))
+        rendered = joined(template.render(spoken(sample), think=sample.reasoning is not None))
+        assert re.sub(r"(<\|image_pad\|>)+", r"\1", sample.prompt()) == rendered
+        assert sample.prompt().count("<|image_pad|>") == 64
+
+
+def test_counts_and_boxes_are_of_what_was_drawn() -> None:
+    for task in ("count", "box", "chart", "motion"):
+        try:
+            samples = draws(task, 20)
+        except SystemExit as missing:
+            pytest.skip(str(missing))
+        for sample in samples:
+            (picture,) = sample.pictures
+            assert picture.frames.dtype == np.uint8
+            if task == "count":
+                places = sample.reasoning.split(": ")[1].split() if sample.reasoning else None
+                assert places is None or int(sample.answer) == len([place for place in places if place != "none"])
+            if task == "box":
+                found = json.loads(sample.answer)
+                assert sum(f"{s.colour} {s.kind}" == found["label"] for s in picture.shapes) == 1
 
 
 def test_template_file_is_the_familys_and_does_not_think_unasked() -> None:
@@ -108,16 +160,16 @@ def test_template_file_is_the_familys_and_does_not_think_unasked() -> None:
 
 
 def test_vocabulary_splits_digits_and_holds_every_control_token() -> None:
-    import tasks
+    import mixture
     import tokenizer as vocabulary
 
     trained = vocabulary.train(num_samples=50)
     assert trained.encode("a 1234").tokens[-4:] == list("1234")
     control = [trained.token_to_id(text) for text in vocabulary.CONTROL]
     assert len(control) == 33 and control == list(range(control[0], control[0] + 33))
-    rng = random.Random(9)
+    rng, level = random.Random(9), text_level()
     for _ in range(50):
-        sample = tasks.training_sample(rng)
+        sample = mixture.training_sample(rng, level)
         ids, written = vocabulary.encode(trained, sample)
         assert trained.decode(ids, skip_special_tokens=False) == sample.prompt() + sample.completion()
         assert len(ids) == len(written) and written[-1] and not written[0]
@@ -130,4 +182,4 @@ def test_shipped_file_is_the_recipes() -> None:
     info = loqal.inspect()
     assert info.name == "loqal demonstration model"
     assert (info.has_draft_head, info.template, info.thinks_by_default) == (True, "the family's", False)
-    assert info.vocab_size == 1792 and info.file_bytes < 12_000_000
+    assert info.vocab_size == 2304 and info.file_bytes < 16_000_000

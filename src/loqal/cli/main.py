@@ -39,6 +39,7 @@ VERBS = {
     "quantize": "make a smaller file of a model",
     "imatrix": "measure which inputs matter, for quantize",
     "check": "compare two files of one model",
+    "eval": "ask tasks with known answers, and count the right ones",
 }
 
 # Verbs that are one function of their words: module and function.
@@ -55,6 +56,7 @@ _FUNCTIONS = {
     "quantize": ("quantize", "quantize"),
     "imatrix": ("quantize", "imatrix"),
     "check": ("quantize", "check"),
+    "eval": ("evaluate", "evaluate"),
 }
 
 _INTERRUPTED = 128 + signal.SIGINT

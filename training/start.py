@@ -1,0 +1,112 @@
+"""Begin a run with what an exported file of this recipe has learnt, and with eyes that can read already.
+
+    python training/start.py --model src/loqal/assets/demo.gguf --eyes training/runs/eyes --out training/runs/start.pt
+
+The file may be narrower and have another vocabulary. Its numbers fill the first rows and columns; new columns that
+read are random, new rows that write are nearly zero, so the wider network begins with the answers of the narrow one.
+Tokens keep their rows by their text; a new token begins as the mean of the old tokens it is made of.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers
+
+import tokenizer as vocabulary
+from eyes import EyeShape
+from loqal.quant import decode
+from loqal.testing import to_hf
+from loqal.weights.load import Checkpoint, open_checkpoint
+from network import Shape
+from train import Both
+
+
+def old_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """The vocabulary of an exported file."""
+    keys = checkpoint.metadata
+    tokens, types = keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.token_type"]
+    plain = {text: index for index, (text, kind) in enumerate(zip(tokens, types, strict=True)) if kind == 1}
+    merges = [tuple(merge.split(" ")) for merge in keys["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(models.BPE(plain, merges))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = vocabulary.splitter()
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def embedding(old: np.ndarray, checkpoint: Checkpoint, tokenizer: Tokenizer, rows: int) -> np.ndarray:
+    """The old rows under the new token ids, in the old width."""
+    before, tokens = old_tokenizer(checkpoint), list(checkpoint.metadata["tokenizer.ggml.tokens"])
+    ids = {text: index for index, text in enumerate(tokens)}
+    out = np.tile(old.mean(0), (rows, 1))
+    for text, index in tokenizer.get_vocab().items():
+        if text in ids:
+            out[index] = old[ids[text]]
+            continue
+        parts = before.encode(tokenizer.decode([index], skip_special_tokens=False), add_special_tokens=False).ids
+        if parts:
+            out[index] = old[parts].mean(0)
+    return out
+
+
+def fill(target: torch.Tensor, old: np.ndarray, name: str, widths: tuple[int, int]) -> None:
+    """Put the old numbers into the new tensor, in place."""
+    before, now = widths
+    with torch.no_grad():
+        value = torch.from_numpy(np.ascontiguousarray(old))
+        if (
+            name.endswith("norm.weight") and "q_norm" not in name and "k_norm" not in name and "linear_attn" not in name
+        ) or ("layernorm" in name or "pre_fc_norm" in name):
+            # The mean square over a wider vector of the same length is smaller, and so the norm's factor must be.
+            target[:before] = (1 + value) * (before / now) ** 0.5 - 1
+            return
+        if name == "mtp.fc.weight":
+            for half in range(2):
+                target[:before, half * now : half * now + before] = value[:, half * before : (half + 1) * before]
+            return
+        if value.dim() == 2 and value.shape[0] == before and target.shape[0] == now and now > before:
+            target[before:] *= 0.2  # rows that write into the new part of the residual
+        if name.endswith(("o_proj.weight", "out_proj.weight", "down_proj.weight")):
+            target[:, value.shape[1] :] *= 0.2
+        target[tuple(slice(0, size) for size in value.shape)] = value
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--mmproj", type=Path)
+    parser.add_argument("--eyes", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    tokenizer = vocabulary.load(args.out.parent / "tokenizer.json")
+    both = Both(Shape(vocabulary.VOCAB_SIZE), EyeShape(), args.seed)
+    checkpoint = open_checkpoint(args.model, mmproj=args.mmproj)
+    stored = [checkpoint.tensors[name] for name in checkpoint.tensors]
+    read = {tensor.name: decode(tensor.format, tensor.data, tensor.shape) for tensor in stored}
+    state, widths = to_hf(checkpoint.config, read), (checkpoint.config.width, both.net.shape.width)
+    weights = dict(both.net.named_parameters())
+    for full, old in state.items():
+        name = full.removeprefix("model.").removeprefix("language_model.")
+        if name == "embed_tokens.weight":
+            old = embedding(old, checkpoint, tokenizer, vocabulary.VOCAB_SIZE)
+        if name in weights:
+            fill(weights[name], old, name, widths)
+    with torch.no_grad():
+        new = both.net.embed_tokens.weight[:, widths[0] :]
+        new.normal_(std=0.3 * float(both.net.embed_tokens.weight[:, : widths[0]].std()))
+    if args.eyes is not None:
+        saved = torch.load(args.eyes / "checkpoint.pt", weights_only=True)["weights"]
+        both.load_state_dict(
+            {name.replace("eyes.", "net.visual.", 1): value for name, value in saved.items()}, strict=False
+        )
+    torch.save(both.state_dict(), args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""More endless samples without pictures: triage, tools, JSON by schema, copying and editing of code-like text."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import product
+
+import words as w
+from tasks import ANSWERS, INTENT_FRAMES, Level, Sample, intent, name, small_talk, split, syllables, word
+
+# Triage: what a small model beside a large one would decide ----------------------------------------------------------
+
+TRIAGE_FRAMES = tuple(
+    (text,)
+    for text in (
+        "Triage: {}",
+        "Triage this request: {}",
+        "Should this be escalated? {}",
+        "Route this request.\n{}",
+        "{}\nTriage?",
+        "Who should answer this?\n{}",
+        "Intent, escalation and confidence: {}",
+        "{}\nShould I escalate this?",
+    )
+)
+
+
+def triage(rng: random.Random, fresh: bool, level: Level) -> Sample:
+    """A request to be named, kept or passed on to a larger model, with a confidence.
+
+    A wish of a known intent is kept; what is beyond a small model is passed on; of a wish cut short or in
+    made-up words the model is not sure, and it is passed on too.
+    """
+    frame = rng.choice(split(TRIAGE_FRAMES, fresh))[0]
+    kind = rng.choices(("clear", "beyond", "cut", "noise"), (6, 3, 1, 1))[0]
+    label, escalate, confidence = "other", True, 0.9
+    if kind == "clear":
+        sample = intent(rng, fresh)
+        frames = sorted((f[0] for f in INTENT_FRAMES), key=len, reverse=True)
+        text = next(t for f in frames if (t := _inner(sample.user, f)) is not None)
+        label, escalate, core = sample.answer, False, sample.template
+    elif kind == "beyond":
+        sample = small_talk(rng, fresh)
+        while sample.answer != ANSWERS["beyond"]:
+            sample = small_talk(rng, fresh)
+        text, core = sample.user, sample.template
+    else:
+        text, core, confidence = " ".join(syllables(rng) for _ in range(rng.randrange(2, 6))), "noise", 0.3
+        if kind == "cut":
+            text, core = (
+                rng.choice(("can you", "please", "I want", "could you please", "it is", "do you", "tell", "the")),
+                "cut",
+            )
+            text = f"{text} {syllables(rng)}"
+    answer = json.dumps({"intent": label, "escalate": escalate, "confidence": confidence}, separators=(",", ":"))
+    return Sample("triage", f"{frame}/{core}", frame.format(text), answer, "I weigh the request.")
+
+
+def _inner(text: str, frame: str) -> str | None:
+    before, after = frame.split("{}")
+    fits = text.startswith(before) and text.endswith(after)
+    return text[len(before) : len(text) - len(after)] if fits else None
+
+
+# Tools ---------------------------------------------------------------------------------------------------------------
+
+CALCULATOR = {
+    "type": "function",
+    "function": {
+        "name": "calculator",
+        "description": "Computes an expression.",
+        "parameters": {
+            "type": "object",
+            "properties": {"expression": {"type": "string"}},
+            "required": ["expression"],
+        },
+    },
+}
+CLOCK = {
+    "type": "function",
+    "function": {
+        "name": "clock",
+        "description": "Tells the time in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+TOOL_RULES = (
+    "\n</tools>\n\nIf you choose to call a function ONLY reply in the following format with NO suffix:\n\n"
+    "<tool_call>\n<function=example_function_name>\n<parameter=example_parameter_1>\nvalue_1\n</parameter>\n"
+    "<parameter=example_parameter_2>\nThis is the value for the second parameter\nthat can span\nmultiple lines\n"
+    "</parameter>\n</function>\n</tool_call>\n\n<IMPORTANT>\nReminder:\n"
+    "- Function calls MUST follow the specified format: an inner <function=...></function> block must be nested "
+    "within <tool_call></tool_call> XML tags\n- Required parameters MUST be specified\n"
+    "- You may provide optional reasoning for your function call in natural language BEFORE the function call, "
+    "but NOT after\n- If there is no function call available, answer the question like normal with your current "
+    "knowledge and do not tell the user about function calls\n</IMPORTANT>"
+)
+CALCULATOR_FRAMES = tuple(
+    (text,)
+    for text in (
+        "What is {a} {s} {b}?",
+        "Compute {a} {s} {b}.",
+        "How much is {a} {s} {b}?",
+        "{a} {s} {b}",
+        "Please work out {a} {s} {b}.",
+        "Calculate {a} {s} {b}.",
+        "I need {a} {s} {b}.",
+        "Tell me {a} {s} {b}.",
+    )
+)
+CLOCK_FRAMES = tuple(
+    (text,)
+    for text in (
+        "What time is it in {c}?",
+        "Time in {c}?",
+        "How late is it in {c}?",
+        "Tell me the time in {c}.",
+        "What is the time in {c} now?",
+        "Which time is it in {c}?",
+        "What does the clock say in {c}?",
+        "Is it late in {c}?",
+    )
+)
+
+
+def tool_system(tools: tuple[dict[str, object], ...]) -> str:
+    """The system text with which the family's template offers tools."""
+    listed = "".join(f"\n{json.dumps(tool, ensure_ascii=False)}" for tool in tools)
+    return f"# Tools\n\nYou have access to the following functions:\n\n<tools>{listed}{TOOL_RULES}"
+
+
+def call_text(function: str, key: str, value: str) -> str:
+    """A call in the family's form."""
+    return f"<tool_call>\n<function={function}>\n<parameter={key}>\n{value}\n</parameter>\n</function>\n</tool_call>"
+
+
+def tool(rng: random.Random, fresh: bool, level: Level) -> Sample:
+    """A question that a calculator or a clock answers: the call, and after its result the answer."""
+    if rng.random() < 0.6:
+        frame, sign = rng.choice(split(CALCULATOR_FRAMES, fresh))[0], rng.choice("+-*")
+        a, b = (rng.randrange(10 ** rng.randrange(1, 5)) for _ in range(2))
+        question, result = frame.format(a=a, b=b, s=sign), str({"+": a + b, "-": a - b, "*": a * b}[sign])
+        call, answer = call_text("calculator", "expression", f"{a} {sign} {b}"), f"{a} {sign} {b} = {result}"
+    else:
+        frame, city = rng.choice(split(CLOCK_FRAMES, fresh))[0], rng.choice(w.CITIES)
+        result = f"{rng.randrange(24):02d}:{rng.randrange(60):02d}"
+        question, call = frame.format(c=city), call_text("clock", "city", city)
+        answer = f"It is {result} in {city}."
+    tools = ((CALCULATOR, CLOCK), (CLOCK, CALCULATOR))[rng.random() < 0.5]
+    return Sample(
+        "tool",
+        frame,
+        f"<tool_response>\n{result}\n</tool_response>",
+        answer,
+        None,
+        tool_system(tools),
+        # Within the loop of calls the template keeps the reply's (empty) reasoning.
+        turns=((question, f"<think>\n\n</think>\n\n{call}"),),
+        tools=tools,
+    )
+
+
+# JSON by schema ------------------------------------------------------------------------------------------------------
+
+FACTS = {
+    "name": ("string", ("{n} is the name", "the name is {n}"), lambda rng: name(rng)),
+    "age": ("integer", ("age {n}", "{n} years old"), lambda rng: rng.randrange(1, 100)),
+    "city": ("string", ("from {n}", "lives in {n}"), lambda rng: rng.choice(w.CITIES)),
+    "animal": ("string", ("has a {n}", "with a {n}"), lambda rng: rng.choice(w.ANIMALS)),
+    "colour": ("string", ("likes {n}", "wears {n}"), lambda rng: rng.choice(w.OBJECTS[:8])),
+    "room": ("string", ("in the {n}", "waits in the {n}"), lambda rng: rng.choice(w.ROOMS)),
+    "count": ("integer", ("count {n}", "{n} pieces"), lambda rng: rng.randrange(1000)),
+    "member": ("boolean", ("a member: {n}", "member {n}"), lambda rng: rng.random() < 0.5),
+}
+SCHEMA_FRAMES = (
+    "Fill the schema {s} from: {t}",
+    "{t}\nGive this as JSON: {s}",
+    "JSON with {s} for this text: {t}",
+    "Extract {s}\n{t}",
+    "Schema: {s}\nText: {t}",
+    "{t}\nSchema: {s}",
+)
+SCHEMA_TEMPLATES = tuple(product(SCHEMA_FRAMES, (", ", "; ", ". ")))
+
+
+def schema(rng: random.Random, fresh: bool, level: Level) -> Sample:
+    """Facts in any order, to be written as JSON with the keys of a schema in the schema's order."""
+    frame, gap = rng.choice(split(SCHEMA_TEMPLATES, fresh))
+    keys = rng.sample(sorted(FACTS), rng.randrange(2, 6))
+    values = {key: FACTS[key][2](rng) for key in keys}
+    spoken = {True: "yes", False: "no"}
+    texts = [
+        rng.choice(FACTS[key][1]).format(
+            n=spoken.get(values[key], values[key]) if FACTS[key][0] == "boolean" else values[key]
+        )
+        for key in rng.sample(keys, len(keys))
+    ]
+    wanted = rng.sample(keys, rng.randrange(max(1, len(keys) - 1), len(keys) + 1))
+    shape = json.dumps({key: FACTS[key][0] for key in wanted}, separators=(",", ":"))
+    answer = json.dumps({key: values[key] for key in wanted}, separators=(",", ":"))
+    return Sample("schema", f"{frame}{gap}", frame.format(s=shape, t=gap.join(texts)), answer, "I fill the keys.")
+
+
+# Code ----------------------------------------------------------------------------------------------------------------
+
+CODE_LINES = (
+    "{a} = {n}",
+    "{a} = {b} + {n}",
+    "{a} = {b} * {c}",
+    "print({a})",
+    "if {a} > {n}:",
+    "    return {a}",
+    "for {a} in {b}:",
+    "    {a}.append({n})",
+    "def {a}({b}, {c}):",
+    "{a} = {b}({c}, {n})",
+    '{a} = "{w}"',
+    "while {a} < {b}:",
+    "    {a} += {n}",
+    "return {a} - {b}",
+    "import {a}",
+    "{a} = [{n}, {m}]",
+    "# {w} {x}",
+)
+CODE_FRAMES = {
+    "copy": ("Copy this code:\n{code}", "{code}\nCopy this.", "Repeat the code.\n{code}", "Write this again:\n{code}"),
+    "rename": (
+        "Rename {old} to {new}:\n{code}",
+        "{code}\nRename {old} to {new}.",
+        "Replace {old} by {new}.\n{code}",
+        "{code}\nCall {old} {new} instead.",
+    ),
+    "delete": (
+        "Delete line {n}:\n{code}",
+        "{code}\nDelete line {n}.",
+        "Remove line {n} of this code.\n{code}",
+        "{code}\nWithout line {n}, please.",
+    ),
+}
+
+
+def code(rng: random.Random, fresh: bool, level: Level, kind: str | None = None) -> Sample:
+    """Code-like lines, to be copied, or to be given back with a name changed or a line left out."""
+    kind = kind or rng.choices(("copy", "rename", "delete"), (5, 3, 1))[0]
+    frame = rng.choice(split(tuple((text,) for text in CODE_FRAMES[kind]), fresh))[0]
+    names = list(dict.fromkeys(rng.choice((word, syllables))(rng) for _ in range(rng.randrange(4, 8))))
+    if len(names) < 3:
+        return code(rng, fresh, level, kind)
+    lines = []
+    for _ in range(rng.randrange(2, 7)):
+        a, b, c = rng.sample(names, 3)
+        numbers = {"n": rng.randrange(100), "m": rng.randrange(100), "w": word(rng), "x": word(rng)}
+        lines.append(rng.choice(CODE_LINES).format(a=a, b=b, c=c, **numbers))
+    used = [one for one in names if any(one in line for line in lines)]
+    if not used:
+        return code(rng, fresh, level, kind)
+    old, new, n = rng.choice(used), syllables(rng), rng.randrange(1, len(lines) + 1)
+    text = "\n".join(lines)
+    answer = {"copy": text, "rename": text.replace(old, new), "delete": "\n".join(lines[: n - 1] + lines[n:])}[kind]
+    user = frame.format(code=text, old=old, new=new, n=n)
+    return Sample(f"code {kind}", f"{kind}/{frame}", user, answer, "I go line by line.")
+
+
+TEXT_TASKS = {"triage": triage, "tool": tool, "schema": schema, "code": code}

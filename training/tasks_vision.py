@@ -1,0 +1,253 @@
+"""Endless samples of the tasks with a picture or a video; templates split as in ``tasks``, fonts as in ``drawing``."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from itertools import product
+
+import words as w
+from drawing import COLOURS, KINDS, MOVES, TOKEN, Picture, chart, page, scene, video
+from tasks import Level, Sample, split, syllables
+
+IMAGE_RECEIPT_LINES = (
+    ("{q} x {item}", "{p}"),
+    ("{item} x{q}", "{p}"),
+    ("{q} {item}", "{p}"),
+    ("{q}x {item}", "{p}"),
+    ("{item} ({q})", "{p}"),
+    ("{item} {q} @", "{p}"),
+    ("{item}", "{q} x {p}"),
+)
+IMAGE_RECEIPT_TOTALS = ("Total", "TOTAL", "Sum", "To pay", "Amount due", "Total:")
+IMAGE_RECEIPT_FRAMES = (
+    "Receipt to JSON.",
+    "Turn this receipt into JSON.",
+    "Read the receipt and answer in JSON.",
+    "Give this receipt as JSON.",
+    "JSON of this receipt, please.",
+    "What is on this receipt? Answer in JSON.",
+)
+IMAGE_RECEIPT_TEMPLATES = tuple(
+    (left, right, total, frame)
+    for (left, right), total, frame in product(IMAGE_RECEIPT_LINES, IMAGE_RECEIPT_TOTALS, IMAGE_RECEIPT_FRAMES)
+)
+
+
+def receipt_image(rng: random.Random, fresh: bool, level: Level) -> Sample:
+    """A photographed receipt, to be written as JSON with its lines and its total."""
+    left, right, total_word, frame = rng.choice(split(IMAGE_RECEIPT_TEMPLATES, fresh))
+    rows, printed, cents = [], [], 0
+    for _ in range(min(rng.choice((1, 1, 2, 2, 3, 3, 4, 5)), level.most_lines)):
+        item = rng.choice(w.ITEMS)
+        quantity, price = rng.randrange(1, 10), rng.randrange(10, 2000)
+        text = f"{price / 100:.2f}"
+        rows.append(f'{{"item":{json.dumps(item)},"quantity":{quantity},"price":{text}}}')
+        printed.append(tuple(part.format(item=item, q=quantity, p=text) for part in (left, right)))
+        cents += quantity * price
+    total = f"{cents / 100:.2f}"
+    head = [(rng.choice(w.SHOPS), "")] if rng.random() < 0.4 else []
+    foot = [(rng.choice(("Thank you!", "Card payment", "Cash", "See you soon!")), "")] if rng.random() < 0.2 else []
+    picture = page(rng, [*head, *printed, (total_word, total), *foot], fresh)
+    answer = f'{{"lines":[{",".join(rows)}],"total":{total}}}'
+    template = "/".join((left, right, total_word, frame))
+    return Sample("receipt image", template, frame, answer, "I copy the lines.", pictures=(picture,))
+
+
+DOCUMENT_FRAMES = tuple(
+    (text,)
+    for text in (
+        "Read the text.",
+        "What does it say?",
+        "What is written here?",
+        "Copy the text.",
+        "Write down the text.",
+        "Transcribe this.",
+        "Which text is this?",
+        "Read this.",
+    )
+)
+
+
+def phrase(rng: random.Random) -> str:
+    """One to three words or numbers, short enough for a line."""
+    makers = (
+        lambda: rng.choice(w.OBJECTS),
+        lambda: rng.choice(w.NAMES),
+        lambda: rng.choice(w.ITEMS),
+        lambda: rng.choice(w.CITIES),
+        lambda: str(rng.randrange(10 ** rng.randrange(1, 5))),
+        lambda: f"{rng.randrange(2000) / 100:.2f}",
+        lambda: syllables(rng),
+        lambda: rng.choice("ABCDEFGHKLMNPRSTUVWXYZ") + str(rng.randrange(100)),
+    )
+    text = " ".join(rng.choice(makers)() for _ in range(rng.choice((1, 2, 2, 3))))
+    return text if len(text) <= 20 else text[:20].rsplit(" ", 1)[0]
+
+
+def document(rng: random.Random, fresh: bool, level: Level) -> Sample:
+    """Short rendered text, to be written down."""
+    frame = rng.choice(split(DOCUMENT_FRAMES, fresh))[0]
+    lines = [phrase(rng) for _ in range(rng.choice((1, 2, 3, 4)[: level.most_lines]))]
+    picture = page(rng, [(line, "") for line in lines], fresh)
+    return Sample("document", frame, frame, "\n".join(lines), "I read the lines.", pictures=(picture,))
+
+
+COUNT_FRAMES = tuple(
+    (text,)
+    for text in (
+        "How many {} are there?",
+        "Count the {}.",
+        "How many {} do you see?",
+        "Number of {}?",
+        "How many {}?",
+        "What is the number of {}?",
+        "Count all {}.",
+        "How many {} are in the picture?",
+    )
+)
+BOX_FRAMES = tuple(
+    (text,)
+    for text in (
+        "Where is the {}?",
+        "Find the {}.",
+        "Box of the {}?",
+        "Give the box of the {}.",
+        "Locate the {}.",
+        "Show me the {}.",
+        "Mark the {}.",
+        "Detect the {}.",
+    )
+)
+PAIRS = tuple(product(COLOURS, KINDS))
+
+
+def _place(shape_x: float, shape_y: float) -> str:
+    """The token a shape lies in, as on a chess board: row letter, column number."""
+    return f"{'abcdefgh'[int(shape_y // TOKEN)]}{int(shape_x // TOKEN) + 1}"
+
+
+def crowd(rng: random.Random) -> tuple[Picture, str | None, str | None]:
+    """A scene in which the shapes of one colour, one kind or both number 0 to 9: with that colour and that kind."""
+    colour, kind = rng.choice(PAIRS)
+    asked_colour, asked_kind = rng.choice(((colour, kind), (colour, kind), (colour, None), (None, kind)))
+    count = rng.randrange(10)
+    inside = [(c, k) for c, k in PAIRS if asked_colour in (None, c) and asked_kind in (None, k)]
+    outside = [pair for pair in PAIRS if pair not in inside]
+    wanted = [rng.choice(inside) for _ in range(count)]
+    wanted += [rng.choice(outside) for _ in range(rng.randrange(0 if count else 1, max(2, 10 - count)))]
+    rng.shuffle(wanted)
+    return scene(rng, wanted), asked_colour, asked_kind
+
+
+def counted(rng: random.Random, picture: Picture, colour: str | None, kind: str | None, fresh: bool) -> Sample:
+    """How many of a colour, a kind or both a scene has; the reasoning says where they are."""
+    name = f"{colour or ''} {kind or 'shape'}s".strip()
+    frame = rng.choice(split(COUNT_FRAMES, fresh))[0]
+    found = [s for s in picture.shapes if colour in (None, s.colour) and kind in (None, s.kind)]
+    found.sort(key=lambda s: (int(s.y // TOKEN), int(s.x // TOKEN)))
+    thought = f"{name}: {' '.join(_place(s.x, s.y) for s in found) or 'none'}"
+    return Sample("count", frame, frame.format(name), str(len(found)), thought, pictures=(picture,))
+
+
+def count(rng: random.Random, fresh: bool, level: Level) -> Sample:
+    """Shapes to be counted."""
+    return counted(rng, *crowd(rng), fresh)
+
+
+def boxed(rng: random.Random, picture: Picture, fresh: bool) -> Sample | None:
+    """The box of a shape of which there is one, in the family's way; None when there is no such shape."""
+    pairs = [(s.colour, s.kind) for s in picture.shapes]
+    single = [s for s in picture.shapes if pairs.count((s.colour, s.kind)) == 1]
+    if not single:
+        return None
+    shape, frame = rng.choice(single), rng.choice(split(BOX_FRAMES, fresh))[0]
+    name = f"{shape.colour} {shape.kind}"
+    answer = f'{{"bbox_2d":[{",".join(map(str, shape.box()))}],"label":"{name}"}}'
+    return Sample(
+        "box", frame, frame.format(name), answer, f"It is at {_place(shape.x, shape.y)}.", pictures=(picture,)
+    )
+
+
+def box(rng: random.Random, fresh: bool, level: Level) -> Sample:
+    """A named shape to be found."""
+    while True:
+        picture = scene(rng, rng.sample(PAIRS, rng.randrange(1, 6)))
+        sample = boxed(rng, picture, fresh)
+        if sample is not None:
+            return sample
+
+
+CHART_FRAMES = tuple(
+    (text,)
+    for text in (
+        "Which bar is the largest?",
+        "What is the highest bar?",
+        "Name the largest bar.",
+        "Which bar is the tallest?",
+        "Which is the biggest bar?",
+        "Label of the highest bar?",
+        "Tell me the tallest bar.",
+        "Who has the largest bar?",
+    )
+)
+SHORT_LABELS = [name for name in w.NAMES if len(name) <= 4] + w.listed(
+    "Mon Tue Wed Thu Fri Sat Sun Q1 Q2 Q3 Q4 2021 2022"
+)
+
+
+def largest(rng: random.Random, fresh: bool, level: Level) -> Sample:
+    """A bar chart, of which the largest bar is asked."""
+    frame = rng.choice(split(CHART_FRAMES, fresh))[0]
+    labels = rng.sample(SHORT_LABELS, rng.randrange(2, 6))
+    best = rng.randrange(len(labels))
+    top = rng.uniform(0.4, 1)
+    heights = [top if i == best else rng.uniform(0.08, top - 0.1) for i in range(len(labels))]
+    picture = chart(rng, labels, heights, fresh)
+    return Sample("chart", frame, frame, labels[best], "I compare the bars.", pictures=(picture,))
+
+
+MOTION_FRAMES = tuple(
+    (text,)
+    for text in (
+        "Which way does it move?",
+        "In which direction does the shape move?",
+        "Where is it going?",
+        "Direction of motion?",
+        "Which direction?",
+        "What is the direction of the motion?",
+        "Where does the {} go?",
+        "How does the {} move?",
+    )
+)
+
+
+def motion(rng: random.Random, fresh: bool, level: Level) -> Sample:
+    """A short video of a moving shape."""
+    frame = rng.choice(split(MOTION_FRAMES, fresh))[0]
+    direction, (colour, kind) = rng.choice(sorted(MOVES)), rng.choice(PAIRS)
+    clip = video(rng, direction, kind, colour)
+    return Sample("motion", frame, frame.format(kind), direction, "I compare the frames.", pictures=(clip,))
+
+
+VISION_TASKS = {
+    "receipt image": receipt_image,
+    "document": document,
+    "count": count,
+    "box": box,
+    "chart": largest,
+    "motion": motion,
+}
+
+
+def several(rng: random.Random, level: Level) -> Sample:
+    """A training sample with several questions about one scene, which costs little more than one."""
+    picture, colour, kind = crowd(rng)
+    asked = [counted(rng, picture, colour, kind, False)]
+    for _ in range(2):
+        more = boxed(rng, picture, False) if rng.random() < 0.6 else None
+        asked.append(more or counted(rng, picture, rng.choice((None, *COLOURS)), rng.choice((None, *KINDS)), False))
+    rng.shuffle(asked)
+    turns = tuple((sample.user, sample.answer) for sample in asked[:-1])
+    return replace(asked[-1], turns=turns)

@@ -1,0 +1,115 @@
+"""Train the eyes by themselves: every token of a picture is asked for the letters and the shape in it.
+
+It is the first stage: a decoder that looks through eyes that cannot read learns nothing from pictures for a long time.
+Resumable; picture ``step`` depends on the seed and the step only.
+
+    python training/train_eyes.py --run training/runs/eyes --steps 1500
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from drawing import SIDE
+from eyes import Eyes, EyeShape, Reader, notes_of, patches_of
+from optimizer import Optimizer, rate_at
+from tasks import FULL
+from tasks_vision import VISION_TASKS
+
+SHARES = {"receipt image": 0.45, "document": 0.25, "count": 0.22, "chart": 0.08}
+GRID = SIDE // 16
+
+
+def batch_at(seed: str, step: int, count: int, fresh: bool) -> tuple[torch.Tensor, ...]:
+    """Patches and notes of ``count`` pictures."""
+    rng = random.Random(f"{seed}/{step}")
+    tasks = rng.choices(list(SHARES), list(SHARES.values()), k=count)
+    pictures = [VISION_TASKS[task](rng, fresh, FULL).pictures[0] for task in tasks]
+    columns = zip(*(notes_of(picture) for picture in pictures), strict=True)
+    patches = np.concatenate([patches_of(picture.frames) for picture in pictures])
+    return torch.from_numpy(patches), *(torch.from_numpy(np.stack(column)) for column in columns)
+
+
+class Both(torch.nn.Module):
+    """The eyes and what asks them."""
+
+    def __init__(self, shape: EyeShape, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.eyes, self.reader = Eyes(shape), Reader(shape.out_width)
+
+
+def main() -> None:
+    """Train, or resume the run in the folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path(__file__).parent / "runs" / "eyes")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--matrix-rate", type=float, default=0.02)
+    parser.add_argument("--other-rate", type=float, default=3e-3)
+    parser.add_argument("--every", type=int, default=100)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(args.threads)
+    args.run.mkdir(parents=True, exist_ok=True)
+    both = Both(EyeShape(), args.seed)
+    optimizer = Optimizer(both, pool, args.matrix_rate, args.other_rate, 0.02)
+    path, begun = args.run / "checkpoint.pt", 0
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        both.load_state_dict(saved["weights"])
+        optimizer.restore(saved["optimizer"])
+        begun = saved["step"]
+    test = batch_at("held out", 0, 64, True)
+
+    def part(batch: tuple[torch.Tensor, ...], start: int) -> tuple[float, tuple[torch.Tensor, ...]]:
+        patches, *notes = (x[start : start + 4] for x in batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            rows = both.eyes(patches, GRID, GRID)
+            loss = both.reader.loss(rows, tuple(notes)) / (64 * args.pictures)
+        return loss.item(), torch.autograd.grad(loss, list(both.parameters()))
+
+    clock, recent = time.time(), []
+    coming = pool.submit(batch_at, str(args.seed), begun, args.pictures, False)
+    log = (args.run / "log.jsonl").open("a")
+    for step in range(begun, args.steps):
+        batch = coming.result()
+        coming = pool.submit(batch_at, str(args.seed), step + 1, args.pictures, False)
+        results = list(pool.map(partial(part, batch), range(0, args.pictures, 4)))
+        for number, weight in enumerate(both.parameters()):
+            weight.grad = sum(gradients[number] for _, gradients in results)
+        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        optimizer.step(rate_at(step, args.steps, 50, 0.4))
+        recent.append(sum(loss for loss, _ in results))
+        done = step + 1
+        if done % args.every == 0 or done == args.steps:
+            with torch.no_grad():
+                scores = both.reader.scores(both.eyes(test[0], GRID, GRID), test[1:])
+            record = {
+                "step": done,
+                "loss": round(sum(recent) / len(recent), 4),
+                "seconds": round(time.time() - clock, 1),
+            }
+            record["letters"], record["shapes"] = (round(score, 4) for score in scores)
+            print(json.dumps(record), flush=True)
+            log.write(json.dumps(record) + "\n")
+            log.flush()
+            fresh = path.with_suffix(".new")
+            torch.save({"weights": both.state_dict(), "optimizer": optimizer.state(), "step": done}, fresh)
+            fresh.replace(path)
+            recent = []
+
+
+if __name__ == "__main__":
+    main()
