@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from words import listed
+
 SIDE, TOKEN = 256, 32  # pixels of a picture's sides and of a token's
 SLOTS = 5  # letters a token can hold
 COLOURS = {
@@ -29,37 +31,15 @@ COLOURS = {
 }
 KINDS = ("circle", "square", "triangle", "star", "diamond")
 FOLDERS = (Path("/usr/share/fonts"),)
-SEEN = [
-    "DejaVuSans",
-    "DejaVuSans-Bold",
-    "DejaVuSansCondensed",
-    "DejaVuSansMono",
-    "DejaVuSansMono-Bold",
-    "DejaVuSerif",
-    "DejaVuSerif-Bold",
-    "LiberationMono-Regular",
-    "LiberationMono-Bold",
-    "LiberationSans-Regular",
-    "LiberationSans-Bold",
-    "LiberationSerif-Regular",
-    "LiberationSerif-Bold",
-    "LiberationSansNarrow-Bold",
-    "Roboto-Regular",
-    "Roboto-Medium",
-    "Roboto-Bold",
-    "RobotoCondensed-Medium",
-    "Cantarell-Regular",
-    "Carlito-Regular",
-    "Carlito-Bold",
-    "Caladea-Regular",
-    "Hack-Regular",
-    "Hack-Bold",
-    "FreeSans",
-    "FreeSansBold",
-    "FreeMonoBold",
-    "NotoSansMono-Bold",
-]
-FRESH = ["OpenSans-Regular", "OpenSans-Semibold", "Lato-Medium", "NotoSansMono-Regular", "FreeSerifBold"]
+SEEN = listed(
+    "DejaVuSans DejaVuSans-Bold DejaVuSansCondensed DejaVuSansMono DejaVuSansMono-Bold DejaVuSerif "
+    "DejaVuSerif-Bold LiberationMono-Regular LiberationMono-Bold LiberationSans-Regular "
+    "LiberationSans-Bold LiberationSerif-Regular LiberationSerif-Bold LiberationSansNarrow-Bold "
+    "Roboto-Regular Roboto-Medium Roboto-Bold RobotoCondensed-Medium Cantarell-Regular Carlito-Regular "
+    "Carlito-Bold Caladea-Regular Hack-Regular Hack-Bold FreeSans FreeSansBold FreeMonoBold "
+    "NotoSansMono-Bold"
+)
+FRESH = listed("OpenSans-Regular OpenSans-Semibold Lato-Medium NotoSansMono-Regular FreeSerifBold")
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -228,9 +208,11 @@ def chart(rng: random.Random, labels: list[str], heights: list[float], fresh: bo
 MOVES = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
-def video(rng: random.Random, direction: str, kind: str, colour: str, frames: int = 4, side: int = 64) -> Picture:
-    """A shape that moves evenly in one direction."""
-    radius, speed = rng.uniform(7, 11), rng.uniform(6, 9)
+def video(
+    rng: random.Random, direction: str, kind: str, colour: str, frames: int = 4, side: int = 64, every: int = 1
+) -> Picture:
+    """A shape that moves evenly in one direction, as seen in every so many frames."""
+    radius, speed = rng.uniform(7, 11), rng.uniform(6, 9) / every
     way = speed * (frames - 1)
     dx, dy = MOVES[direction]
     low, high = radius + 1, side - radius - 1

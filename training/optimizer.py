@@ -55,7 +55,8 @@ class Optimizer:
 
     @torch.no_grad()
     def _step_matrix(self, weight: Tensor, momentum: Tensor, rate: float) -> None:
-        assert weight.grad is not None
+        if weight.grad is None:  # this step had nothing for it, for example no picture
+            return
         momentum.lerp_(weight.grad, 0.05)
         update = orthogonal(weight.grad.lerp(momentum, 0.95).flatten(1)).view_as(weight)
         weight.mul_(1 - rate * self.decay)

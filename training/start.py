@@ -53,24 +53,30 @@ def embedding(old: np.ndarray, checkpoint: Checkpoint, tokenizer: Tokenizer, row
     return out
 
 
+# Norms over the residual. Over a wider vector of the same length the mean square is smaller, so their factor must be.
+RESIDUAL_NORMS = (
+    "input_layernorm.weight",
+    "post_attention_layernorm.weight",
+    "pre_fc_norm_embedding.weight",
+    "pre_fc_norm_hidden.weight",
+)
+WRITERS = ("o_proj.weight", "out_proj.weight", "down_proj.weight")
+
+
+@torch.no_grad()
 def fill(target: torch.Tensor, old: np.ndarray, name: str, widths: tuple[int, int]) -> None:
     """Put the old numbers into the new tensor, in place."""
     before, now = widths
-    with torch.no_grad():
-        value = torch.from_numpy(np.ascontiguousarray(old))
-        if (
-            name.endswith("norm.weight") and "q_norm" not in name and "k_norm" not in name and "linear_attn" not in name
-        ) or ("layernorm" in name or "pre_fc_norm" in name):
-            # The mean square over a wider vector of the same length is smaller, and so the norm's factor must be.
-            target[:before] = (1 + value) * (before / now) ** 0.5 - 1
-            return
-        if name == "mtp.fc.weight":
-            for half in range(2):
-                target[:before, half * now : half * now + before] = value[:, half * before : (half + 1) * before]
-            return
-        if value.dim() == 2 and value.shape[0] == before and target.shape[0] == now and now > before:
-            target[before:] *= 0.2  # rows that write into the new part of the residual
-        if name.endswith(("o_proj.weight", "out_proj.weight", "down_proj.weight")):
+    value = torch.from_numpy(np.ascontiguousarray(old))
+    if name.endswith(RESIDUAL_NORMS) or name in ("norm.weight", "mtp.norm.weight"):
+        target[:before] = (1 + value) * (before / now) ** 0.5 - 1
+    elif name == "mtp.fc.weight":
+        target[before:] *= 0.2
+        for half in range(2):
+            target[:before, half * now : half * now + before] = value[:, half * before : (half + 1) * before]
+    else:
+        if name.endswith(WRITERS):  # new rows write into the new part of the residual, new columns into all of it
+            target[value.shape[0] :] *= 0.2
             target[:, value.shape[1] :] *= 0.2
         target[tuple(slice(0, size) for size in value.shape)] = value
 
