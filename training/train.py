@@ -35,15 +35,7 @@ from tasks import FULL, Level
 
 DRAFT_WEIGHT = 0.3
 DRAFT_EVERY = 3  # the draft head learns in every third step, which is enough and saves a tenth of the time
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of the run. The last one has no end."""
-
-    until: int | None
-    level: Level
-    prompt_share: float  # share of the prompt's tokens that are learnt too, with a small weight
+NOTES_WEIGHT = 0.05  # of the letters and shapes the eyes are asked for, beside the answers
 
 
 # Text comes first: it costs less, and who can copy text learns to copy from pictures sooner. Matching keys is learnt on
@@ -62,13 +54,13 @@ TEXT_FIRST = {
     "document": 0.02,
     "motion": 0.03,
 }
-PHASES = (
-    Phase(100, Level(TEXT_FIRST, 12, 3, 50), 0.0),
-    Phase(700, Level(TEXT_FIRST, 36, 5, 50), 0.0),
-    Phase(None, FULL, 0.0),
-)
-PROMPT_WEIGHT = 0.1  # beside an answer of one token
-NOTES_WEIGHT = 0.05  # of the letters and shapes the eyes are asked for, beside the answers
+
+
+def level_at(step: int, text_first: int) -> Level:
+    """How hard the samples of a step are, when ``text_first`` steps come before those with many pictures."""
+    if step >= text_first:
+        return FULL
+    return Level(TEXT_FIRST, 12, 3, 50) if step < 100 else Level(TEXT_FIRST, 36, 5, 50)
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,7 @@ class Batches:
         """The batch of a step. Every ``long_every``-th has fewer, longer rows, for look-ups in long lists."""
         args = self.args
         rng = random.Random(f"{args.seed}/{step}")
-        phase = next(phase for phase in PHASES if phase.until is None or step < phase.until)
+        level = level_at(step, args.text_first)
         is_long = args.long_every > 0 and step % args.long_every == args.long_every - 1 and step >= args.long_from
         rows, length = (2, args.long_length) if is_long else (args.rows, args.length)
         ids = torch.zeros(rows, length, dtype=torch.long)
@@ -127,7 +119,7 @@ class Batches:
         used, misses, number = [0] * rows, 0, 0
         while misses < 6:
             row = min(range(rows), key=used.__getitem__)
-            sample = long_sample(rng, length - used[row]) if is_long else training_sample(rng, phase.level)
+            sample = long_sample(rng, length - used[row]) if is_long else training_sample(rng, level)
             tokens, written = vocabulary.encode(self.tokenizer, sample)
             start, stop = used[row], used[row] + len(tokens)
             if stop > length:
@@ -138,9 +130,7 @@ class Batches:
             ids[row, start:stop] = torch.tensor(tokens)
             segments[row, start:stop] = number
             positions[row, start:stop] = torch.tensor(vocabulary.positions_of(tokens, self.pads))
-            weights[row, start:stop] = torch.tensor(
-                [answer if own else PROMPT_WEIGHT * (rng.random() < phase.prompt_share) for own in written]
-            )
+            weights[row, start:stop] = torch.tensor([answer if own else 0.0 for own in written])
             weights[row, start] = 0
             pads = [start + place for place, token in enumerate(tokens) if token in self.pads]
             weights[row, pads] = 0
@@ -245,6 +235,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, default=Path(__file__).parent / "runs" / "main")
     parser.add_argument("--start", type=Path, help="weights to begin with, made by start.py")
     parser.add_argument("--steps", type=int, default=4200)
+    parser.add_argument("--text-first", type=int, default=700, help="steps before those with many pictures")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=512)
