@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import loqal
 from loqal import Runtime, SamplingParams
+from loqal.cli.main import main
 
 GREEDY = SamplingParams(max_tokens=120, temperature=0)
 LIST = "harbour: 17\ntiger: 42\nlemon: 5\nengine: 88\nWhat is tiger?"
@@ -48,3 +51,20 @@ def test_answers_do_not_depend_on_drafting(model: Runtime) -> None:
     with loqal.load(context_len=1024, drafts="off") as plain:
         for question in (LIST, "Who are you?"):
             assert ask(plain, question).token_ids == ask(model, question).token_ids
+
+
+def test_eval_writes_a_table_a_plot_and_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = [("sum", "What is 34 + 17?", "34+17=51"), ("sum", "What is 2 + 3?", "6"), ("look-up", LIST, "tiger: 42")]
+    lines = [
+        {"task": task, "messages": [{"role": "user", "content": text}], "expected": answer, "transcript": text + answer}
+        for task, text, answer in tasks
+    ]
+    path, out = tmp_path / "tasks.jsonl", tmp_path / "out"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["eval", str(path), "--recipes", "Q8_0", "--drafts", "--yarn", "2", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "| sum | 2 | 50.0% | 50.0% |" in shown and "YaRN 2x" in shown and "| identical answers | 3 of 3 |" in shown
+    assert (out / "eval.md").read_text().strip() == shown.strip()
+    assert (out / "eval.svg").read_text().startswith("<svg")
+    first, second, _ = json.loads((out / "eval.json").read_text())
+    assert first["divergence"] is None and second["divergence"]["mean"] < 0.01
