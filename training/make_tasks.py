@@ -23,7 +23,6 @@ from tasks_text import code
 
 MODES = {"intent": (False, True), "arithmetic": (False, True), "count": (True, False), "lookup": (False, True)}
 JUDGES = {"receipt": "receipt", "receipt image": "receipt", "box": "box"}
-LONG_LISTS = (24, 100, 500)  # entries; 500 fill about 4,096 tokens
 
 
 def url_of(picture: Picture) -> str | list[str]:
@@ -78,7 +77,7 @@ def record(name: str, sample: Sample) -> dict[str, Any]:
     return line
 
 
-def records(count: int, seed: int) -> list[dict[str, Any]]:
+def records(count: int, seed: int, lists: tuple[int, ...]) -> list[dict[str, Any]]:
     """All lines: every task, thinking where it matters, and look-ups in long lists."""
     out = []
     for task in TASKS:
@@ -90,7 +89,7 @@ def records(count: int, seed: int) -> list[dict[str, Any]]:
                 name = "code, edit"
             drawn = [draw(rng, True, task, thinking) for _ in range(count)]
             out += [record(name, s) for s in drawn if s.task != "code copy"]
-    for entries in LONG_LISTS:
+    for entries in lists:
         out += [record(f"lookup, {entries} entries", s) for s in lookup_samples(entries, max(20, count // 2), seed)]
     return out
 
@@ -101,8 +100,14 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=100, help="samples of a task")
     parser.add_argument("--seed", type=int, default=2024)
+    parser.add_argument(
+        "--lists",
+        default="24,100,450",
+        help="entries of long lists for look-ups; 450 fill up to 4096 tokens, 900 and 1800 what YaRN reaches",
+    )
     args = parser.parse_args()
-    args.out.write_text("".join(json.dumps(line) + "\n" for line in records(args.count, args.seed)))
+    lists = tuple(int(word) for word in args.lists.split(","))
+    args.out.write_text("".join(json.dumps(line) + "\n" for line in records(args.count, args.seed, lists)))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Shape:
     rotary_dim: int = 64
     theta: float = 1e7
     eps: float = 1e-6
-    context_len: int = 8192
+    context_len: int = 4096
 
     def is_attention(self, layer: int) -> bool:
         """Whether the trunk layer ``layer`` is full attention."""
