@@ -56,7 +56,8 @@ def test_the_largest_context_fits_and_one_page_more_does_not() -> None:
         plan_of("4B", limit_bytes=8 * GIB, cache_bytes=0, context_len=largest + 6400)
 
 
-def test_reading_pictures_gets_at_most_half_of_what_is_left() -> None:
+def test_reading_pictures_gets_at_most_half_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_plan, "resident_bytes", lambda: GIB // 8)  # whatever else this process has done
     plan = plan_of("0.8B", limit_bytes=2 * GIB, picture_bytes=4 * GIB)
     left = plan.limit_bytes - plan.fixed_bytes - plan.required_bytes
     assert plan.picture_bytes == left // 2 and plan.total_bytes == plan.limit_bytes
