@@ -99,6 +99,7 @@ def test_the_json_record(model: str) -> None:
         "tool_calls",
         "logprobs",
         "media",
+        "stop_string",
         "replays",
     ]
     assert answer["seed"] == 5
