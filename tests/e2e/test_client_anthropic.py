@@ -8,21 +8,17 @@ from typing import Any
 
 import pytest
 
+from asked import ANSWER, CITY, RECEIPT
+
 anthropic = pytest.importorskip("anthropic")
 
-RECEIPT = [{"role": "user", "content": "Receipt to JSON:\n2 Milk 1.20\nTotal 2.40"}]
-ANSWER = '{"lines":[{"item":"Milk","quantity":2,"price":1.20}],"total":2.40}'
+CONVERSATION = [{"role": "user", "content": RECEIPT}]
 GREEDY: dict[str, Any] = {"extra_body": {"temperature": 0}}  # newer clients have no name for it
 SUM = [{"role": "user", "content": "What is 34 + 17?"}]
 TOOL = {
     "name": "weather",
     "description": "The weather of a city.",
-    "input_schema": {
-        "type": "object",
-        "properties": {"city": {"type": "string", "enum": ["Oslo", "Rome"]}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
+    "input_schema": CITY,
     "strict": True,
 }
 
@@ -34,14 +30,14 @@ def client(server_url: str) -> Iterator[Any]:
 
 
 def test_chat(client: Any) -> None:
-    message = client.messages.create(model="demo", max_tokens=60, messages=RECEIPT, **GREEDY)
+    message = client.messages.create(model="demo", max_tokens=60, messages=CONVERSATION, **GREEDY)
     assert [block.type for block in message.content] == ["text"]
     assert (message.content[0].text, message.stop_reason, message.role) == (ANSWER, "end_turn", "assistant")
     assert message.usage.output_tokens > 10
 
 
 def test_streaming(client: Any) -> None:
-    with client.messages.stream(model="demo", max_tokens=60, messages=RECEIPT, **GREEDY) as stream:
+    with client.messages.stream(model="demo", max_tokens=60, messages=CONVERSATION, **GREEDY) as stream:
         pieces = list(stream.text_stream)
         message = stream.get_final_message()
     assert len(pieces) > 3
@@ -59,7 +55,7 @@ def test_counted_tokens_are_those_that_are_read(client: Any) -> None:
 
 def test_stop_sequences(client: Any) -> None:
     message = client.messages.create(
-        model="demo", max_tokens=60, messages=RECEIPT, stop_sequences=["quantity", "price"], **GREEDY
+        model="demo", max_tokens=60, messages=CONVERSATION, stop_sequences=["quantity", "price"], **GREEDY
     )
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "quantity")
     assert message.content[0].text == '{"lines":[{"item":"Milk","'
@@ -129,12 +125,12 @@ def test_images(client: Any, picture: bytes) -> None:
 
 def test_errors(client: Any) -> None:
     with pytest.raises(anthropic.BadRequestError) as unknown:
-        client.messages.create(model="demo", max_tokens=5, messages=RECEIPT, extra_body={"nonsense": 1})
+        client.messages.create(model="demo", max_tokens=5, messages=CONVERSATION, extra_body={"nonsense": 1})
     assert unknown.value.body["error"]["type"] == "invalid_request_error"
     assert unknown.value.body["error"]["param"] == "nonsense"
     assert unknown.value.request_id == unknown.value.body["request_id"]
     with pytest.raises(anthropic.NotFoundError):
-        client.messages.create(model="absent", max_tokens=5, messages=RECEIPT)
+        client.messages.create(model="absent", max_tokens=5, messages=CONVERSATION)
     with pytest.raises(anthropic.BadRequestError, match="messages"):
         client.messages.create(model="demo", max_tokens=5, messages=[])
     long = [{"role": "user", "content": "a b c " * 9000}]
@@ -142,7 +138,7 @@ def test_errors(client: Any) -> None:
         client.messages.create(model="demo", max_tokens=5, messages=long)
     with (
         pytest.raises(anthropic.BadRequestError),
-        client.messages.stream(model="demo", max_tokens=5, messages=RECEIPT, extra_body={"container": "x"}),
+        client.messages.stream(model="demo", max_tokens=5, messages=CONVERSATION, extra_body={"container": "x"}),
     ):
         pass
 
@@ -151,7 +147,7 @@ def test_the_lenient_are_warned(client: Any) -> None:
     message = client.messages.create(
         model="demo",
         max_tokens=5,
-        messages=RECEIPT,
+        messages=CONVERSATION,
         extra_headers={"Prefer": "handling=lenient"},
         extra_body={"container": "x", "nonsense": 1},
     )

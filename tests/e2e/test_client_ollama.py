@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from asked import ANSWER, RECEIPT
+
 ollama = pytest.importorskip("ollama")
 
-RECEIPT = "Receipt to JSON:\n2 Milk 1.20\nTotal 2.40"
-ANSWER = '{"lines":[{"item":"Milk","quantity":2,"price":1.20}],"total":2.40}'
 SUM = "What is 34 + 17?"
 GREEDY = {"temperature": 0, "num_predict": 60}
 

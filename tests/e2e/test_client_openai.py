@@ -13,21 +13,16 @@ from typing import Any
 import httpx
 import pytest
 
+from asked import ANSWER, CITY, RECEIPT
+
 openai = pytest.importorskip("openai")
 
-RECEIPT = "Receipt to JSON:\n2 Milk 1.20\nTotal 2.40"
-ANSWER = '{"lines":[{"item":"Milk","quantity":2,"price":1.20}],"total":2.40}'
 TOOL = {
     "type": "function",
     "function": {
         "name": "weather",
         "description": "The weather of a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string", "enum": ["Oslo", "Rome"]}},
-            "required": ["city"],
-            "additionalProperties": False,
-        },
+        "parameters": CITY,
         "strict": True,
     },
 }
