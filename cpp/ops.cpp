@@ -182,7 +182,13 @@ void Cpu::gated_delta(const DeltaArrays& d, const StepArrays& step) {
   const int64_t value_width = static_cast<int64_t>(d.value_heads) * 128;
   const int64_t key_width = static_cast<int64_t>(d.key_heads) * 128, channels = 2 * key_width + value_width;
   const int64_t state_floats = static_cast<int64_t>(d.value_heads) * 128 * 128;
-  pool_.run(step.sequences * d.key_heads, [&](int64_t i, int) {
+  // Heads of one sequence lie one after the other: a thread takes several in a row and fetches the next meanwhile.
+  const int64_t heads = step.sequences * d.key_heads;
+  std::vector<int64_t> firsts;
+  for (int64_t i = 0; i < heads; i += std::max<int64_t>(1, (heads - i) / (2 * threads()))) firsts.push_back(i);
+  firsts.push_back(heads);
+  const auto state_of = [&](int64_t i) { return d.states + step.slots[i / d.key_heads] * state_floats; };
+  const auto run_head = [&](int64_t i, bool last) {
     const int64_t sequence = i / d.key_heads;
     const int head = static_cast<int>(i % d.key_heads);
     const int64_t end = step.starts[sequence + 1], slot = step.slots[sequence];
@@ -192,7 +198,8 @@ void Cpu::gated_delta(const DeltaArrays& d, const StepArrays& step) {
     task.dt_bias = d.dt_bias;
     task.norm = d.norm;
     task.tail = d.tails + slot * 3 * channels;
-    task.state = d.states + slot * state_floats;
+    task.state = state_of(i);
+    task.next_state = last ? nullptr : state_of(i + 1) + (i + 1) % d.key_heads * 128 * 128;
     task.key_head = head;
     task.key_heads = d.key_heads;
     task.value_heads = d.value_heads;
@@ -236,6 +243,10 @@ void Cpu::gated_delta(const DeltaArrays& d, const StepArrays& step) {
       }
       row = stop;
     }
+  };
+  pool_.run(static_cast<int64_t>(firsts.size()) - 1, [&](int64_t piece, int) {
+    const int64_t end = firsts[static_cast<size_t>(piece) + 1];
+    for (int64_t i = firsts[static_cast<size_t>(piece)]; i < end; ++i) run_head(i, i + 1 == end);
   });
 }
 

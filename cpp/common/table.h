@@ -85,6 +85,7 @@ struct DeltaTask {
   int64_t num_tokens;
   int key_head, key_heads, value_heads, key_dim, value_dim;
   float eps;
+  const float* next_state;  // of the head that this thread works on next, or null: it is fetched meanwhile
 };
 
 // A journal row is what one token does to the state of a layer: [inputs of the convolution, keys, what is added along

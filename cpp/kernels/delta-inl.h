@@ -145,7 +145,7 @@ inline void delta_head_tile(const DeltaTask& task, const JournalRow& row, int he
   const float* next = state + 128 * kStateTile;
   if (column + kStateTile == 128) {
     const int next_head = head + task.key_heads;
-    next = next_head < task.value_heads ? task.state + static_cast<int64_t>(next_head) * 128 * 128 : nullptr;
+    next = next_head < task.value_heads ? task.state + static_cast<int64_t>(next_head) * 128 * 128 : task.next_state;
   }
   const int64_t at = row.deltas() + head * 128 + column;
   if (task.pending)
@@ -178,7 +178,6 @@ void delta(const DeltaTask& task) {
   const JournalRow row{channels, key_width, value_width, task.value_heads};
   DeltaTask run = task;  // its pending rows are applied in the first chunk
   DeltaBuffers b;
-  prefetch_tile(task.state + static_cast<int64_t>(task.key_head) * 128 * 128, 0, 128);
   for (int64_t first = 0; first == 0 || first < task.num_tokens; first += kChunk) {
     const int64_t n = least<int64_t>(kChunk, task.num_tokens - first);
     const float* rows = task.qkv + first * channels;
