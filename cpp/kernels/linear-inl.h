@@ -95,7 +95,7 @@ void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t
 }
 
 // Many columns: unpack a slab once, then run all columns over it, keeping partial sums beside it.
-constexpr int kSlabRuns = 8;
+constexpr int kSlabRuns = 8, kFewColumns = 48;  // columns from which that pays
 struct UnpackedRun {
   alignas(64) uint8_t codes[512];
   alignas(64) float scale[2][kRows], undo[kRows], minimum[2][kRows];
@@ -193,15 +193,19 @@ void quantised_panel(const uint8_t* w, int64_t inputs, const ActivationRun* x, i
     case 6: return panel_few<F, 6>(w, inputs, x, stride, target);
     case 7: return panel_few<F, 7>(w, inputs, x, stride, target);
     case 8: return panel_few<F, 8>(w, inputs, x, stride, target);
-    default: return panels_many<F, 1>(w, 0, inputs, x, stride, columns, target);
+    default: break;
   }
+  // Unpacking once for every eight columns takes less time than writing a slab and reading it back, up to here.
+  if (columns > kFewColumns) return panels_many<F, 1>(w, 0, inputs, x, stride, columns, target);
+  panel_few<F, 8>(w, inputs, x, stride, target);
+  quantised_panel<F>(w, inputs, x + 8 * stride, stride, columns - 8, moved(target, 8, 0));
 }
 
 template <class F>
 void quantised_panels(const uint8_t* w, int64_t panel_bytes, int count, int64_t inputs, const ActivationRun* x,
                       int64_t stride, int columns, const Target& target) {
   static_assert(kPanels == 2);
-  if (count == 2 && kTilePanels == 2 && columns > 8)
+  if (count == 2 && kTilePanels == 2 && columns > kFewColumns)
     return panels_many<F, 2>(w, panel_bytes, inputs, x, stride, columns, target);
   for (int p = 0; p < count; ++p)
     quantised_panel<F>(w + p * panel_bytes, inputs, x, stride, columns, moved(target, 0, p));

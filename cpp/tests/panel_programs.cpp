@@ -9,8 +9,8 @@
 namespace loqal::tests {
 namespace {
 
-constexpr int kColumns = 33;
-constexpr int kMissing = 5;  // rows missing in the second panel
+constexpr int kColumns = 53;  // more than do without a slab
+constexpr int kMissing = 5;   // rows missing in the second panel
 
 int64_t some_inputs(const LayoutInfo& info) {
   if (!info.quantised) return 203;
@@ -66,7 +66,7 @@ void panel_program(const KernelTable& table, int argument, Record& record) {
                  {out.data(), kRows, false});
     return out;
   };
-  for (const int columns : {1, 3, 8, 9, kColumns}) {
+  for (const int columns : {1, 3, 8, 9, 33, kColumns}) {
     const auto half = static_cast<int64_t>(panels.size() / 2), size = static_cast<int64_t>(columns * kRows);
     std::vector<float> both(static_cast<size_t>(2 * size), 1.0f);
     table.panels(layout, panels.data(), half, 2, inputs, xq.data(), x.data(), stride, columns,
