@@ -2,6 +2,7 @@
 // ops/cpu.py and raises ValueError naming operation, argument, expected and actual shape.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <sstream>
 
 #include "bindings_encode.h"
@@ -195,7 +197,16 @@ Out<float> rms_norm(Cpu& cpu, In<float, 2> x, In<float, 1> weight, float eps) {
   return out;
 }
 
-nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& weights) {
+using NormWeight = std::optional<In<float, 1>>;
+
+Norm norm_of(const char* op, const NormWeight& weight, float eps, int64_t width) {
+  if (!weight) return {};
+  check(op, "norm", *weight, {{"D", width}});
+  return {weight->data(), eps};
+}
+
+nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& weights, const NormWeight& norm,
+                 float eps) {
   const auto rows = static_cast<int64_t>(x.shape(0));
   std::vector<Product> products;
   nb::list outs;
@@ -206,9 +217,11 @@ nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& wei
     products.push_back({w, 0, out.data(), false});
     outs.append(out);
   }
+  const auto inputs = static_cast<int64_t>(x.shape(1));
+  const Norm before = norm_of("linear", norm, eps, inputs);
   {
     nb::gil_scoped_release release;
-    cpu.linear(x.data(), rows, static_cast<int64_t>(x.shape(1)), products);
+    cpu.linear(x.data(), rows, inputs, products, before);
   }
   return nb::tuple(outs);
 }
@@ -234,17 +247,20 @@ void check_network(const char* op, InOut<float, 2> h, In<float, 2> x, const Weig
     require(w->experts == experts, std::string(op) + ": not one matrix for each expert");
 }
 
-void gated_mlp(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& gate, const Weight& up, const Weight& down) {
+void gated_mlp(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& gate, const Weight& up, const Weight& down,
+               const NormWeight& norm, float eps) {
   const auto rows = static_cast<int64_t>(x.shape(0));
   check_network("gated_mlp", h, x, gate, up, down, 1);
   for (const Weight* weight : {&gate, &up, &down}) count_weight(cpu, *weight);
+  const Norm before = norm_of("gated_mlp", norm, eps, gate.inputs);
   nb::gil_scoped_release release;
-  cpu.gated_mlp(h.data(), x.data(), rows, gate, up, down);
+  cpu.gated_mlp(h.data(), x.data(), rows, gate, up, down, before);
 }
 
 void routed_experts(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& router, const Weight& gate,
                     const Weight& up, const Weight& down, const Weight& shared_router, const Weight& shared_gate,
-                    const Weight& shared_up, const Weight& shared_down, int64_t num_active) {
+                    const Weight& shared_up, const Weight& shared_down, int64_t num_active, const NormWeight& norm,
+                    float eps) {
   const auto rows = static_cast<int64_t>(x.shape(0));
   check_network("routed_experts", h, x, gate, up, down, router.rows);
   check_network("routed_experts", h, x, shared_gate, shared_up, shared_down, 1);
@@ -253,9 +269,11 @@ void routed_experts(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& r
   require(0 < num_active && num_active <= router.rows, "routed_experts: there are not as many experts");
   count_weight(cpu, router);
   count_weight(cpu, shared_router);
+  const Norm before = norm_of("routed_experts", norm, eps, gate.inputs);
   nb::gil_scoped_release release;
   cpu.routed_experts(h.data(), x.data(), rows,
-                     {&router, &gate, &up, &down, &shared_router, &shared_gate, &shared_up, &shared_down, num_active});
+                     {&router, &gate, &up, &down, &shared_router, &shared_gate, &shared_up, &shared_down, num_active},
+                     before);
 }
 
 Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> beta, In<float, 2> alpha,
@@ -534,11 +552,13 @@ NB_MODULE(_kernels, m) {
            "inputs"_a)
       .def("embed", &Timed<&embed>::call, "table"_a, "ids"_a)
       .def("rms_norm", &Timed<&rms_norm>::call, "x"_a, "weight"_a, "eps"_a)
-      .def("linear", &Timed<&linear>::call, "x"_a, "weights"_a)
+      .def("linear", &Timed<&linear>::call, "x"_a, "weights"_a, "norm"_a = nb::none(), "eps"_a = 0.0f)
       .def("linear_add", &Timed<&linear_add>::call, "h"_a, "x"_a, "weight"_a)
-      .def("gated_mlp", &Timed<&gated_mlp>::call, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a)
+      .def("gated_mlp", &Timed<&gated_mlp>::call, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a, "norm"_a = nb::none(),
+           "eps"_a = 0.0f)
       .def("routed_experts", &Timed<&routed_experts>::call, "h"_a, "x"_a, "router"_a, "gate"_a, "up"_a, "down"_a,
-           "shared_router"_a, "shared_gate"_a, "shared_up"_a, "shared_down"_a, "num_active"_a)
+           "shared_router"_a, "shared_gate"_a, "shared_up"_a, "shared_down"_a, "num_active"_a, "norm"_a = nb::none(),
+           "eps"_a = 0.0f)
       .def("gated_delta", &Timed<&gated_delta>::call, "qkv"_a, "z"_a, "beta"_a, "alpha"_a, "conv"_a, "a"_a, "dt_bias"_a,
            "norm"_a, "tails"_a, "states"_a, "journals"_a, "step"_a, "eps"_a)
       .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,

@@ -85,12 +85,13 @@ void Cpu::run_network(const Network& n, float* y, bool add) {
   run_products({last_product(n, y, add)});
 }
 
-void Cpu::gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down) {
-  const bool any = quantised({&gate, &up});
-  const Scratch<ActivationRun> runs(any ? rows * gate.inputs / kRun : 0);
-  if (any) quantise(x, rows, gate.inputs, runs.data);
+void Cpu::gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down,
+                    const Norm& norm) {
+  const Scratch<float> normed(norm.weight ? rows * gate.inputs : 0);
+  const Scratch<ActivationRun> runs(quantised({&gate, &up}) ? rows * gate.inputs / kRun : 0);
+  const Inputs in = enter(x, rows, gate.inputs, norm, normed.data, runs.data);
   const Middle middle(down, rows);
-  run_network({&gate, &up, &down, 0, rows, {x, runs.data}, middle.a(0), middle.aq(0)}, h, true);
+  run_network({&gate, &up, &down, 0, rows, in, middle.a(0), middle.aq(0)}, h, true);
 }
 
 // Who goes where. A pair is a row and one of its experts; pairs of one expert lie together, rows ascending.
@@ -128,14 +129,14 @@ Cpu::Routing Cpu::route(const float* x, int64_t rows, const Experts& e) {
   return r;
 }
 
-void Cpu::routed_experts(float* h, const float* x, int64_t rows, const Experts& e) {
+void Cpu::routed_experts(float* h, const float* input, int64_t rows, const Experts& e, const Norm& norm) {
   const int64_t inputs = e.gate->inputs, outputs = e.down->rows, count = e.num_active, pairs = rows * count;
-  const Routing routing = route(x, rows, e);
   const bool any = quantised({e.gate, e.up, e.shared_gate, e.shared_up}), gathers_x = !all_quantised({e.gate, e.up});
   const int64_t runs = any ? inputs / kRun : 0;
+  const Scratch<float> normed(norm.weight ? rows * inputs : 0), pair_x(gathers_x ? pairs * inputs : 0);
   const Scratch<ActivationRun> xq(rows * runs), pair_xq(pairs * runs);
-  const Scratch<float> pair_x(gathers_x ? pairs * inputs : 0);
-  if (any) quantise(x, rows, inputs, xq.data);
+  const float* x = enter(input, rows, inputs, norm, normed.data, xq.data).x;
+  const Routing routing = route(x, rows, e);
   for_rows(pairs, inputs, [&](int64_t pair) {
     const int64_t row = routing.row[static_cast<size_t>(pair)];
     if (any) std::memcpy(pair_xq.data + pair * runs, xq.data + row * runs, static_cast<size_t>(runs) * sizeof *xq.data);

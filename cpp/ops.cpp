@@ -67,6 +67,19 @@ void Cpu::quantise(const float* x, int64_t rows, int64_t inputs, ActivationRun* 
   for_rows(rows, inputs, [&](int64_t r) { table_->quantise(x + r * inputs, inputs, out + r * inputs / kRun); });
 }
 
+Inputs Cpu::enter(const float* x, int64_t rows, int64_t inputs, const Norm& norm, float* normed, ActivationRun* runs) {
+  if (!norm.weight) {
+    if (runs) quantise(x, rows, inputs, runs);
+    return {x, runs};
+  }
+  for_rows(rows, inputs, [&](int64_t r) {
+    float* row = normed + r * inputs;
+    table_->rms_norm(x + r * inputs, norm.weight, row, inputs, norm.eps);
+    if (runs) table_->quantise(row, inputs, runs + r * inputs / kRun);
+  });
+  return {normed, runs};
+}
+
 std::vector<Portion> Cpu::portions(const std::vector<Product>& products) const {
   std::vector<Portion> out;
   int64_t most = 0;
@@ -168,13 +181,14 @@ void Cpu::largest(const float* x, int64_t rows, const Weight& head, int64_t k, c
   }
 }
 
-void Cpu::linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
+void Cpu::linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products, const Norm& norm) {
   const bool quantised = std::any_of(products.begin(), products.end(), [](auto& p) { return p.weight->quantised(); });
-  if (!quantised && rows >= kTiledRows) return run_float_tiles(x, rows, inputs, products);
+  const Scratch<float> normed(norm.weight ? rows * inputs : 0);
   const Scratch<ActivationRun> runs(quantised ? rows * inputs / kRun : 0);
-  if (quantised) quantise(x, rows, inputs, runs.data);
+  const Inputs in = enter(x, rows, inputs, norm, normed.data, runs.data);
+  if (!quantised && rows >= kTiledRows) return run_float_tiles(in.x, rows, inputs, products);
   std::vector<Product> shared = products;
-  for (Product& p : shared) p.rows = rows, p.in = {x, runs.data};
+  for (Product& p : shared) p.rows = rows, p.in = in;
   run_products(shared);
 }
 

@@ -50,6 +50,12 @@ struct Product {
   Inputs in{};
 };
 
+// A norm that rows go through before anything else; without a weight they do not.
+struct Norm {
+  const float* weight = nullptr;
+  float eps = 0.0f;
+};
+
 // Some panels of one product for the rows from `tile` on, small enough that handing them out evens the threads' speeds.
 struct Portion {
   const Product* product;
@@ -155,9 +161,12 @@ class Cpu {
   void pack_codebook(Weight& w, const CodebookFormat& format, const Codebook& book, const uint8_t* source);
   void embed(const Weight& w, const int32_t* ids, int64_t tokens, float* out);
   void rms_norm(const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps);
-  void linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products);
-  void gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down);
-  void routed_experts(float* h, const float* x, int64_t rows, const Experts& e);
+  void linear(const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products,
+              const Norm& norm = {});
+  // x may be h itself.
+  void gated_mlp(float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up, const Weight& down,
+                 const Norm& norm = {});
+  void routed_experts(float* h, const float* x, int64_t rows, const Experts& e, const Norm& norm = {});
   void gated_delta(const DeltaArrays& d, const StepArrays& step);
   void gated_attention(const AttentionArrays& a, const StepArrays& step);
   // The k largest of every row of x W^T without the excluded rows (ascending), into ids and values [rows k]. A row of
@@ -198,6 +207,8 @@ class Cpu {
     });
   }
   void quantise(const float* x, int64_t rows, int64_t inputs, ActivationRun* out);
+  // Rows as products take them: normed into `normed` when there is a norm, quantised into `runs` where that is given.
+  Inputs enter(const float* x, int64_t rows, int64_t inputs, const Norm& norm, float* normed, ActivationRun* runs);
   // Some panels of a weight times some rows of its inputs, from `row` on.
   void multiply(const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row, int columns,
                 const Target& target) const;

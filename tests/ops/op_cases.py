@@ -19,6 +19,7 @@ from loqal.ops.interface import (
     AttentionShape,
     DeltaShape,
     DeltaWeights,
+    Norm,
     Ops,
     RopeConfig,
     Rotary,
@@ -327,10 +328,11 @@ def mlp_case(seed: int, formats: Sequence[str], rows: int, width: int, inner: in
     )
 
 
-def run_mlp(ops: Ops, case: MlpCase) -> np.ndarray:
-    weights = [ops.put_weight(part.tensor) for part in (case.gate, case.up, case.down)]
+def run_mlp(ops: Ops, case: MlpCase, norm: Norm | None = None) -> np.ndarray:
+    """With a norm, of ``h`` itself."""
+    weights, h = [ops.put_weight(part.tensor) for part in (case.gate, case.up, case.down)], case.h.copy()
     with left_alone(case.x):
-        return ops.gated_mlp(case.h.copy(), case.x, *weights)
+        return ops.gated_mlp(h, case.x if norm is None else h, *weights, norm)
 
 
 @dataclass(frozen=True)
@@ -369,8 +371,9 @@ def experts_case(seed: int, format: str, rows: int, width: int, inner: int, coun
     )
 
 
-def run_experts(ops: Ops, case: ExpertsCase) -> np.ndarray:
+def run_experts(ops: Ops, case: ExpertsCase, norm: Norm | None = None) -> np.ndarray:
+    """With a norm, of ``h`` itself."""
     parts = (case.router, *case.experts, case.shared_router, *case.shared)
-    weights = [ops.put_weight(part.tensor) for part in parts]
+    weights, h = [ops.put_weight(part.tensor) for part in parts], case.h.copy()
     with left_alone(case.x):
-        return ops.routed_experts(case.h.copy(), case.x, *weights, num_active=case.num_active)
+        return ops.routed_experts(h, case.x if norm is None else h, *weights, case.num_active, norm)

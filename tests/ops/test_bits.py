@@ -31,7 +31,7 @@ from op_cases import (
 )
 from op_programs import PROGRAMS
 
-from loqal.ops.interface import AttentionShape, DeltaShape, Ops
+from loqal.ops.interface import AttentionShape, DeltaShape, Norm, Ops
 from loqal.quant import FORMATS
 
 MOST_ROWS = 53  # more than are multiplied without a slab
@@ -114,6 +114,22 @@ def test_a_row_without_numbers_stays_alone_among_experts(backend: str) -> None:
     others = [0, 1, 3, 4]
     assert np.isnan(broken[2]).all()
     assert same_bits(broken[others], whole[others])
+
+
+@on_all
+@pytest.mark.parametrize("rows", [1, 5, 30])
+def test_a_norm_before_an_operation_is_the_norm_by_itself(backend: str, rows: int, rng: np.random.Generator) -> None:
+    ops, x, norm = backend_ops(backend), normal(rng, rows, 256), Norm(normal(rng, 256), EPS)
+    normed = ops.rms_norm(x, norm.weight, norm.eps)
+    for formats in (("Q4_K", "F16"), ("F32", "BF16")):
+        weights = [ops.put_weight(random_weight(rng, format, 40, 256).tensor) for format in formats]
+        for one, two in zip(ops.linear(x, weights, norm), ops.linear(normed, weights), strict=True):
+            assert same_bits(one, two)
+    for format in ("Q4_K", "F32"):
+        mlp, experts = mlp_case(32, (format,) * 3, rows, 256, 512), experts_case(33, format, rows, 256, 256, (8, 3))
+        for case, run in ((mlp, run_mlp), (experts, run_experts)):
+            case = dataclasses.replace(case, h=x, x=normed)
+            assert same_bits(run(ops, case, norm), run(ops, case)), f"{format} {run.__name__}"
 
 
 @on_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ..ops.interface import DeltaWeights, FloatArray, IntArray, Ops, Pages, Rotary, Slots, StepBatch
+from ..ops.interface import DeltaWeights, FloatArray, IntArray, Norm, Ops, Pages, Rotary, Slots, StepBatch
 from ..quant.tensor import Tensor
 from .config import ModelConfig
 
@@ -39,9 +39,9 @@ class DeltaMixer:
         )
         self._out = ops.put_weight(tensors[prefix + "out"])
 
-    def __call__(self, h: FloatArray, x: FloatArray, slots: Slots, batch: StepBatch, rotary: Rotary) -> FloatArray:
-        """h + mixer(x): [T D] twice -> [T D]."""
-        qkv, z, beta, alpha = self._ops.linear(x, self._in)
+    def __call__(self, h: FloatArray, norm: Norm, slots: Slots, batch: StepBatch, rotary: Rotary) -> FloatArray:
+        """h + mixer(norm(h)), in place: [T D] -> [T D]."""
+        qkv, z, beta, alpha = self._ops.linear(h, self._in, norm)
         o = self._ops.gated_delta(qkv, z, beta, alpha, self._small, slots, batch, self._shape, self._eps)
         return self._ops.linear_add(h, o, self._out)
 
@@ -56,9 +56,9 @@ class AttentionMixer:
         self._key_norm = ops.put_vector(tensors[prefix + "key_norm"])
         self._out = ops.put_weight(tensors[prefix + "out"])
 
-    def __call__(self, h: FloatArray, x: FloatArray, pages: Pages, batch: StepBatch, rotary: Rotary) -> FloatArray:
-        """h + mixer(x): [T D] twice -> [T D]."""
-        query_gate, key, value = self._ops.linear(x, self._in)
+    def __call__(self, h: FloatArray, norm: Norm, pages: Pages, batch: StepBatch, rotary: Rotary) -> FloatArray:
+        """h + mixer(norm(h)), in place: [T D] -> [T D]."""
+        query_gate, key, value = self._ops.linear(h, self._in, norm)
         context = self._ops.gated_attention(
             query_gate, key, value, self._query_norm, self._key_norm, rotary, pages, batch, self._shape, self._eps
         )
@@ -72,9 +72,9 @@ class DenseMlp:
         self._ops = ops
         self._gate, self._up, self._down = (ops.put_weight(tensors[prefix + name]) for name in ("gate", "up", "down"))
 
-    def __call__(self, h: FloatArray, x: FloatArray) -> FloatArray:
-        """h + mlp(x): [T D] twice -> [T D]."""
-        return self._ops.gated_mlp(h, x, self._gate, self._up, self._down)
+    def __call__(self, h: FloatArray, norm: Norm) -> FloatArray:
+        """h + mlp(norm(h)), in place: [T D] -> [T D]."""
+        return self._ops.gated_mlp(h, h, self._gate, self._up, self._down, norm)
 
 
 class Experts:
@@ -88,18 +88,17 @@ class Experts:
             for name in ("router", "gate", "up", "down", "shared_router", "shared_gate", "shared_up", "shared_down")
         }
 
-    def __call__(self, h: FloatArray, x: FloatArray) -> FloatArray:
-        """h + experts(x): [T D] twice -> [T D]."""
-        return self._ops.routed_experts(h, x, **self._weights, num_active=self._num_active)
+    def __call__(self, h: FloatArray, norm: Norm) -> FloatArray:
+        """h + experts(norm(h)), in place: [T D] -> [T D]."""
+        return self._ops.routed_experts(h, h, **self._weights, num_active=self._num_active, norm=norm)
 
 
 class Layer:
     """One decoder layer: norm, mixer, norm, feed-forward, each added to the residual ``h`` in place."""
 
     def __init__(self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str, mixer: str) -> None:
-        self._ops, self._eps = ops, config.norm_eps
-        self._input_norm = ops.put_vector(tensors[prefix + "input_norm"])
-        self._post_norm = ops.put_vector(tensors[prefix + "post_norm"])
+        self._input_norm = Norm(ops.put_vector(tensors[prefix + "input_norm"]), config.norm_eps)
+        self._post_norm = Norm(ops.put_vector(tensors[prefix + "post_norm"]), config.norm_eps)
         self._mixer: DeltaMixer | AttentionMixer = (
             DeltaMixer(config, ops, tensors, prefix + "delta.")
             if mixer == "delta"
@@ -113,8 +112,7 @@ class Layer:
 
     def __call__(self, h: FloatArray, state: Pages | Slots, batch: StepBatch, rotary: Rotary) -> FloatArray:
         """[T D] -> [T D], in place."""
-        h = self._mixer(h, self._ops.rms_norm(h, self._input_norm, self._eps), state, batch, rotary)
-        return self._mlp(h, self._ops.rms_norm(h, self._post_norm, self._eps))
+        return self._mlp(self._mixer(h, self._input_norm, state, batch, rotary), self._post_norm)
 
 
 class Decoder:

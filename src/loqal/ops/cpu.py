@@ -24,6 +24,7 @@ from .interface import (
     DeltaWeights,
     FloatArray,
     IntArray,
+    Norm,
     RawArray,
     Result,
     RopeConfig,
@@ -104,6 +105,10 @@ def _give_back(array: RawArray, row: int) -> None:
     first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
     if end > first and hasattr(mmap, "MADV_DONTNEED"):
         memory.madvise(mmap.MADV_DONTNEED, first, end - first)
+
+
+def _parts(norm: Norm | None) -> tuple[FloatArray, float] | tuple[()]:
+    return () if norm is None else (norm.weight, norm.eps)
 
 
 class CpuOps:
@@ -265,9 +270,11 @@ class CpuOps:
         """See Ops."""
         return self._cpu.rms_norm(x, weight, eps)
 
-    def linear(self, x: FloatArray, weights: Sequence[_kernels.Weight]) -> tuple[FloatArray, ...]:
+    def linear(
+        self, x: FloatArray, weights: Sequence[_kernels.Weight], norm: Norm | None = None
+    ) -> tuple[FloatArray, ...]:
         """See Ops."""
-        return self._cpu.linear(x, weights)
+        return self._cpu.linear(x, weights, *_parts(norm))
 
     def linear_add(self, h: FloatArray, x: FloatArray, weight: _kernels.Weight) -> FloatArray:
         """See Ops."""
@@ -337,10 +344,16 @@ class CpuOps:
         )
 
     def gated_mlp(
-        self, h: FloatArray, x: FloatArray, gate: _kernels.Weight, up: _kernels.Weight, down: _kernels.Weight
+        self,
+        h: FloatArray,
+        x: FloatArray,
+        gate: _kernels.Weight,
+        up: _kernels.Weight,
+        down: _kernels.Weight,
+        norm: Norm | None = None,
     ) -> FloatArray:
         """See Ops."""
-        self._cpu.gated_mlp(h, x, gate, up, down)
+        self._cpu.gated_mlp(h, x, gate, up, down, *_parts(norm))
         return h
 
     def routed_experts(
@@ -356,6 +369,7 @@ class CpuOps:
         shared_up: _kernels.Weight,
         shared_down: _kernels.Weight,
         num_active: int,
+        norm: Norm | None = None,
     ) -> FloatArray:
         """See Ops. Rows are gathered by expert; an expert nobody chose is not read."""
         self._cpu.routed_experts(
@@ -370,6 +384,7 @@ class CpuOps:
             shared_up,
             shared_down,
             num_active,
+            *_parts(norm),
         )
         return h
 

@@ -104,6 +104,14 @@ class RopeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Norm:
+    """An RMS norm that rows go through before an operation, see ``Ops.rms_norm``."""
+
+    weight: FloatArray  # [D]
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
 class DeltaWeights:
     """The small weights of a Gated DeltaNet mixer, value heads in tiled order (head j reads key head j mod Hk)."""
 
@@ -226,8 +234,8 @@ class Ops(Protocol):
         """x * rsqrt(mean(x^2) + eps) * weight over the last axis: [T D] -> [T D]."""
         ...
 
-    def linear(self, x: FloatArray, weights: Sequence[Weight]) -> tuple[FloatArray, ...]:
-        """x W^T for several weights that share one activation: [T K] -> one [T O] each."""
+    def linear(self, x: FloatArray, weights: Sequence[Weight], norm: Norm | None = None) -> tuple[FloatArray, ...]:
+        """x W^T for several weights that share one activation, normed first if asked: [T K] -> one [T O] each."""
         ...
 
     def linear_add(self, h: FloatArray, x: FloatArray, weight: Weight) -> FloatArray:
@@ -284,8 +292,13 @@ class Ops(Protocol):
         """
         ...
 
-    def gated_mlp(self, h: FloatArray, x: FloatArray, gate: Weight, up: Weight, down: Weight) -> FloatArray:
-        """h + (silu(x gate^T) * (x up^T)) down^T, in place on h: [T D] twice -> [T D]."""
+    def gated_mlp(
+        self, h: FloatArray, x: FloatArray, gate: Weight, up: Weight, down: Weight, norm: Norm | None = None
+    ) -> FloatArray:
+        """h + (silu(x gate^T) * (x up^T)) down^T, in place on h: [T D] twice -> [T D].
+
+        With a norm, x is normed first, and may be h itself.
+        """
         ...
 
     def routed_experts(
@@ -301,12 +314,13 @@ class Ops(Protocol):
         shared_up: Weight,
         shared_down: Weight,
         num_active: int,
+        norm: Norm | None = None,
     ) -> FloatArray:
         """h + mixture of experts + gated shared expert, in place on h: [T D] twice -> [T D].
 
         Softmax over all experts in float32, the ``num_active`` largest (ties: lower index first), weights divided by
         their sum, contributions added to h one by one in descending order of weight; then the shared expert times
-        sigmoid(x shared_router^T).
+        sigmoid(x shared_router^T). With a norm, x is normed first, and may be h itself.
         """
         ...
 

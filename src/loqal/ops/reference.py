@@ -31,6 +31,7 @@ from .interface import (
     DeltaWeights,
     FloatArray,
     IntArray,
+    Norm,
     RawArray,
     Result,
     RopeConfig,
@@ -181,9 +182,15 @@ class ReferenceOps:
         """x / root mean square * weight."""
         return _rms_normed(x, weight, eps).astype(np.float32)
 
-    def linear(self, x: FloatArray, weights: Sequence[ReferenceWeight]) -> tuple[FloatArray, ...]:
+    def linear(
+        self, x: FloatArray, weights: Sequence[ReferenceWeight], norm: Norm | None = None
+    ) -> tuple[FloatArray, ...]:
         """One product per weight."""
+        x = self._normed(x, norm)
         return tuple(_product(x, weight.matrix, weight.quantised_inputs) for weight in weights)
+
+    def _normed(self, x: FloatArray, norm: Norm | None) -> FloatArray:
+        return x if norm is None else self.rms_norm(x, norm.weight, norm.eps)
 
     def linear_add(self, h: FloatArray, x: FloatArray, weight: ReferenceWeight) -> FloatArray:
         """h += x W^T."""
@@ -274,10 +281,16 @@ class ReferenceOps:
         return gated.astype(np.float32).reshape(z.shape)
 
     def gated_mlp(
-        self, h: FloatArray, x: FloatArray, gate: ReferenceWeight, up: ReferenceWeight, down: ReferenceWeight
+        self,
+        h: FloatArray,
+        x: FloatArray,
+        gate: ReferenceWeight,
+        up: ReferenceWeight,
+        down: ReferenceWeight,
+        norm: Norm | None = None,
     ) -> FloatArray:
         """h += down(silu(gate x) * up x)."""
-        return self.linear_add(h, gated_product(*self.linear(x, (gate, up))), down)
+        return self.linear_add(h, gated_product(*self.linear(x, (gate, up), norm)), down)
 
     def routed_experts(
         self,
@@ -292,8 +305,10 @@ class ReferenceOps:
         shared_up: ReferenceWeight,
         shared_down: ReferenceWeight,
         num_active: int,
+        norm: Norm | None = None,
     ) -> FloatArray:
         """Row by row, expert by expert."""
+        x = self._normed(x, norm)
         logits, shared_logits = self.linear(x, (router, shared_router))
         (shared,) = self.linear(gated_product(*self.linear(x, (shared_gate, shared_up))), (shared_down,))
         mixed = shared * _sigmoid(shared_logits)

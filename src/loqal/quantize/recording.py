@@ -13,7 +13,7 @@ from loqal.model.config import ModelConfig
 from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.model.tensor_names import entries
-from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Ops, Weight
+from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Norm, Ops, Weight
 from loqal.quant import FORMATS
 from loqal.quant.tensor import Tensor
 from loqal.quantize.importance import Sums
@@ -68,8 +68,9 @@ class RecordingOps:
             self._known[id(experts[-1])] = (name, experts[-1], i, count)
         return experts
 
-    def linear(self, x: FloatArray, weights: Sequence[Weight]) -> tuple[FloatArray, ...]:
+    def linear(self, x: FloatArray, weights: Sequence[Weight], norm: Norm | None = None) -> tuple[FloatArray, ...]:
         """See Ops."""
+        x = self._normed(x, norm)
         for weight in weights:
             self._note(weight, x)
         return self._ops.linear(x, weights)
@@ -79,9 +80,11 @@ class RecordingOps:
         self._note(weight, x)
         return self._ops.linear_add(h, x, weight)
 
-    def gated_mlp(self, h: FloatArray, x: FloatArray, gate: Weight, up: Weight, down: Weight) -> FloatArray:
+    def gated_mlp(
+        self, h: FloatArray, x: FloatArray, gate: Weight, up: Weight, down: Weight, norm: Norm | None = None
+    ) -> FloatArray:
         """See Ops."""
-        return self.linear_add(h, _gated(*self.linear(x, (gate, up))), down)
+        return self.linear_add(h, _gated(*self.linear(x, (gate, up), norm)), down)
 
     def routed_experts(
         self,
@@ -96,8 +99,10 @@ class RecordingOps:
         shared_up: Weight,
         shared_down: Weight,
         num_active: int,
+        norm: Norm | None = None,
     ) -> FloatArray:
         """See Ops."""
+        x = self._normed(x, norm)
         logits, shared_logits = self.linear(x, (router, shared_router))
         chosen = np.argsort(-logits, axis=1, kind="stable")[:, :num_active]
         picked = np.take_along_axis(logits, chosen, axis=1).astype(np.float64)
@@ -116,6 +121,9 @@ class RecordingOps:
         """Notes the inputs of the head; the logits are not needed."""
         self._note(head, x)
         return np.empty((len(x), 0), np.float32)
+
+    def _normed(self, x: FloatArray, norm: Norm | None) -> FloatArray:
+        return x if norm is None else self._ops.rms_norm(x, norm.weight, norm.eps)
 
     def _note(self, weight: Weight, x: FloatArray) -> None:
         name, _, matrix, count = self._known[id(weight)]
