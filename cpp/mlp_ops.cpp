@@ -1,6 +1,7 @@
 // Feed-forward networks over plain pointers: one for all rows, or those that a router picks for each row.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "ops.h"
 
@@ -55,23 +56,25 @@ void Cpu::gate_networks(const std::vector<Network>& networks) {
   for (const Network& n : networks) products.push_back({n.gate, n.expert, nullptr, false, n.rows, n.in});
   const std::vector<Portion> work = portions(products);
   pool_.run(static_cast<int64_t>(work.size()), [&](int64_t task, int) {
-    constexpr int64_t kWidth = kPanels * kRows;
-    static_assert(kWidth == kRun);  // so each step of the loop fills whole runs of activations
-    alignas(64) float g[kTileRows * kWidth], u[kTileRows * kWidth];
+    // Few rows take many panels of one matrix before those of the other: memory is read best in long stretches.
+    constexpr int64_t kRoom = kTileRows * kPanels * kRows;
+    static_assert(kPanels * kRows == kRun);  // so each step of the loop fills whole runs of activations
+    alignas(64) float g[kRoom], u[kRoom];
     const Portion& portion = work[static_cast<size_t>(task)];
     const Network& n = networks[static_cast<size_t>(portion.product - products.data())];
-    const int64_t width = n.gate->rows;
-    for (int64_t i = portion.first; i < portion.last; i += kPanels) {
-      const int panels = static_cast<int>(std::min<int64_t>(kPanels, portion.last - i));
-      multiply(*n.gate, n.expert, i, panels, n.in, portion.tile, portion.columns, {g, kWidth, false});
-      multiply(*n.up, n.expert, i, panels, n.in, portion.tile, portion.columns, {u, kWidth, false});
-      const int64_t count = std::min<int64_t>(panels * kRows, width - i * kRows);
-      float* a = n.aq ? g : n.a + portion.tile * width + i * kRows;
-      const int64_t stride = n.aq ? kWidth : width;
-      for (int c = 0; c < portion.columns; ++c) table_->silu_mul(g + c * kWidth, u + c * kWidth, a + c * stride, count);
-      if (!n.aq) continue;
-      ActivationRun* aq = n.aq + (portion.tile * width + i * kRows) / kRun;
-      for (int c = 0; c < portion.columns; ++c) table_->quantise(a + c * stride, count, aq + c * width / kRun);
+    const int64_t width = n.gate->rows, step = kTileRows / portion.columns * kPanels, stride = step * kRows;
+    for (int64_t i = portion.first; i < portion.last; i += step) {
+      const int64_t end = std::min(i + step, portion.last), count = std::min((end - i) * kRows, width - i * kRows);
+      for (const auto& [weight, out] : {std::pair{n.gate, g}, std::pair{n.up, u}})
+        for (int64_t panel = i; panel < end; panel += kPanels)
+          multiply(*weight, n.expert, panel, static_cast<int>(std::min<int64_t>(kPanels, end - panel)), n.in,
+                   portion.tile, portion.columns, {out + (panel - i) * kRows, stride, false});
+      for (int64_t c = 0; c < portion.columns; ++c) {
+        const int64_t at = (portion.tile + c) * width + i * kRows;
+        float* a = n.aq ? g + c * stride : n.a + at;
+        table_->silu_mul(g + c * stride, u + c * stride, a, count);
+        if (n.aq) table_->quantise(a, count, n.aq + at / kRun);
+      }
     }
   });
 }
