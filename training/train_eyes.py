@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import string
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,21 +20,40 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from drawing import SIDE
+from drawing import SIDE, TOKEN, Picture, page
 from eyes import Eyes, EyeShape, Reader, notes_of, patches_of
 from optimizer import Optimizer, rate_at
 from tasks import FULL
-from tasks_vision import VISION_TASKS
+from tasks_vision import VISION_TASKS, phrase
 
-SHARES = {"receipt image": 0.45, "document": 0.25, "count": 0.22, "chart": 0.08}
+# Full pages hold five times the letters of a task's picture, for the same work.
+SHARES = {"full page": 0.5, "receipt image": 0.2, "document": 0.03, "count": 0.2, "chart": 0.07}
+MIXED = string.ascii_letters + 3 * string.digits + ".,:()@-/ " * 2
 GRID = SIDE // 16
+
+
+def full_page(rng: random.Random, fresh: bool) -> Picture:
+    """Text in every line: words, numbers, and letters in no order, which cannot be guessed from their neighbours."""
+    widest = rng.randrange(12, 21)
+    lines = []
+    for _ in range(SIDE // TOKEN):
+        if rng.random() < 0.5:
+            text = " ".join(phrase(rng) for _ in range(3))
+        else:
+            text = "".join(rng.choice(MIXED) for _ in range(widest))
+        price = f"{rng.randrange(2000) / 100:.2f}" if rng.random() < 0.5 else ""
+        lines.append((text[: widest - len(price)].strip(), price))
+    return page(rng, lines, fresh)
 
 
 def batch_at(seed: str, step: int, count: int, fresh: bool) -> tuple[torch.Tensor, ...]:
     """Patches and notes of ``count`` pictures."""
     rng = random.Random(f"{seed}/{step}")
     tasks = rng.choices(list(SHARES), list(SHARES.values()), k=count)
-    pictures = [VISION_TASKS[task](rng, fresh, FULL).pictures[0] for task in tasks]
+    pictures = [
+        full_page(rng, fresh) if task == "full page" else VISION_TASKS[task](rng, fresh, FULL).pictures[0]
+        for task in tasks
+    ]
     columns = zip(*(notes_of(picture) for picture in pictures), strict=True)
     patches = np.concatenate([patches_of(picture.frames) for picture in pictures])
     return torch.from_numpy(patches), *(torch.from_numpy(np.stack(column)) for column in columns)
