@@ -7,8 +7,8 @@ SOURCES := $(shell find cpp src -type f \( -name '*.cpp' -o -name '*.h' -o -name
 .PHONY: run test check parity native bench fix clean
 
 run: $(VENV)/.installed
-	@echo "A demonstration model of 1.7 million parameters reads a receipt. A real one: $(BIN)/loqal run MODEL.gguf"
-	@printf 'Receipt to JSON:\n2 Milk 1.20\n1 Bread 2.50\nTotal 4.90\n' | tee /dev/stderr | $(BIN)/loqal run demo
+	@echo "A demonstration model of 7 million parameters reads src/loqal/assets/receipt.png. A real one: $(BIN)/loqal run MODEL.gguf"
+	@$(BIN)/loqal run demo "Receipt to JSON." src/loqal/assets/receipt.png
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not parity"

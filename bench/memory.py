@@ -28,9 +28,9 @@ def measure(path: Path, context: int, users: int) -> dict[str, int]:
     """Load a file, fill ``users`` contexts at the same time and count."""
     given = {"context_len": context, "max_sequences": users, "drafts": "off"}
     planned = loqal.plan(path, cache_bytes=0, **given)
-    # The engine plans one full context; the other users' are room for earlier states.
-    others = planned.filled_bytes(users, context) - planned.filled_bytes(1, context)
-    with loqal.load(path, cache_bytes=max(0, others), **given) as model:
+    # The engine plans one full context and a little for everyone else; the rest of theirs is room for earlier states.
+    states = planned.filled_bytes(users, context) - planned.filled_bytes(0, 0)
+    with loqal.load(path, cache_bytes=max(0, states - planned.required_bytes), **given) as model:
         dice = np.random.default_rng(0)
         prompts = [dice.integers(1000, 200_000, context - _ROOM).tolist() for _ in range(users)]
         params = SamplingParams(max_tokens=_ROOM - 1, temperature=0.0, presence_penalty=0.0, ignore_eos=True)

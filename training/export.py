@@ -31,7 +31,7 @@ def load_network(run: Path) -> Network:
     """The network of a run's checkpoint."""
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
     net = Network(Shape(**saved["shape"]), eyes=EyeShape(**saved["eyes"]))
-    net.load_state_dict({n.removeprefix("net."): w for n, w in saved["weights"].items() if n.startswith("net.")})
+    net.load_state_dict(saved["weights"])
     return net
 
 

@@ -57,7 +57,7 @@ def teacher_forced(net: Network, tokenizer: Tokenizer, samples: list[Sample]) ->
                 side = picture.frames.shape[1] // 16
                 at = [row * longest + i for i, token in enumerate(group[row][0]) if token in pads]
                 seen.append(Seen(torch.from_numpy(patches_of(picture.frames)), side, side, torch.tensor(at)))
-        x, _ = net.embed(ids, seen)
+        x = net.embed(ids, seen)
         hidden = net.trunk(x, None, positions)
         chosen = net.logits(hidden).argmax(-1)
         drafts = net.logits(functional.pad(net.draft(hidden[:, :-1], x[:, :-1], None, positions), (0, 0, 0, 2))).argmax(

@@ -308,14 +308,14 @@ class Network(nn.Module):
                 nn.init.uniform_(weight, -0.5, 0.5)
         self.visual = Eyes(eyes) if eyes is not None else None
 
-    def embed(self, ids: Tensor, seen: Sequence[Seen] = ()) -> tuple[Tensor, list[Tensor]]:
-        """What the trunk reads, ``[B, T, width]``, with the rows of pictures in their places; and those rows."""
-        x, rows = self.embed_tokens(ids), []
+    def embed(self, ids: Tensor, seen: Sequence[Seen] = ()) -> Tensor:
+        """What the trunk reads, ``[B, T, width]``, with the rows of pictures in their places."""
+        x = self.embed_tokens(ids)
         for some in seen:
             assert self.visual is not None
-            rows.append(self.visual(some.patches, some.rows, some.columns).to(x.dtype))
-            x = x.flatten(0, 1).index_copy(0, some.places, rows[-1].flatten(0, 1)).view_as(x)
-        return x, rows
+            rows = self.visual(some.patches, some.rows, some.columns).to(x.dtype)
+            x = x.flatten(0, 1).index_copy(0, some.places, rows.flatten(0, 1)).view_as(x)
+        return x
 
     def trunk(self, x: Tensor, packing: Packing | None = None, positions: Tensor | None = None) -> Tensor:
         """Hidden states ``[B, T, width]`` after the final norm, for token ids ``[B, T]`` or what ``embed`` made."""

@@ -31,7 +31,7 @@ class Optimizer:
         self, net: nn.Module, pool: ThreadPoolExecutor, matrix_rate: float, other_rate: float, decay: float
     ) -> None:
         self.pool = pool
-        named = [(name, weight) for name, weight in net.named_parameters()]
+        named = [(name, weight) for name, weight in net.named_parameters() if weight.requires_grad]
         chosen = {
             n
             for n, p in named

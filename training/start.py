@@ -21,8 +21,8 @@ from eyes import EyeShape
 from loqal.quant import decode
 from loqal.testing import to_hf
 from loqal.weights.load import Checkpoint, open_checkpoint
-from network import Shape
-from train import Both
+from network import Network, Shape
+from train_eyes import GRID, batch_at
 
 
 def old_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -81,6 +81,17 @@ def fill(target: torch.Tensor, old: np.ndarray, name: str, widths: tuple[int, in
         target[tuple(slice(0, size) for size in value.shape)] = value
 
 
+@torch.no_grad()
+def settle(net: Network) -> None:
+    """Bring what the eyes say to the size of embeddings: ten times larger, no layer could add to it."""
+    rows = net.visual(batch_at("start", 0, 16, False)[0], GRID, GRID).flatten(0, 1)
+    rows, mean = rows - rows.mean(0), rows.mean(0)
+    factor = 2 * net.embed_tokens.weight.square().mean().sqrt() / rows.square().mean().sqrt()
+    last = net.visual.merger.linear_fc2
+    last.weight *= factor
+    last.bias.copy_((last.bias - mean) * factor)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,12 +102,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     tokenizer = vocabulary.load(args.out.parent / "tokenizer.json")
-    both = Both(Shape(vocabulary.VOCAB_SIZE), EyeShape(), args.seed)
+    net = Network(Shape(vocabulary.VOCAB_SIZE), args.seed, EyeShape())
     checkpoint = open_checkpoint(args.model, mmproj=args.mmproj)
     stored = [checkpoint.tensors[name] for name in checkpoint.tensors]
     read = {tensor.name: decode(tensor.format, tensor.data, tensor.shape) for tensor in stored}
-    state, widths = to_hf(checkpoint.config, read), (checkpoint.config.width, both.net.shape.width)
-    weights = dict(both.net.named_parameters())
+    state, widths = to_hf(checkpoint.config, read), (checkpoint.config.width, net.shape.width)
+    weights = dict(net.named_parameters())
     for full, old in state.items():
         name = full.removeprefix("model.").removeprefix("language_model.")
         if name == "embed_tokens.weight":
@@ -104,14 +115,14 @@ def main() -> None:
         if name in weights:
             fill(weights[name], old, name, widths)
     with torch.no_grad():
-        new = both.net.embed_tokens.weight[:, widths[0] :]
-        new.normal_(std=0.3 * float(both.net.embed_tokens.weight[:, : widths[0]].std()))
+        new = net.embed_tokens.weight[:, widths[0] :]
+        new.normal_(std=0.3 * float(net.embed_tokens.weight[:, : widths[0]].std()))
     if args.eyes is not None:
         saved = torch.load(args.eyes / "checkpoint.pt", weights_only=True)["weights"]
-        both.load_state_dict(
-            {name.replace("eyes.", "net.visual.", 1): value for name, value in saved.items()}, strict=False
-        )
-    torch.save(both.state_dict(), args.out)
+        seen = {name.removeprefix("eyes."): value for name, value in saved.items() if name.startswith("eyes.")}
+        net.visual.load_state_dict(seen)
+        settle(net)
+    torch.save(net.state_dict(), args.out)
 
 
 if __name__ == "__main__":

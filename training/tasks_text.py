@@ -252,6 +252,7 @@ def code(rng: random.Random, fresh: bool, level: Level, kind: str | None = None)
         a, b, c = rng.sample(names, 3)
         numbers = {"n": rng.randrange(100), "m": rng.randrange(100), "w": word(rng), "x": word(rng)}
         lines.append(rng.choice(CODE_LINES).format(a=a, b=b, c=c, **numbers))
+    lines[:2] = [line.lstrip() for line in lines[:2]]  # templates trim what a message begins with
     used = [one for one in names if any(one in line for line in lines)]
     if not used:
         return code(rng, fresh, level, kind)

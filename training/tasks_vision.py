@@ -89,7 +89,8 @@ def phrase(rng: random.Random) -> str:
 def document(rng: random.Random, fresh: bool, level: Level) -> Sample:
     """Short rendered text, to be written down."""
     frame = rng.choice(split(DOCUMENT_FRAMES, fresh))[0]
-    lines = [phrase(rng) for _ in range(rng.choice((1, 2, 3, 4)[: level.most_lines]))]
+    counts = (1, 2, 3, 4)[: level.most_lines] if fresh else (1, 2, 4, 8)  # full pages teach reading soonest
+    lines = [phrase(rng) for _ in range(rng.choice(counts))]
     picture = page(rng, [(line, "") for line in lines], fresh)
     return Sample("document", frame, frame, "\n".join(lines), "I read the lines.", pictures=(picture,))
 

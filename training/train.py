@@ -26,7 +26,7 @@ from torch.nn import functional
 
 import tokenizer as vocabulary
 from drawing import TOKEN, Picture
-from eyes import EyeShape, Reader, notes_of, patches_of
+from eyes import EyeShape, patches_of
 from measure import held_out_samples, teacher_forced
 from mixture import TASKS, long_sample, training_sample
 from network import Network, Packing, Seen, Shape
@@ -35,7 +35,6 @@ from tasks import FULL, Level
 
 DRAFT_WEIGHT = 0.3
 DRAFT_EVERY = 3  # the draft head learns in every third step, which is enough and saves a tenth of the time
-NOTES_WEIGHT = 0.05  # of the letters and shapes the eyes are asked for, beside the answers
 
 
 # Text comes first: it costs less, and who can copy text learns to copy from pictures sooner. Matching keys is learnt on
@@ -78,9 +77,9 @@ class Batch:
         kept = tuple((row - start, *rest) for row, *rest in self.pictures if start <= row < stop)
         return Batch(*(x[start:stop] for x in (self.ids, self.segments, self.weights, self.positions)), kept)
 
-    def seen(self, device: str) -> tuple[list[Seen], tuple[Tensor, ...] | None]:
-        """The pictures by their grids, images first, and the notes of the images."""
-        length, groups, notes = self.ids.shape[1], [], None
+    def seen(self, device: str) -> list[Seen]:
+        """The pictures by their grids, images first."""
+        length, groups = self.ids.shape[1], []
         for moving in (False, True):
             some = [
                 ([row * length + at for at in starts], p) for row, starts, p in self.pictures if p.is_video == moving
@@ -91,10 +90,7 @@ class Batch:
             patches = np.concatenate([patches_of(picture.frames) for _, picture in some])
             places = torch.cat([torch.arange(at, at + side**2) for starts, _ in some for at in starts])
             groups.append(Seen(torch.from_numpy(patches).to(device), 2 * side, 2 * side, places.to(device)))
-            if not moving:
-                columns = zip(*(notes_of(picture) for _, picture in some), strict=True)
-                notes = tuple(torch.from_numpy(np.stack(column)).to(device) for column in columns)
-        return groups, notes
+        return groups
 
 
 class Batches:
@@ -147,16 +143,13 @@ def weighted_sum(net: Network, hidden: Tensor, targets: Tensor, weights: Tensor)
     return (losses * weights[place]).sum()
 
 
-def losses_of(
-    net: Network, reader: Reader, batch: Batch, with_draft: bool, device: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted loss sums of the next token, of the draft head's token after next, and of the eyes' notes."""
-    seen, notes = batch.seen(device)
+def losses_of(net: Network, batch: Batch, with_draft: bool, device: str) -> tuple[Tensor, Tensor]:
+    """Weighted loss sums of the next token and of the draft head's token after next."""
     ids, segments, weights, positions = (
         x.to(device) for x in (batch.ids, batch.segments, batch.weights, batch.positions)
     )
     packing = Packing(segments)
-    x, rows = net.embed(ids, seen)
+    x = net.embed(ids, batch.seen(device))
     hidden = net.trunk(x, packing, positions)
     main = weighted_sum(net, hidden[:, :-1], ids[:, 1:], weights[:, 1:])
     draft = main.new_zeros(())
@@ -165,8 +158,7 @@ def losses_of(
         inside = weights[:, 2:] * (segments[:, 2:] == segments[:, :-2])
         drafted = net.draft(hidden, x, packing, positions)
         draft = weighted_sum(net, drafted[:, :-1], ids[:, 2:], inside)
-    read = reader.loss(rows[0], notes) if notes is not None else main.new_zeros(())
-    return main, draft, read
+    return main, draft
 
 
 class Gradients:
@@ -176,15 +168,16 @@ class Gradients:
     added in their order, so the sum does not depend on who was faster. A GPU is one worker that takes the whole batch.
     """
 
-    def __init__(self, both: Both, batches: Batches, pool: ThreadPoolExecutor, device: str) -> None:
-        self.both, self.batches, self.pool, self.device = both, batches, pool, device
+    def __init__(self, net: Network, batches: Batches, pool: ThreadPoolExecutor, device: str) -> None:
+        self.net, self.batches, self.pool, self.device = net, batches, pool, device
+        self.weights = [weight for weight in net.parameters() if weight.requires_grad]
         self.following: tuple[int, Future[Batch]] | None = None
 
     def _part(self, part: Batch, total: float, with_draft: bool) -> tuple[list[float], tuple[Tensor | None, ...]]:
         with torch.autocast(self.device, torch.bfloat16):
-            losses = losses_of(self.both.net, self.both.reader, part, with_draft, self.device)
-        whole = losses[0] + DRAFT_WEIGHT * losses[1] + NOTES_WEIGHT * losses[2]
-        gradients = torch.autograd.grad(whole / total, list(self.both.parameters()), allow_unused=True)
+            losses = losses_of(self.net, part, with_draft, self.device)
+        whole = losses[0] + DRAFT_WEIGHT * losses[1]
+        gradients = torch.autograd.grad(whole / total, self.weights, allow_unused=True)
         return [loss.item() / total for loss in losses], gradients
 
     def of(self, step: int) -> list[float]:
@@ -198,26 +191,17 @@ class Gradients:
         size = rows if self.device != "cpu" else max(1, rows // 4)
         parts = [batch.part(start, start + size) for start in range(0, rows, size)]
         results = list(self.pool.map(lambda part: self._part(part, total, step % DRAFT_EVERY == 0), parts))
-        for number, weight in enumerate(self.both.parameters()):
+        for number, weight in enumerate(self.weights):
             found = [gradients[number] for _, gradients in results if gradients[number] is not None]
             weight.grad = sum(found[1:], found[0]) if found else None
         return [sum(column) for column in zip(*(losses for losses, _ in results), strict=True)]
 
 
-class Both(torch.nn.Module):
-    """The network, and what asks its eyes while it learns."""
-
-    def __init__(self, shape: Shape, eyes: EyeShape, seed: int) -> None:
-        super().__init__()
-        self.net = Network(shape, seed, eyes)
-        self.reader = Reader(eyes.out_width)
-
-
-def save(path: Path, both: Both, optimizer: Optimizer, step: int) -> None:
+def save(path: Path, net: Network, optimizer: Optimizer, step: int) -> None:
     """Write a checkpoint; the old one stays whole until the new one is."""
     fresh = path.with_suffix(".new")
-    shape, eyes = both.net.shape.as_dict(), asdict(both.net.visual.shape)
-    state = {"shape": shape, "eyes": eyes, "weights": both.state_dict(), "optimizer": optimizer.state(), "step": step}
+    shape, eyes = net.shape.as_dict(), asdict(net.visual.shape)
+    state = {"shape": shape, "eyes": eyes, "weights": net.state_dict(), "optimizer": optimizer.state(), "step": step}
     torch.save(state, fresh)
     fresh.replace(path)
 
@@ -262,35 +246,37 @@ def main() -> None:
     pool = ThreadPoolExecutor(args.threads)
     args.run.mkdir(parents=True, exist_ok=True)
     tokenizer = vocabulary.load(args.run.parent / "tokenizer.json")
-    both = Both(Shape(vocabulary.VOCAB_SIZE), EyeShape(), args.seed).to(device)
-    optimizer = Optimizer(both, pool, args.matrix_rate, args.other_rate, args.decay)
+    net = Network(Shape(vocabulary.VOCAB_SIZE), args.seed, EyeShape()).to(device)
+    # What they learnt by themselves they forget when answers teach them too: 1,600 seconds took half of their letters.
+    net.visual.requires_grad_(False)
+    optimizer = Optimizer(net, pool, args.matrix_rate, args.other_rate, args.decay)
     checkpoint, begun = args.run / "checkpoint.pt", 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True, map_location=device)
-        both.load_state_dict(saved["weights"])
+        net.load_state_dict(saved["weights"])
         optimizer.restore(saved["optimizer"])
         begun = saved["step"]
     elif args.start is not None:
-        both.load_state_dict(torch.load(args.start, weights_only=True, map_location=device))
-    gradients = Gradients(both, Batches(tokenizer, args), pool, device)
+        net.load_state_dict(torch.load(args.start, weights_only=True, map_location=device))
+    gradients = Gradients(net, Batches(tokenizer, args), pool, device)
     log = (args.run / "log.jsonl").open("a")
     clock, recent = time.time(), []
     for step in range(begun, args.steps):
         losses = gradients.of(step)
-        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(gradients.weights, 1.0)
         optimizer.step(rate_at(step, args.steps, args.warmup, args.cooldown))
         recent.append(losses)
         done = step + 1
         if done % args.every == 0 or done == args.steps:
-            columns = zip(("loss", "draft_loss", "notes_loss"), zip(*recent, strict=True), strict=True)
+            columns = zip(("loss", "draft_loss"), zip(*recent, strict=True), strict=True)
             record = {"step": done}
-            for name, values in columns:  # the latter two are not of every step
+            for name, values in columns:  # the latter is not of every step
                 counted = [value for value in values if value] or [0.0]
                 record[name] = round(sum(counted) / len(counted), 4)
             record["seconds"] = round(time.time() - clock, 1)
-            save(checkpoint, both, optimizer, done)
+            save(checkpoint, net, optimizer, done)
             if done % args.check_every == 0 or done == args.steps:
-                record["accuracy"] = accuracies(both.net, tokenizer, args.check_count)
+                record["accuracy"] = accuracies(net, tokenizer, args.check_count)
             print(json.dumps(record), flush=True)
             log.write(json.dumps(record) + "\n")
             log.flush()

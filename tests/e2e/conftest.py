@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 import pytest
-from PIL import Image
 
 import tiny_checkpoint
+from loqal.locate import find
 from server_process import serving
 
 
@@ -24,7 +23,5 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def picture() -> bytes:
-    """A PNG file."""
-    file = io.BytesIO()
-    Image.linear_gradient("L").resize((96, 64)).convert("RGB").save(file, "PNG")
-    return file.getvalue()
+    """The receipt that comes with the package, over 7.30, as a PNG file."""
+    return (find().path.parent / "receipt.png").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,14 +113,15 @@ def test_structured_output(client: Any) -> None:
 
 def test_images(client: Any, picture: bytes) -> None:
     source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(picture).decode()}
-    text = {"type": "text", "text": "What is this?"}
+    text = {"type": "text", "text": "Receipt to JSON."}
     content = [{"type": "image", "source": source}, text]
 
     def count(content: Any) -> int:
-        counted = client.messages.count_tokens(model="eyes", messages=[{"role": "user", "content": content}])
+        counted = client.messages.count_tokens(model="demo", messages=[{"role": "user", "content": content}])
         return int(counted.input_tokens)
 
-    message = client.messages.create(model="eyes", max_tokens=3, messages=[{"role": "user", "content": content}])
+    message = client.messages.create(model="demo", max_tokens=120, messages=[{"role": "user", "content": content}])
+    assert json.loads(message.content[0].text)["total"] == 7.3
     assert message.usage.input_tokens + message.usage.cache_read_input_tokens == count(content) > count([text])
 
 

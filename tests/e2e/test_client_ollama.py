@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -106,10 +107,10 @@ def test_tools_round_trip(client: Any) -> None:
 
 
 def test_images(client: Any, picture: bytes) -> None:
-    seen = client.chat("eyes", _user("What is this?", images=[picture]), options={"num_predict": 2})
-    unseen = client.chat("eyes", _user("What is this?"), options={"num_predict": 2})
-    assert seen.prompt_eval_count > unseen.prompt_eval_count
-    assert client.generate("eyes", "What is this?", images=[picture], options={"num_predict": 2}).eval_count <= 2
+    seen = client.chat("demo", _user("Receipt to JSON.", images=[picture]), options=GREEDY)
+    assert json.loads(seen.message.content)["total"] == 7.3 and seen.prompt_eval_count > 64
+    whole = client.generate("demo", "Receipt to JSON.", images=[picture], options=GREEDY)
+    assert whole.response == seen.message.content
 
 
 def test_logprobs(client: Any) -> None:

@@ -165,16 +165,18 @@ def test_structured_output(client: Any) -> None:
 
 def test_images(client: Any, picture: bytes) -> None:
     url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-    text = {"type": "input_text", "text": "What is this?"}
+    text = {"type": "input_text", "text": "Receipt to JSON."}
     image = {"type": "input_image", "image_url": url, "detail": "auto"}
 
     def count(*content: Any) -> int:
-        response = _ask(client, [{"role": "user", "content": content}], model="eyes", max_output_tokens=2)
-        counted = client.responses.input_tokens.count(model="eyes", input=[{"role": "user", "content": content}])
+        response = _ask(client, [{"role": "user", "content": content}], max_output_tokens=120)
+        counted = client.responses.input_tokens.count(model="demo", input=[{"role": "user", "content": content}])
         assert counted.input_tokens == response.usage.input_tokens
         return int(response.usage.input_tokens)
 
     assert count(text, image) > count(text)
+    seen = _ask(client, [{"role": "user", "content": [image, text]}], max_output_tokens=120)
+    assert json.loads(seen.output_text)["total"] == 7.3
 
 
 def test_logprobs(client: Any) -> None:

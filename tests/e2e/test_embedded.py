@@ -11,8 +11,15 @@ import pytest
 import loqal
 from loqal import Runtime, SamplingParams
 from loqal.cli.main import main
+from loqal.locate import find
 
 GREEDY = SamplingParams(max_tokens=120, temperature=0)
+ASSETS = find().path.parent
+CALCULATOR = loqal.Tool(
+    "calculator",
+    "Computes an expression.",
+    {"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
+)
 LIST = "harbour: 17\ntiger: 42\nlemon: 5\nengine: 88\nWhat is tiger?"
 
 
@@ -40,6 +47,38 @@ def ask(model: Runtime, text: str, think: bool = False) -> loqal.Reply:
 )
 def test_text_tasks(model: Runtime, question: str, answer: str) -> None:
     assert ask(model, question).text == answer
+
+
+@pytest.mark.parametrize(
+    ("file", "question", "answer"),
+    [
+        (
+            "receipt.png",
+            "Receipt to JSON.",
+            '{"lines":[{"item":"Milk","quantity":2,"price":1.20},{"item":"Bread","quantity":1,"price":2.50},'
+            '{"item":"Apples","quantity":3,"price":0.80}],"total":7.30}',
+        ),
+        ("chart.png", "Which bar is the largest?", "Ben"),
+        ("motion.mp4", "Which way does it move?", "right"),
+    ],
+)
+def test_picture_tasks(model: Runtime, file: str, question: str, answer: str) -> None:
+    medium = {"type": "video" if file.endswith("mp4") else "image", "source": (ASSETS / file).read_bytes()}
+    content = [medium, {"type": "text", "text": question}]
+    assert model.chat([{"role": "user", "content": content}], GREEDY, think=False).text == answer
+
+
+def test_a_tool_is_called_and_its_result_used(model: Runtime) -> None:
+    question = {"role": "user", "content": "What is 312 * 45?"}
+    turn = loqal.Turn(tools=(CALCULATOR,), thinking=loqal.Thinking(False))
+    (call,) = model.chat([question], GREEDY, turn=turn).tool_calls
+    assert (call.name, call.arguments) == ("calculator", {"expression": "312 * 45"})
+    history = [
+        question,
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "14040"},
+    ]
+    assert model.chat(history, GREEDY, turn=turn).text == "312 * 45 = 14040"
 
 
 def test_reasoning_comes_apart_from_the_answer(model: Runtime) -> None:

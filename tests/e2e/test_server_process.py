@@ -124,7 +124,7 @@ def test_logs_are_lines_of_json_without_what_was_said(tmp_path: Path) -> None:
 def test_two_models_where_one_fits(tmp_path: Path) -> None:
     """The limit holds one of them, so asking for one unloads the other."""
     with serving(
-        tmp_path / "log", "one=demo", "two=demo", "--memory-bytes", "260000000", "--cache-bytes", "60000000"
+        tmp_path / "log", "one=demo", "two=demo", "--memory-bytes", "500000000", "--cache-bytes", "60000000"
     ) as server:
 
         def text_of(name: str) -> str:

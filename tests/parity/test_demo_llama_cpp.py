@@ -40,8 +40,6 @@ def test_answers_are_loqals(file: Path) -> None:
 def test_the_eyes_are_loaded() -> None:
     mtmd = pytest.importorskip("llama_cpp.mtmd_cpp")
     found = find()
-    if found.mmproj is None:
-        pytest.skip("the embedded model has no eyes yet")
     model = llama_cpp.Llama(str(found.path), n_ctx=512, verbose=False, n_threads=1)
     params = mtmd.mtmd_context_params_default()
     params.use_gpu, params.warmup = False, False

@@ -182,4 +182,4 @@ def test_shipped_file_is_the_recipes() -> None:
     info = loqal.inspect()
     assert info.name == "loqal demonstration model"
     assert (info.has_draft_head, info.template, info.thinks_by_default) == (True, "the family's", False)
-    assert info.vocab_size == 1792 and info.file_bytes < 12_000_000
+    assert info.vocab_size == 2304 and info.file_bytes < 12_000_000
