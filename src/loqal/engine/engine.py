@@ -33,7 +33,7 @@ from .scheduler import LATENCY_S
 from .sequence import Reading, Sequence
 
 _SOON_S, _LATE_S = 1.0, 10.0  # how long to wait for a thread that has nothing to do, or is in a step
-_LOGIT_ROWS = 16  # whole rows of logits at a time
+_LOGIT_ROWS = 8  # whole rows of logits at a time: as many as share one reading of the head
 _Job = Callable[[Loop], Any]
 _RUNNING: dict[threading.Thread, queue.SimpleQueue[_Job | None]] = {}  # threads, and how to tell them
 

@@ -36,8 +36,8 @@ _SHARE_FOR_STATES = 4  # unless told otherwise, states may fill a quarter of the
 _CGROUP = Path("/sys/fs/cgroup")
 _FLOAT_BYTES = 4
 _QUANTISED_BYTES = 2  # an activation as int8 with the scale and sums of its run of 32
-_MOST_LOGIT_ROWS = 16  # whole rows of logits at a time
-_BOOKKEEPING_BYTES = 16 << 20  # Python's objects and the threads' stacks, measured
+_MOST_LOGIT_ROWS = 8  # whole rows of logits at a time
+_BOOKKEEPING_BYTES = 8 << 20  # Python's objects and the threads' stacks, measured
 _DRAFT_IDS = 1024  # of the vocabulary that the draft head copies
 
 
