@@ -36,7 +36,7 @@ def list_models(words: Sequence[str]) -> int:
         return 0
     rows = [("name", "size", "quantisation", "bytes", "origin")]
     rows += [(m.name, m.size or "?", m.quant or "?", amount(m.size_bytes), m.origin) for m in models]
-    rows.append((locate.EMBEDDED, "1.7M", "", amount(locate.locate().stat().st_size), "embedded"))
+    rows.append((locate.EMBEDDED, "7.1M", "", amount(locate.locate().stat().st_size), "embedded"))
     _print_table(rows, right=3)
     unfinished = [path for path in remove.waste() if path.path.name.endswith(".loqal-partial")]
     for waste in unfinished:
