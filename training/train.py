@@ -247,7 +247,7 @@ def main() -> None:
     args.run.mkdir(parents=True, exist_ok=True)
     tokenizer = vocabulary.load(args.run.parent / "tokenizer.json")
     net = Network(Shape(vocabulary.VOCAB_SIZE), args.seed, EyeShape()).to(device)
-    # What they learnt by themselves they forget when answers teach them too: 1,600 seconds took half of their letters.
+    # What they learnt by themselves they forget when answers teach them too, see README.md.
     net.visual.requires_grad_(False)
     optimizer = Optimizer(net, pool, args.matrix_rate, args.other_rate, args.decay)
     checkpoint, begun = args.run / "checkpoint.pt", 0

@@ -91,12 +91,12 @@ def _exists(path: Path) -> bool:
 
 def _embedded() -> Found:
     folder = Path(str(importlib.resources.files(__package__) / "assets"))
-    found = Found(folder / "demo.gguf", folder / "mmproj-demo.gguf")
-    for path in (found.path, found.mmproj):
-        if path is None or not path.is_file():
+    path, mmproj = folder / "demo.gguf", folder / "mmproj-demo.gguf"
+    for file in (path, mmproj):
+        if not file.is_file():
             raise InstallationError(
                 "The embedded model is missing.",
-                f"{str(path)!r} should be there.",
+                f"{str(file)!r} should be there.",
                 "Install loqal again, or give the path of a model.",
             )
-    return found
+    return Found(path, mmproj)

@@ -28,12 +28,12 @@ from . import sampling
 from .active import Active
 from .event_stream import EventStream, Mailbox
 from .loop import Loop
+from .memory_plan import LOGIT_ROWS
 from .prefix_cache import CacheReport
 from .scheduler import LATENCY_S
 from .sequence import Reading, Sequence
 
 _SOON_S, _LATE_S = 1.0, 10.0  # how long to wait for a thread that has nothing to do, or is in a step
-_LOGIT_ROWS = 8  # whole rows of logits at a time: as many as share one reading of the head
 _Job = Callable[[Loop], Any]
 _RUNNING: dict[threading.Thread, queue.SimpleQueue[_Job | None]] = {}  # threads, and how to tell them
 
@@ -149,8 +149,8 @@ class Engine:
         found: list[TokenLogprobs] = []
 
         def take(hidden: FloatArray) -> None:
-            for first in range(0, len(hidden), _LOGIT_ROWS):
-                for row in self._decoder.unembed(np.ascontiguousarray(hidden[first : first + _LOGIT_ROWS])):
+            for first in range(0, len(hidden), LOGIT_ROWS):
+                for row in self._decoder.unembed(np.ascontiguousarray(hidden[first : first + LOGIT_ROWS])):
                     if len(found) < len(token_ids) - start:  # the last row says what would follow
                         token_id = token_ids[start + len(found)]
                         found.append(sampling.logprobs(row, token_id, num_top, self._decoder.ops.candidates))

@@ -36,7 +36,7 @@ _SHARE_FOR_STATES = 4  # unless told otherwise, states may fill a quarter of the
 _CGROUP = Path("/sys/fs/cgroup")
 _FLOAT_BYTES = 4
 _QUANTISED_BYTES = 2  # an activation as int8 with the scale and sums of its run of 32
-_MOST_LOGIT_ROWS = 8  # whole rows of logits at a time
+LOGIT_ROWS = 8  # whole rows of logits at a time: as many as share one reading of the head
 _BOOKKEEPING_BYTES = 8 << 20  # Python's objects and the threads' stacks, measured
 _DRAFT_IDS = 1024  # of the vocabulary that the draft head copies
 
@@ -330,7 +330,7 @@ def _scratch(config: ModelConfig, rows: int) -> int:
     else:
         inner = config.ffn_width or 0
         places.append([*shared, floats * inner, codes * inner])
-    places.append([_MOST_LOGIT_ROWS * config.vocab_size * _FLOAT_BYTES])
+    places.append([LOGIT_ROWS * config.vocab_size * _FLOAT_BYTES])
     blocks = BlockCount()
     for place in places * 2:  # the second step finds what the first one left
         blocks.use(place)
