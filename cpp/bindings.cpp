@@ -276,53 +276,78 @@ void routed_experts(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& r
                      before);
 }
 
+// What a recurrent mixer keeps, apart from the rows of a step. Arrays of rows and of results are left out.
+DeltaArrays delta_arrays(const char* op, In<float, 2> conv, In<float, 1> a, In<float, 1> dt_bias, In<float, 1> norm,
+                         InOut<float, 3> tails, InOut<float, 4> states, InOut<float, 3> journals, const Step& step,
+                         float eps) {
+  const auto slots = static_cast<int64_t>(states.shape(0));
+  const auto channels = static_cast<int64_t>(conv.shape(1)), value_heads = static_cast<int64_t>(a.shape(0));
+  const int64_t key_heads = (channels - value_heads * 128) / 256;
+  require(key_heads > 0 && value_heads % key_heads == 0 && channels == (2 * key_heads + value_heads) * 128,
+          std::string(op) + ": value heads are not a multiple of key heads");
+  check(op, "conv", conv, {{"taps", 4}, {"C", channels}});
+  check(op, "dt_bias", dt_bias, {{"Hv", value_heads}});
+  check(op, "norm", norm, {{"value_dim", 128}});
+  check(op, "tails", tails, {{"slots", slots}, {"taps-1", 3}, {"C", channels}});
+  check(op, "states", states,
+        {{"slots", slots}, {"Hv", value_heads}, {"tiles*128", 128 / kStateTile * 128}, {"tile", kStateTile}});
+  for (const auto& numbers : {step.slots, step.capture_slots})
+    for (size_t s = 0; s < numbers.shape(0); ++s)
+      require(numbers.data()[s] >= 0 && numbers.data()[s] < slots, std::string(op) + ": no such slot");
+  const auto num_journals = static_cast<int64_t>(journals.shape(0));
+  const JournalRow record{channels, key_heads * 128, value_heads * 128, value_heads};
+  check(op, "journals", journals, {{"journals", num_journals}, {"rows", kJournalRows}, {"floats", record.floats()}});
+  for (size_t s = 0; s < step.journals.shape(0); ++s)
+    require(step.journals.data()[s] < num_journals, std::string(op) + ": no such journal");
+  DeltaArrays d{};
+  d.conv = conv.data(), d.a = a.data(), d.dt_bias = dt_bias.data(), d.norm = norm.data();
+  d.tails = tails.data(), d.states = states.data(), d.journals = journals.data();
+  d.key_heads = static_cast<int>(key_heads), d.value_heads = static_cast<int>(value_heads), d.eps = eps;
+  return d;
+}
+
 Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> beta, In<float, 2> alpha,
                        In<float, 2> conv, In<float, 1> a, In<float, 1> dt_bias, In<float, 1> norm,
                        InOut<float, 3> tails, InOut<float, 4> states, InOut<float, 3> journals, const Step& step,
                        float eps) {
-  const int64_t rows = step.rows(), slots = static_cast<int64_t>(states.shape(0));
-  const auto channels = static_cast<int64_t>(qkv.shape(1)), value_heads = static_cast<int64_t>(a.shape(0));
-  const int64_t key_heads = (channels - value_heads * 128) / 256;
-  require(key_heads > 0 && value_heads % key_heads == 0, "gated_delta: value heads are not a multiple of key heads");
-  check("gated_delta", "qkv", qkv, {{"T", rows}, {"C", (2 * key_heads + value_heads) * 128}});
+  DeltaArrays d = delta_arrays("gated_delta", conv, a, dt_bias, norm, tails, states, journals, step, eps);
+  const int64_t rows = step.rows(), value_heads = d.value_heads;
+  check("gated_delta", "qkv", qkv, {{"T", rows}, {"C", static_cast<int64_t>(conv.shape(1))}});
   check("gated_delta", "z", z, {{"T", rows}, {"Hv*128", value_heads * 128}});
   check("gated_delta", "beta", beta, {{"T", rows}, {"Hv", value_heads}});
   check("gated_delta", "alpha", alpha, {{"T", rows}, {"Hv", value_heads}});
-  check("gated_delta", "conv", conv, {{"taps", 4}, {"C", channels}});
-  check("gated_delta", "dt_bias", dt_bias, {{"Hv", value_heads}});
-  check("gated_delta", "norm", norm, {{"value_dim", 128}});
-  check("gated_delta", "tails", tails, {{"slots", slots}, {"taps-1", 3}, {"C", channels}});
-  check("gated_delta", "states", states,
-        {{"slots", slots}, {"Hv", value_heads}, {"tiles*128", 128 / kStateTile * 128}, {"tile", kStateTile}});
-  for (size_t s = 0; s < step.slots.shape(0); ++s)
-    require(step.slots.data()[s] >= 0 && step.slots.data()[s] < slots, "gated_delta: no such slot");
-  for (size_t s = 0; s < step.capture_slots.shape(0); ++s)
-    require(step.capture_slots.data()[s] >= 0 && step.capture_slots.data()[s] < slots, "gated_delta: no such slot");
-  const auto num_journals = static_cast<int64_t>(journals.shape(0));
-  const JournalRow record{channels, key_heads * 128, value_heads * 128, value_heads};
-  check("gated_delta", "journals", journals,
-        {{"journals", num_journals}, {"rows", kJournalRows}, {"floats", record.floats()}});
-  for (size_t s = 0; s < step.journals.shape(0); ++s)
-    require(step.journals.data()[s] < num_journals, "gated_delta: no such journal");
   auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(value_heads * 128)});
-  DeltaArrays d{qkv.data(),
-                z.data(),
-                beta.data(),
-                alpha.data(),
-                conv.data(),
-                a.data(),
-                dt_bias.data(),
-                norm.data(),
-                tails.data(),
-                states.data(),
-                out.data(),
-                static_cast<int>(key_heads),
-                static_cast<int>(value_heads),
-                eps,
-                journals.data()};
+  d.qkv = qkv.data(), d.z = z.data(), d.beta = beta.data(), d.alpha = alpha.data(), d.out = out.data();
   nb::gil_scoped_release release;
   cpu.gated_delta(d, step.arrays());
   return out;
+}
+
+// What a mixer multiplies with: one weight for every width, and one from `inner` to the residual.
+void check_mixer(Cpu& cpu, const char* op, InOut<float, 2> h, In<float, 1> norm, int64_t rows,
+                 const std::vector<const Weight*>& weights, std::initializer_list<int64_t> widths, const Weight& out,
+                 int64_t inner) {
+  check(op, "h", h, {{"T", rows}, {"D", out.rows}});
+  check(op, "norm", norm, {{"D", out.rows}});
+  require(weights.size() == widths.size() && out.inputs == inner, std::string(op) + ": weights do not fit its heads");
+  const int64_t* width = widths.begin();
+  for (const Weight* w : weights) {
+    require(w->rows == *width++ && w->inputs == out.rows, std::string(op) + ": weights do not fit its heads");
+    count_weight(cpu, *w);
+  }
+  count_weight(cpu, out);
+}
+
+void delta_mixer(Cpu& cpu, InOut<float, 2> h, In<float, 1> norm, float norm_eps,
+                 const std::vector<const Weight*>& weights, const Weight& out, In<float, 2> conv, In<float, 1> a,
+                 In<float, 1> dt_bias, In<float, 1> small_norm, InOut<float, 3> tails, InOut<float, 4> states,
+                 InOut<float, 3> journals, const Step& step, float eps) {
+  const DeltaArrays d = delta_arrays("delta_mixer", conv, a, dt_bias, small_norm, tails, states, journals, step, eps);
+  const int64_t inner = int64_t{d.value_heads} * 128;
+  check_mixer(cpu, "delta_mixer", h, norm, step.rows(), weights,
+              {static_cast<int64_t>(conv.shape(1)), inner, d.value_heads, d.value_heads}, out, inner);
+  nb::gil_scoped_release release;
+  cpu.delta_mixer(h.data(), {norm.data(), norm_eps}, weights, out, d, step.arrays());
 }
 
 // Keys and values of one layer: arrays that Python owns.
@@ -348,44 +373,58 @@ std::unique_ptr<Pages> make_pages(int bits, int64_t num_pages, int64_t kv_heads,
   return std::make_unique<Pages>(Pages{bits, num_pages, kv_heads, head_dim, keys, values, key_scales, value_scales});
 }
 
-Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, In<float, 2> value,
-                           In<float, 1> query_norm, In<float, 1> key_norm, In<float, 2> cos, In<float, 2> sin,
-                           const Pages& pages, const Step& step, int heads, float eps) {
-  const int64_t rows = step.rows(), num_pages = pages.num_pages;
-  const int64_t kv_heads = pages.kv_heads, head_dim = pages.head_dim;
+// What an attention mixer keeps, apart from the rows of a step. Arrays of rows and of results are left out.
+AttentionArrays attention_arrays(const char* op, In<float, 1> query_norm, In<float, 1> key_norm, In<float, 2> cos,
+                                 In<float, 2> sin, const Pages& pages, const Step& step, int heads, float eps) {
+  const int64_t rows = step.rows(), kv_heads = pages.kv_heads, head_dim = pages.head_dim;
   const auto half = static_cast<int64_t>(cos.shape(1));
-  require(heads % kv_heads == 0, "gated_attention: heads are not a multiple of key/value heads");
+  require(heads > 0 && heads % kv_heads == 0, std::string(op) + ": heads are not a multiple of key/value heads");
   require(head_dim % 64 == 0 && head_dim <= 512 && half % 16 == 0 && 2 * half <= head_dim,
-          "gated_attention: unusual head or rotary width");
-  check("gated_attention", "query_gate", query_gate, {{"T", rows}, {"H*2*head_dim", heads * 2 * head_dim}});
-  check("gated_attention", "key", key, {{"T", rows}, {"Hkv*head_dim", kv_heads * head_dim}});
-  check("gated_attention", "value", value, {{"T", rows}, {"Hkv*head_dim", kv_heads * head_dim}});
-  check("gated_attention", "query_norm", query_norm, {{"head_dim", head_dim}});
-  check("gated_attention", "key_norm", key_norm, {{"head_dim", head_dim}});
-  check("gated_attention", "cos", cos, {{"T", rows}, {"rotary_dim/2", half}});
-  check("gated_attention", "sin", sin, {{"T", rows}, {"rotary_dim/2", half}});
+          std::string(op) + ": unusual head or rotary width");
+  check(op, "query_norm", query_norm, {{"head_dim", head_dim}});
+  check(op, "key_norm", key_norm, {{"head_dim", head_dim}});
+  check(op, "cos", cos, {{"T", rows}, {"rotary_dim/2", half}});
+  check(op, "sin", sin, {{"T", rows}, {"rotary_dim/2", half}});
   const StepArrays arrays = step.arrays();
   for (int64_t s = 0; s < arrays.sequences; ++s) {
     const int64_t end = arrays.past_len[s] + arrays.starts[s + 1] - arrays.starts[s];
     for (int64_t p = 0; p * kPage < end; ++p) {
       const int32_t page = arrays.page_table[s * arrays.pages_per_sequence + p];
-      require(page >= 0 && page < num_pages, "gated_attention: no such page");
+      require(page >= 0 && page < pages.num_pages, std::string(op) + ": no such page");
     }
   }
-  auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(heads * head_dim)});
-  AttentionArrays a{query_gate.data(),
-                    key.data(),
-                    value.data(),
-                    query_norm.data(),
-                    key_norm.data(),
-                    cos.data(),
-                    sin.data(),
-                    pages.store(),
-                    out.data(),
-                    {heads, static_cast<int>(kv_heads), static_cast<int>(head_dim), static_cast<int>(2 * half), eps}};
+  AttentionArrays a{};
+  a.query_norm = query_norm.data(), a.key_norm = key_norm.data(), a.cos = cos.data(), a.sin = sin.data();
+  a.kv = pages.store();
+  a.shape = {heads, static_cast<int>(kv_heads), static_cast<int>(head_dim), static_cast<int>(2 * half), eps};
+  return a;
+}
+
+Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, In<float, 2> value,
+                           In<float, 1> query_norm, In<float, 1> key_norm, In<float, 2> cos, In<float, 2> sin,
+                           const Pages& pages, const Step& step, int heads, float eps) {
+  AttentionArrays a = attention_arrays("gated_attention", query_norm, key_norm, cos, sin, pages, step, heads, eps);
+  const int64_t rows = step.rows(), width = heads * pages.head_dim, kv_width = pages.kv_heads * pages.head_dim;
+  check("gated_attention", "query_gate", query_gate, {{"T", rows}, {"H*2*head_dim", 2 * width}});
+  check("gated_attention", "key", key, {{"T", rows}, {"Hkv*head_dim", kv_width}});
+  check("gated_attention", "value", value, {{"T", rows}, {"Hkv*head_dim", kv_width}});
+  auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(width)});
+  a.query_gate = query_gate.data(), a.key = key.data(), a.value = value.data(), a.out = out.data();
   nb::gil_scoped_release release;
-  cpu.gated_attention(a, arrays);
+  cpu.gated_attention(a, step.arrays());
   return out;
+}
+
+void attention_mixer(Cpu& cpu, InOut<float, 2> h, In<float, 1> norm, float norm_eps,
+                     const std::vector<const Weight*>& weights, const Weight& out, In<float, 1> query_norm,
+                     In<float, 1> key_norm, In<float, 2> cos, In<float, 2> sin, const Pages& pages, const Step& step,
+                     int heads, float eps) {
+  const AttentionArrays a =
+      attention_arrays("attention_mixer", query_norm, key_norm, cos, sin, pages, step, heads, eps);
+  const int64_t width = heads * pages.head_dim, kv_width = pages.kv_heads * pages.head_dim;
+  check_mixer(cpu, "attention_mixer", h, norm, step.rows(), weights, {2 * width, kv_width, kv_width}, out, width);
+  nb::gil_scoped_release release;
+  cpu.attention_mixer(h.data(), {norm.data(), norm_eps}, weights, out, a, step.arrays());
 }
 
 nb::tuple rotary(Cpu& cpu, In<int32_t, 2> positions, In<double, 1> frequencies, In<int32_t, 1> axes, double magnitude) {
@@ -563,6 +602,10 @@ NB_MODULE(_kernels, m) {
            "norm"_a, "tails"_a, "states"_a, "journals"_a, "step"_a, "eps"_a)
       .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,
            "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a)
+      .def("attention_mixer", &Timed<&attention_mixer>::call, "h"_a, "norm"_a, "norm_eps"_a, "weights"_a, "out"_a,
+           "query_norm"_a, "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a)
+      .def("delta_mixer", &Timed<&delta_mixer>::call, "h"_a, "norm"_a, "norm_eps"_a, "weights"_a, "out"_a, "conv"_a,
+           "a"_a, "dt_bias"_a, "small_norm"_a, "tails"_a, "states"_a, "journals"_a, "step"_a, "eps"_a)
       .def("rotary", &Timed<&rotary>::call, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
       .def("layer_norm", &Timed<&layer_norm>::call, "x"_a, "weight"_a, "bias"_a, "eps"_a)
       .def("add_bias", &Timed<&add_bias>::call, "x"_a, "bias"_a)

@@ -169,6 +169,12 @@ class Cpu {
   void routed_experts(float* h, const float* x, int64_t rows, const Experts& e, const Norm& norm = {});
   void gated_delta(const DeltaArrays& d, const StepArrays& step);
   void gated_attention(const AttentionArrays& a, const StepArrays& step);
+  // Whole mixers: products by `weights` behind a norm, the operation above, and the product by `out` added to h, where
+  // the arrays of rows and of results are scratch.
+  void delta_mixer(float* h, const Norm& norm, const std::vector<const Weight*>& weights, const Weight& out,
+                   DeltaArrays d, const StepArrays& step);
+  void attention_mixer(float* h, const Norm& norm, const std::vector<const Weight*>& weights, const Weight& out,
+                       AttentionArrays a, const StepArrays& step);
   // The k largest of every row of x W^T without the excluded rows (ascending), into ids and values [rows k]. A row of
   // results is never stored whole.
   void largest(const float* x, int64_t rows, const Weight& head, int64_t k, const int32_t* excluded,

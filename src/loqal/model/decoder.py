@@ -41,9 +41,7 @@ class DeltaMixer:
 
     def __call__(self, h: FloatArray, norm: Norm, slots: Slots, batch: StepBatch, rotary: Rotary) -> FloatArray:
         """h + mixer(norm(h)), in place: [T D] -> [T D]."""
-        qkv, z, beta, alpha = self._ops.linear(h, self._in, norm)
-        o = self._ops.gated_delta(qkv, z, beta, alpha, self._small, slots, batch, self._shape, self._eps)
-        return self._ops.linear_add(h, o, self._out)
+        return self._ops.delta_mixer(h, norm, self._in, self._out, self._small, slots, batch, self._shape, self._eps)
 
 
 class AttentionMixer:
@@ -58,11 +56,10 @@ class AttentionMixer:
 
     def __call__(self, h: FloatArray, norm: Norm, pages: Pages, batch: StepBatch, rotary: Rotary) -> FloatArray:
         """h + mixer(norm(h)), in place: [T D] -> [T D]."""
-        query_gate, key, value = self._ops.linear(h, self._in, norm)
-        context = self._ops.gated_attention(
-            query_gate, key, value, self._query_norm, self._key_norm, rotary, pages, batch, self._shape, self._eps
+        norms = self._query_norm, self._key_norm
+        return self._ops.attention_mixer(
+            h, norm, self._in, self._out, *norms, rotary, pages, batch, self._shape, self._eps
         )
-        return self._ops.linear_add(h, context, self._out)
 
 
 class DenseMlp:

@@ -121,6 +121,39 @@ class Cpu:
         heads: int,
         eps: float,
     ) -> _F32: ...
+    def attention_mixer(
+        self,
+        h: _F32,
+        norm: _F32,
+        norm_eps: float,
+        weights: Sequence[Weight],
+        out: Weight,
+        query_norm: _F32,
+        key_norm: _F32,
+        cos: _F32,
+        sin: _F32,
+        pages: Pages,
+        step: Step,
+        heads: int,
+        eps: float,
+    ) -> None: ...
+    def delta_mixer(
+        self,
+        h: _F32,
+        norm: _F32,
+        norm_eps: float,
+        weights: Sequence[Weight],
+        out: Weight,
+        conv: _F32,
+        a: _F32,
+        dt_bias: _F32,
+        small_norm: _F32,
+        tails: _F32,
+        states: _F32,
+        journals: _F32,
+        step: Step,
+        eps: float,
+    ) -> None: ...
     def rotary(
         self, positions: _I32, frequencies: npt.NDArray[np.float64], axes: _I32, magnitude: float
     ) -> tuple[_F32, _F32]: ...

@@ -343,6 +343,69 @@ class CpuOps:
             eps,
         )
 
+    def attention_mixer(
+        self,
+        h: FloatArray,
+        norm: Norm,
+        weights: Sequence[_kernels.Weight],
+        out: _kernels.Weight,
+        query_norm: FloatArray,
+        key_norm: FloatArray,
+        rotary: Rotary,
+        pages: CpuPages,
+        batch: StepBatch,
+        shape: AttentionShape,
+        eps: float,
+    ) -> FloatArray:
+        """See Ops. One call, because every call costs a step microseconds."""
+        self._cpu.attention_mixer(
+            h,
+            norm.weight,
+            norm.eps,
+            weights,
+            out,
+            query_norm,
+            key_norm,
+            rotary.cos,
+            rotary.sin,
+            pages.native,
+            self._native_step(batch),
+            shape.num_heads,
+            eps,
+        )
+        return h
+
+    def delta_mixer(
+        self,
+        h: FloatArray,
+        norm: Norm,
+        weights: Sequence[_kernels.Weight],
+        out: _kernels.Weight,
+        small: DeltaWeights,
+        slots: CpuSlots,
+        batch: StepBatch,
+        shape: DeltaShape,
+        eps: float,
+    ) -> FloatArray:
+        """See Ops. One call, because every call costs a step microseconds."""
+        self._cpu.delta_mixer(
+            h,
+            norm.weight,
+            norm.eps,
+            weights,
+            out,
+            small.conv,
+            small.a,
+            small.dt_bias,
+            small.norm,
+            slots.tails,
+            slots.states,
+            slots.journals,
+            self._native_step(batch),
+            eps,
+        )
+        return h
+
     def gated_mlp(
         self,
         h: FloatArray,

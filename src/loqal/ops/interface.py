@@ -292,6 +292,44 @@ class Ops(Protocol):
         """
         ...
 
+    def attention_mixer(
+        self,
+        h: FloatArray,
+        norm: Norm,
+        weights: Sequence[Weight],
+        out: Weight,
+        query_norm: FloatArray,
+        key_norm: FloatArray,
+        rotary: Rotary,
+        pages: Pages,
+        batch: StepBatch,
+        shape: AttentionShape,
+        eps: float,
+    ) -> FloatArray:
+        """``linear`` by three weights behind a norm, ``gated_attention``, ``linear_add``: [T D] -> [T D], in place.
+
+        Bit for bit what the three give one after the other (mixers.py).
+        """
+        ...
+
+    def delta_mixer(
+        self,
+        h: FloatArray,
+        norm: Norm,
+        weights: Sequence[Weight],
+        out: Weight,
+        small: DeltaWeights,
+        slots: Slots,
+        batch: StepBatch,
+        shape: DeltaShape,
+        eps: float,
+    ) -> FloatArray:
+        """``linear`` by four weights behind a norm, ``gated_delta``, ``linear_add``: [T D] -> [T D], in place.
+
+        Bit for bit what the three give one after the other (mixers.py).
+        """
+        ...
+
     def gated_mlp(
         self, h: FloatArray, x: FloatArray, gate: Weight, up: Weight, down: Weight, norm: Norm | None = None
     ) -> FloatArray:

@@ -38,6 +38,7 @@ from .interface import (
     Rotary,
     StepBatch,
 )
+from .mixers import attention_mixer, delta_mixer
 from .rope import inverse_frequencies, vision_frequencies
 from .turns import Turns
 
@@ -100,6 +101,8 @@ class ReferenceOps:
 
     name = "reference"
     state_layout = "reference 1"
+    attention_mixer = attention_mixer
+    delta_mixer = delta_mixer
 
     def __init__(self) -> None:
         self._turns = Turns()

@@ -14,6 +14,7 @@ from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.model.tensor_names import entries
 from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Norm, Ops, Weight
+from loqal.ops.mixers import attention_mixer, delta_mixer
 from loqal.quant import FORMATS
 from loqal.quant.tensor import Tensor
 from loqal.quantize.importance import Sums
@@ -44,6 +45,9 @@ class RecordingOps:
     Fused operations are taken apart, since what passes between their halves matters too. Stacked experts are kept as
     single weights.
     """
+
+    attention_mixer = attention_mixer
+    delta_mixer = delta_mixer
 
     def __init__(self, ops: Ops, names: Mapping[str, str]) -> None:
         self._ops, self._names, self.sums = ops, names, Sums()
