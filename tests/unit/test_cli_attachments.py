@@ -13,7 +13,7 @@ from loqal.cli import attachments, terminal
 from loqal.cli.attachments import MediaBounds
 from loqal.cli.chat import Chat
 from loqal.cli.options import ChatOptions
-from loqal.errors import MediaError
+from loqal.errors import MediaError, RequestError
 from loqal.types import MediaInfo, MediaPart, Message, SamplingParams, TextPart
 
 BOUNDS = MediaBounds()
@@ -36,8 +36,11 @@ def test_files_among_the_words(folder: Path) -> None:
     rest, parts = attachments.taken_out(["m.gguf", "What", "photo.jpg", "is in film.mp4?", "film.mp4"], BOUNDS)
     assert rest == ["m.gguf", "What", "is in film.mp4?"]
     assert sources(parts) == [("image", "photo.jpg"), ("video", "film.mp4")]
-    for word in ("none.jpg", "notes.txt", "a\nphoto.jpg", "x" * 5000 + ".jpg", "nul\x00.png"):
+    for word in ("notes.txt", "a\nphoto.jpg", "What is in none.jpg"):
         assert attachments.taken_out([word], BOUNDS) == ([word], ())
+    for word in ("none.jpg", "x" * 5000 + ".jpg", "nul\x00.png", "film.MP4"):
+        with pytest.raises(RequestError, match="There is no file"):
+            attachments.taken_out(["What", word], BOUNDS)
     assert sources(attachments.taken_out(["https://example.com/a.PNG?x=1"], BOUNDS)[1])
 
 

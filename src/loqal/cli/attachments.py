@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..errors import RequestError
 from ..types import MediaPart, Message, TextPart
 
 Kind = Literal["image", "video"]
@@ -72,15 +73,25 @@ def of_flags(parsed: argparse.Namespace, limits: MediaBounds) -> tuple[MediaPart
 
 
 def taken_out(words: Sequence[str], limits: MediaBounds) -> tuple[list[str], tuple[MediaPart, ...]]:
-    """Words of a command line without those that are files of images or videos, and these."""
+    """Words of a command line without those that are files of images or videos, and these.
+
+    Raises:
+        RequestError: a word is named like one, but there is no such file.
+    """
     rest: list[str] = []
     parts: list[MediaPart] = []
     for word in words:
         kind = _kind(word)
         if kind is not None and "\n" not in word and _is_file(word):
             parts.append(limits.part(kind, word))
-        else:
-            rest.append(word)
+            continue
+        if kind is not None and not re.search(r"\s", word):
+            raise RequestError(
+                f"There is no file {word!r}.",
+                "A word named like an image or a video is not taken for a part of the question.",
+                "Check the spelling of the path, or put the whole question in quotes.",
+            )
+        rest.append(word)
     return rest, tuple(parts)
 
 

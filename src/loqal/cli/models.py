@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from ..errors import CheckpointError
 from ..fetching import repair as repair_model
 from ..hub import catalog, record, remove, store, verify
 from ..hub.store import LocalModel
+from ..weights.load import open_checkpoint
 from . import options, terminal
 from .progress import Progress, amount
 
@@ -36,7 +39,7 @@ def list_models(words: Sequence[str]) -> int:
         return 0
     rows = [("name", "size", "quantisation", "bytes", "origin")]
     rows += [(m.name, m.size or "?", m.quant or "?", amount(m.size_bytes), m.origin) for m in models]
-    rows.append((locate.EMBEDDED, "7.1M", "", amount(locate.locate().stat().st_size), "embedded"))
+    rows.append(_embedded_row())
     _print_table(rows, right=3)
     unfinished = [path for path in remove.waste() if path.path.name.endswith(".loqal-partial")]
     for waste in unfinished:
@@ -45,6 +48,17 @@ def list_models(words: Sequence[str]) -> int:
             f"unfinished: a file of {repo}, {amount(waste.size_bytes)} so far; pull it again to continue"
         )
     return 0
+
+
+def _embedded_row() -> tuple[str, str, str, str, str]:
+    found = locate.find(locate.EMBEDDED)
+    checkpoint = open_checkpoint(found.path, mmproj=found.mmproj)
+    tensors = [checkpoint.tensors[name] for name in checkpoint.tensors]
+    parameters = sum(math.prod(tensor.shape) for tensor in tensors)
+    size_bytes = sum(path.stat().st_size for path in (found.path, found.mmproj) if path)
+    formats = collections.Counter(tensor.format for tensor in tensors if len(tensor.shape) == 2)
+    quant = formats.most_common(1)[0][0]
+    return locate.EMBEDDED, f"{parameters / 1e6:.1f}M", quant, amount(size_bytes), "embedded"
 
 
 def _list_available(*, as_json: bool) -> int:
