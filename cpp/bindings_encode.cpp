@@ -1,9 +1,5 @@
 // The encoders as Python sees them; see ops/encode.py, their only caller.
-#include "bindings_encode.h"
-
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
+#include "bindings.h"
 
 #include <memory>
 #include <optional>
@@ -12,9 +8,6 @@
 #include "common/threads.h"
 #include "dispatch.h"
 #include "quant/encode.h"
-
-namespace nb = nanobind;
-using namespace nb::literals;
 
 namespace loqal {
 namespace {

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import tolerance
 from op_backends import REFERENCE, backend_ops, on_all, on_cpu
 from op_cases import (
-    EPS,
     attention_case,
     attention_step,
     delta_case,
     delta_step,
-    make_batch,
-    normal,
     plan_steps,
-    random_weight,
     run_attention,
     run_delta,
     same_bits,
 )
 
-from loqal.ops import mixers
-from loqal.ops.interface import AttentionShape, DeltaShape, Norm, Ops, Rotary, Weight
+from loqal.ops.interface import AttentionShape, DeltaShape
 
 ATTENTION_SHAPES = [AttentionShape(2, 2, 64), AttentionShape(3, 1, 128), AttentionShape(8, 2, 256)]
 DELTA_SHAPES = [DeltaShape(2, 2, 128, 128, 4), DeltaShape(2, 4, 128, 128, 4), DeltaShape(1, 3, 128, 128, 4)]
@@ -121,36 +115,3 @@ def test_slots_outside_the_step_stay(backend: str) -> None:
     assert same_bits(delta_step(ops, case, slots, [0], [0], [6]), expected), "a cleared slot is new"
     assert same_bits(delta_step(ops, case, slots, [1], [0], [6]), expected), "the others were not touched"
     assert not same_bits(delta_step(ops, case, slots, [2], [0], [6]), expected), "a used slot remembers"
-
-
-def _projections(rng: np.random.Generator, ops: Ops, widths: Sequence[int], inner: int) -> tuple[list[Weight], Weight]:
-    """Weights from a residual of 256 to each width, in formats of both kinds, and from ``inner`` back to it."""
-    shapes = zip(("Q4_K", "Q6_K", "F32", "BF16"), widths, strict=False)
-    weights = [ops.put_weight(random_weight(rng, format, width, 256).tensor) for format, width in shapes]
-    return weights, ops.put_weight(random_weight(rng, "Q8_0", 256, inner).tensor)
-
-
-@on_cpu
-def test_whole_mixers_equal_their_parts(backend: str) -> None:
-    """One call gives the residual and leaves the state that its three operations do, one after the other."""
-    ops, rng = backend_ops(backend), np.random.default_rng(12)
-    norm, lengths = Norm(1 + normal(rng, 256, scale=0.2), EPS), [1, 0, 20, 3]
-    h = normal(rng, sum(lengths), 256)
-    delta = delta_case(13, DeltaShape(1, 2, 128, 128, 4), lengths)
-    streams = (delta.qkv, delta.z, delta.beta, delta.alpha)
-    weights, out = _projections(rng, ops, [rows[0].shape[1] for rows in streams], 256)
-    attention = attention_case(14, AttentionShape(3, 1, 64), lengths)
-    rows = (attention.query_gate, attention.key, attention.value)
-    queries, back = _projections(rng, ops, [part[0].shape[1] for part in rows], 192)
-    batch = make_batch(lengths, [0] * 4, range(4), page_table=attention.page_table)
-    rotary = Rotary(*(np.concatenate([getattr(one, name) for one in attention.rotary]) for name in ("cos", "sin")))
-    results = []
-    for whole in (ops, mixers):
-        slots, pages = ops.new_slots(4, delta.shape), ops.new_pages(attention.num_pages, attention.shape)
-        head = () if whole is ops else (ops,)
-        x = whole.delta_mixer(*head, h.copy(), norm, weights, out, delta.weights, slots, batch, delta.shape, EPS)
-        norms = attention.query_norm, attention.key_norm
-        x = whole.attention_mixer(*head, x, norm, queries, back, *norms, rotary, pages, batch, attention.shape, EPS)
-        kept = [*ops.slot_arrays(slots, 2), *ops.page_arrays(pages, int(attention.page_table[2, 0]))]
-        results.append([x, *map(np.copy, kept)])
-    assert all(same_bits(*pair) for pair in zip(*results, strict=True))

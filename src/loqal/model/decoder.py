@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ..ops.interface import DeltaWeights, FloatArray, IntArray, Norm, Ops, Pages, Rotary, Slots, StepBatch
+from ..ops.interface import (
+    AttentionMixer,
+    DeltaMixer,
+    DeltaWeights,
+    DenseMlp,
+    Experts,
+    FloatArray,
+    IntArray,
+    Layer,
+    Norm,
+    Ops,
+    Pages,
+    Slots,
+    StepBatch,
+)
 from ..quant.tensor import Tensor
 from .config import ModelConfig
 
@@ -19,97 +33,66 @@ class MixerStates(Protocol):
         ...
 
 
-class DeltaMixer:
-    """Gated DeltaNet: a recurrent state per value head, read and written by every token."""
+def put_layer(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str, mixer: str) -> Layer:
+    """The weights of one decoder layer, taken into the backend."""
 
-    def __init__(self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        self._ops, self._shape, self._eps = ops, config.delta_shape, config.norm_eps
+    def norm(name: str) -> Norm:
+        return Norm(ops.put_vector(tensors[prefix + name]), config.norm_eps)
+
+    return Layer(
+        norm("input_norm"),
+        _delta(config, ops, tensors, prefix + "delta.")
+        if mixer == "delta"
+        else _attention(config, ops, tensors, prefix + "attention."),
+        norm("post_norm"),
+        _experts(config, ops, tensors, prefix + "experts.")
+        if config.experts
+        else _dense(ops, tensors, prefix + "mlp."),
+    )
+
+
+def _delta(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> DeltaMixer:
+    return DeltaMixer(
         # beta and alpha decide how the state decays and is written; they are small, so they get float32 inputs.
-        self._in = (
+        inputs=(
             ops.put_weight(tensors[prefix + "qkv"]),
             ops.put_weight(tensors[prefix + "z"]),
             ops.put_weight(tensors[prefix + "beta"], float_inputs=True),
             ops.put_weight(tensors[prefix + "alpha"], float_inputs=True),
-        )
-        self._small = DeltaWeights(
+        ),
+        small=DeltaWeights(
             conv=ops.put_vector(tensors[prefix + "conv"]).T.copy(),
             a=ops.put_vector(tensors[prefix + "a"]),
             dt_bias=ops.put_vector(tensors[prefix + "dt_bias"]),
             norm=ops.put_vector(tensors[prefix + "norm"]),
-        )
-        self._out = ops.put_weight(tensors[prefix + "out"])
-
-    def __call__(self, h: FloatArray, norm: Norm, slots: Slots, batch: StepBatch, rotary: Rotary) -> FloatArray:
-        """h + mixer(norm(h)), in place: [T D] -> [T D]."""
-        return self._ops.delta_mixer(h, norm, self._in, self._out, self._small, slots, batch, self._shape, self._eps)
+        ),
+        out=ops.put_weight(tensors[prefix + "out"]),
+        shape=config.delta_shape,
+    )
 
 
-class AttentionMixer:
-    """Full attention with grouped heads, partial rotary positions and an output gate."""
-
-    def __init__(self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        self._ops, self._shape, self._eps = ops, config.attention_shape, config.norm_eps
-        self._in = tuple(ops.put_weight(tensors[prefix + name]) for name in ("query", "key", "value"))
-        self._query_norm = ops.put_vector(tensors[prefix + "query_norm"])
-        self._key_norm = ops.put_vector(tensors[prefix + "key_norm"])
-        self._out = ops.put_weight(tensors[prefix + "out"])
-
-    def __call__(self, h: FloatArray, norm: Norm, pages: Pages, batch: StepBatch, rotary: Rotary) -> FloatArray:
-        """h + mixer(norm(h)), in place: [T D] -> [T D]."""
-        norms = self._query_norm, self._key_norm
-        return self._ops.attention_mixer(
-            h, norm, self._in, self._out, *norms, rotary, pages, batch, self._shape, self._eps
-        )
+def _attention(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> AttentionMixer:
+    query_gate, key, value = (ops.put_weight(tensors[prefix + name]) for name in ("query", "key", "value"))
+    return AttentionMixer(
+        inputs=(query_gate, key, value),
+        query_norm=ops.put_vector(tensors[prefix + "query_norm"]),
+        key_norm=ops.put_vector(tensors[prefix + "key_norm"]),
+        out=ops.put_weight(tensors[prefix + "out"]),
+        shape=config.attention_shape,
+    )
 
 
-class DenseMlp:
-    """The feed-forward network of the dense sizes."""
-
-    def __init__(self, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        self._ops = ops
-        self._gate, self._up, self._down = (ops.put_weight(tensors[prefix + name]) for name in ("gate", "up", "down"))
-
-    def __call__(self, h: FloatArray, norm: Norm) -> FloatArray:
-        """h + mlp(norm(h)), in place: [T D] -> [T D]."""
-        return self._ops.gated_mlp(h, h, self._gate, self._up, self._down, norm)
+def _dense(ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> DenseMlp:
+    return DenseMlp(*(ops.put_weight(tensors[prefix + name]) for name in ("gate", "up", "down")))
 
 
-class Experts:
-    """The mixture of experts, with one shared expert that every token uses."""
-
-    def __init__(self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        assert config.experts is not None
-        self._ops, self._num_active = ops, config.experts.num_active
-        self._weights = {
-            name: ops.put_weight(tensors[prefix + name], float_inputs=name.endswith("router"))
-            for name in ("router", "gate", "up", "down", "shared_router", "shared_gate", "shared_up", "shared_down")
-        }
-
-    def __call__(self, h: FloatArray, norm: Norm) -> FloatArray:
-        """h + experts(norm(h)), in place: [T D] -> [T D]."""
-        return self._ops.routed_experts(h, h, **self._weights, num_active=self._num_active, norm=norm)
-
-
-class Layer:
-    """One decoder layer: norm, mixer, norm, feed-forward, each added to the residual ``h`` in place."""
-
-    def __init__(self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str, mixer: str) -> None:
-        self._input_norm = Norm(ops.put_vector(tensors[prefix + "input_norm"]), config.norm_eps)
-        self._post_norm = Norm(ops.put_vector(tensors[prefix + "post_norm"]), config.norm_eps)
-        self._mixer: DeltaMixer | AttentionMixer = (
-            DeltaMixer(config, ops, tensors, prefix + "delta.")
-            if mixer == "delta"
-            else AttentionMixer(config, ops, tensors, prefix + "attention.")
-        )
-        self._mlp: DenseMlp | Experts = (
-            Experts(config, ops, tensors, prefix + "experts.")
-            if config.experts
-            else DenseMlp(ops, tensors, prefix + "mlp.")
-        )
-
-    def __call__(self, h: FloatArray, state: Pages | Slots, batch: StepBatch, rotary: Rotary) -> FloatArray:
-        """[T D] -> [T D], in place."""
-        return self._mlp(self._mixer(h, self._input_norm, state, batch, rotary), self._post_norm)
+def _experts(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> Experts:
+    assert config.experts is not None
+    names = ("router", "gate", "up", "down", "shared_router", "shared_gate", "shared_up", "shared_down")
+    weights = {
+        name: ops.put_weight(tensors[prefix + name], float_inputs=name.endswith("router")) for name in names
+    }
+    return Experts(**weights, num_active=config.experts.num_active)
 
 
 class Decoder:
@@ -125,9 +108,9 @@ class Decoder:
     def __init__(self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor]) -> None:
         self.config, self.ops = config, ops
         self._embed = ops.put_weight(tensors["embed"])
-        self._layers = [
-            Layer(config, ops, tensors, f"layers.{index}.", mixer) for index, mixer in enumerate(config.layers)
-        ]
+        self._layers = ops.put_layers(
+            [put_layer(config, ops, tensors, f"layers.{index}.", mixer) for index, mixer in enumerate(config.layers)]
+        )
         self._output_norm = ops.put_vector(tensors["output_norm"])
         self.head = self._embed if config.tied_head else ops.put_weight(tensors["output"])
 
@@ -139,9 +122,7 @@ class Decoder:
     def forward(self, batch: StepBatch, state: MixerStates) -> FloatArray:
         """Hidden rows after the final norm: -> [T D]. Advances the states of the batch's sequences in ``state``."""
         rotary = self.ops.rotary(batch.positions, self.config.rope)
-        h = self.embed(batch)
-        for layer, mixer_state in zip(self._layers, state.mixers, strict=True):
-            h = layer(h, mixer_state, batch, rotary)
+        h = self.ops.run_layers(self.embed(batch), self._layers, state.mixers, rotary, batch)
         return self.ops.rms_norm(h, self._output_norm, self.config.norm_eps)
 
     def unembed(self, hidden: FloatArray) -> FloatArray:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..ops.interface import FloatArray, Pages, StepBatch
 from ..quant.tensor import Tensor
-from .decoder import Decoder, Layer
+from .decoder import Decoder, put_layer
 
 
 class DraftHead:
@@ -21,7 +21,7 @@ class DraftHead:
         self._embed_norm = ops.put_vector(tensors["draft.embed_norm"])
         self._hidden_norm = ops.put_vector(tensors["draft.hidden_norm"])
         self._project = ops.put_weight(tensors["draft.project"])
-        self._layer = Layer(config, ops, tensors, "draft.layer.", "attention")
+        self._layer = ops.put_layers([put_layer(config, ops, tensors, "draft.layer.", "attention")])
         self._output_norm = ops.put_vector(tensors["draft.output_norm"])
 
     def forward(self, batch: StepBatch, hidden: FloatArray, pages: Pages) -> FloatArray:
@@ -37,5 +37,5 @@ class DraftHead:
             ops.rms_norm(hidden, self._hidden_norm, config.norm_eps),
         )
         (h,) = ops.linear(pair, (self._project,))
-        h = self._layer(h, pages, batch, rotary)
+        h = ops.run_layers(h, self._layer, [pages], rotary, batch)
         return ops.rms_norm(h, self._output_norm, config.norm_eps)

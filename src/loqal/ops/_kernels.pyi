@@ -41,6 +41,7 @@ def make_pages(
     key_scales: _U16,
     value_scales: _U16,
 ) -> Pages: ...
+def make_slots(tails: _F32, states: _F32, journals: _F32) -> Slots: ...
 
 class Weight:
     experts: int
@@ -52,6 +53,48 @@ class Weight:
 
 class Step: ...
 class Pages: ...
+class Slots: ...
+
+class Layers:
+    """Mixers and feed-forward networks, to be run in the order in which they were added."""
+
+    def add_attention(
+        self,
+        norm: _F32,
+        eps: float,
+        inputs: Sequence[Weight],
+        out: Weight,
+        query_norm: _F32,
+        key_norm: _F32,
+        heads: int,
+    ) -> None: ...
+    def add_delta(
+        self,
+        norm: _F32,
+        eps: float,
+        inputs: Sequence[Weight],
+        out: Weight,
+        conv: _F32,
+        a: _F32,
+        dt_bias: _F32,
+        small_norm: _F32,
+    ) -> None: ...
+    def add_mlp(self, norm: _F32, eps: float, gate: Weight, up: Weight, down: Weight) -> None: ...
+    def add_experts(
+        self,
+        norm: _F32,
+        eps: float,
+        router: Weight,
+        gate: Weight,
+        up: Weight,
+        down: Weight,
+        shared_router: Weight,
+        shared_gate: Weight,
+        shared_up: Weight,
+        shared_down: Weight,
+        num_active: int,
+    ) -> None: ...
+
 class VisionPack: ...
 
 class Cpu:
@@ -101,12 +144,13 @@ class Cpu:
         a: _F32,
         dt_bias: _F32,
         norm: _F32,
-        tails: _F32,
-        states: _F32,
-        journals: _F32,
+        slots: Slots,
         step: Step,
         eps: float,
     ) -> _F32: ...
+    def run_layers(
+        self, h: _F32, layers: Layers, states: Sequence[Pages | Slots], cos: _F32, sin: _F32, step: Step
+    ) -> None: ...
     def gated_attention(
         self,
         query_gate: _F32,
@@ -121,39 +165,6 @@ class Cpu:
         heads: int,
         eps: float,
     ) -> _F32: ...
-    def attention_mixer(
-        self,
-        h: _F32,
-        norm: _F32,
-        norm_eps: float,
-        weights: Sequence[Weight],
-        out: Weight,
-        query_norm: _F32,
-        key_norm: _F32,
-        cos: _F32,
-        sin: _F32,
-        pages: Pages,
-        step: Step,
-        heads: int,
-        eps: float,
-    ) -> None: ...
-    def delta_mixer(
-        self,
-        h: _F32,
-        norm: _F32,
-        norm_eps: float,
-        weights: Sequence[Weight],
-        out: Weight,
-        conv: _F32,
-        a: _F32,
-        dt_bias: _F32,
-        small_norm: _F32,
-        tails: _F32,
-        states: _F32,
-        journals: _F32,
-        step: Step,
-        eps: float,
-    ) -> None: ...
     def rotary(
         self, positions: _I32, frequencies: npt.NDArray[np.float64], axes: _I32, magnitude: float
     ) -> tuple[_F32, _F32]: ...

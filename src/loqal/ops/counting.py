@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..quant.tensor import Tensor
-from .interface import FloatArray, Ops
+from .interface import FloatArray, Layer, Ops
 
 _LINE, _SMALL_PAGE, _HUGE_PAGE, _CHUNK = 64, 4 << 10, 2 << 20, 64 << 20
 
@@ -32,6 +32,9 @@ class CountingOps:
         before = _rounded(self._used, _HUGE_PAGE)
         self._used += size
         self.num_bytes += _rounded(self._used, _HUGE_PAGE) - before
+
+    def put_layers(self, layers: Sequence[Layer]) -> Any:
+        """See Ops. Their weights are counted already."""
 
     def put_vector(self, tensor: Tensor) -> FloatArray:
         """See Ops."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +20,13 @@ from .interface import (
     KV_BLOCK,
     PAGE_TOKENS,
     AttentionShape,
+    DeltaMixer,
     DeltaShape,
     DeltaWeights,
+    Experts,
     FloatArray,
     IntArray,
+    Layer,
     Norm,
     RawArray,
     Result,
@@ -64,13 +67,19 @@ class CpuPages:
         self.native = _kernels.make_pages(kv_bits, num_pages, shape.num_kv_heads, shape.head_dim, *flat)
 
 
-@dataclass(frozen=True, slots=True)
 class CpuSlots:
     """Convolution tails and delta states."""
 
-    tails: FloatArray  # [slots 3 C]
-    states: FloatArray  # [slots Hv tiles*128 tile], value columns in tiles
-    journals: FloatArray  # [journals JOURNAL_ROWS floats], see JournalRow in cpp/common/table.h
+    def __init__(self, num_slots: int, shape: DeltaShape, num_journals: int) -> None:
+        channels = 2 * shape.num_key_heads * shape.key_dim + shape.num_value_heads * shape.value_dim
+        self.tails = _lazy_zeros((num_slots, shape.conv_width - 1, channels), np.float32)
+        tile = _kernels.STATE_TILE
+        tiles = (num_slots, shape.num_value_heads, shape.value_dim // tile * shape.key_dim, tile)
+        self.states = _lazy_zeros(tiles, np.float32, huge_pages=True)  # value columns in tiles
+        row_floats = channels + (shape.num_key_heads + shape.num_value_heads) * 128 + shape.num_value_heads
+        # See JournalRow in cpp/common/table.h.
+        journals = _lazy_zeros((num_journals, JOURNAL_ROWS, row_floats), np.float32)
+        self.native = _kernels.make_slots(self.tails, self.states, journals)
 
 
 def available_isas() -> list[str]:
@@ -107,8 +116,8 @@ def _give_back(array: RawArray, row: int) -> None:
         memory.madvise(mmap.MADV_DONTNEED, first, end - first)
 
 
-def _parts(norm: Norm | None) -> tuple[FloatArray, float] | tuple[()]:
-    return () if norm is None else (norm.weight, norm.eps)
+def _parts(norm: Norm | None) -> tuple[FloatArray | None, float]:
+    return (None, 0.0) if norm is None else (norm.weight, norm.eps)
 
 
 class CpuOps:
@@ -175,6 +184,27 @@ class CpuOps:
         layout = "F32" if float_inputs and not is_float else format if format in _PACKED else "I8"
         return _kernels.packed_bytes(layout, experts[0] if experts else 1, rows, inputs)
 
+    def put_layers(self, layers: Sequence[Layer]) -> _kernels.Layers:
+        """See Ops."""
+        out = _kernels.Layers()
+        for layer in layers:
+            mixer, mlp, norm, eps = layer.mixer, layer.mlp, layer.input_norm.weight, layer.input_norm.eps
+            if isinstance(mixer, DeltaMixer):
+                small = mixer.small
+                parts = small.conv, small.a, small.dt_bias, small.norm
+                out.add_delta(norm, eps, mixer.inputs, mixer.out, *parts)
+            else:
+                out.add_attention(
+                    norm, eps, mixer.inputs, mixer.out, mixer.query_norm, mixer.key_norm, mixer.shape.num_heads
+                )
+            norm, eps = layer.post_norm.weight, layer.post_norm.eps
+            if isinstance(mlp, Experts):
+                own, shared = (mlp.gate, mlp.up, mlp.down), (mlp.shared_gate, mlp.shared_up, mlp.shared_down)
+                out.add_experts(norm, eps, mlp.router, *own, mlp.shared_router, *shared, mlp.num_active)
+            else:
+                out.add_mlp(norm, eps, mlp.gate, mlp.up, mlp.down)
+        return out
+
     def finish_loading(self) -> None:
         """See Ops. Writes the packed file when weights had to be packed that it did not hold."""
         if self._keep_packed and self._fresh and self._kept is None:
@@ -191,13 +221,7 @@ class CpuOps:
 
     def new_slots(self, num_slots: int, shape: DeltaShape, num_journals: int = 0) -> CpuSlots:
         """See Ops."""
-        channels = 2 * shape.num_key_heads * shape.key_dim + shape.num_value_heads * shape.value_dim
-        tails = _lazy_zeros((num_slots, shape.conv_width - 1, channels), np.float32)
-        tile = _kernels.STATE_TILE
-        tiles = (num_slots, shape.num_value_heads, shape.value_dim // tile * shape.key_dim, tile)
-        states = _lazy_zeros(tiles, np.float32, huge_pages=True)
-        row_floats = channels + (shape.num_key_heads + shape.num_value_heads) * 128 + shape.num_value_heads
-        return CpuSlots(tails, states, _lazy_zeros((num_journals, JOURNAL_ROWS, row_floats), np.float32))
+        return CpuSlots(num_slots, shape, num_journals)
 
     def settle(self, slots: CpuSlots, slot: int, journal: int, count: int) -> None:
         """See Ops. A run without rows of its own applies what is pending."""
@@ -220,9 +244,7 @@ class CpuOps:
             none(num_heads),
             none(num_heads),
             none(128),
-            slots.tails,
-            slots.states,
-            slots.journals,
+            slots.native,
             step,
             0.0,
         )
@@ -336,75 +358,10 @@ class CpuOps:
             weights.a,
             weights.dt_bias,
             weights.norm,
-            slots.tails,
-            slots.states,
-            slots.journals,
+            slots.native,
             self._native_step(batch),
             eps,
         )
-
-    def attention_mixer(
-        self,
-        h: FloatArray,
-        norm: Norm,
-        weights: Sequence[_kernels.Weight],
-        out: _kernels.Weight,
-        query_norm: FloatArray,
-        key_norm: FloatArray,
-        rotary: Rotary,
-        pages: CpuPages,
-        batch: StepBatch,
-        shape: AttentionShape,
-        eps: float,
-    ) -> FloatArray:
-        """See Ops. One call, because every call costs a step microseconds."""
-        self._cpu.attention_mixer(
-            h,
-            norm.weight,
-            norm.eps,
-            weights,
-            out,
-            query_norm,
-            key_norm,
-            rotary.cos,
-            rotary.sin,
-            pages.native,
-            self._native_step(batch),
-            shape.num_heads,
-            eps,
-        )
-        return h
-
-    def delta_mixer(
-        self,
-        h: FloatArray,
-        norm: Norm,
-        weights: Sequence[_kernels.Weight],
-        out: _kernels.Weight,
-        small: DeltaWeights,
-        slots: CpuSlots,
-        batch: StepBatch,
-        shape: DeltaShape,
-        eps: float,
-    ) -> FloatArray:
-        """See Ops. One call, because every call costs a step microseconds."""
-        self._cpu.delta_mixer(
-            h,
-            norm.weight,
-            norm.eps,
-            weights,
-            out,
-            small.conv,
-            small.a,
-            small.dt_bias,
-            small.norm,
-            slots.tails,
-            slots.states,
-            slots.journals,
-            self._native_step(batch),
-            eps,
-        )
-        return h
 
     def gated_mlp(
         self,
@@ -449,6 +406,19 @@ class CpuOps:
             num_active,
             *_parts(norm),
         )
+        return h
+
+    def run_layers(
+        self,
+        h: FloatArray,
+        layers: _kernels.Layers,
+        states: Sequence[CpuPages | CpuSlots],
+        rotary: Rotary,
+        batch: StepBatch,
+    ) -> FloatArray:
+        """See Ops. One call, because Python would come back to cold caches after every operation of every layer."""
+        natives = [state.native for state in states]
+        self._cpu.run_layers(h, layers, natives, rotary.cos, rotary.sin, self._native_step(batch))
         return h
 
     def unembed(self, x: FloatArray, head: _kernels.Weight) -> FloatArray:

@@ -27,6 +27,7 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 RawArray = npt.NDArray[Any]
 Weight = Any  # a backend's own form of one linear weight, opaque to the model
+Layers = Any  # a backend's own form of some decoder layers
 Pages = Any  # a backend's own store of keys and values of one layer
 Slots = Any  # a backend's own store of recurrent states of one layer
 VisionHeads = Any  # a backend's own form of the queries, keys and values of one picture
@@ -142,6 +143,61 @@ class DeltaShape:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionMixer:
+    """Full attention with grouped heads, partial rotary positions and an output gate."""
+
+    inputs: tuple[Weight, Weight, Weight]  # query and gate, key, value
+    query_norm: FloatArray  # [head_dim]
+    key_norm: FloatArray  # [head_dim]
+    out: Weight
+    shape: AttentionShape
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaMixer:
+    """Gated DeltaNet: a recurrent state per value head, read and written by every token."""
+
+    inputs: tuple[Weight, Weight, Weight, Weight]  # qkv, z, beta, alpha
+    small: DeltaWeights
+    out: Weight
+    shape: DeltaShape
+
+
+@dataclass(frozen=True, slots=True)
+class DenseMlp:
+    """The feed-forward network of the dense sizes."""
+
+    gate: Weight
+    up: Weight
+    down: Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """The mixture of experts, with one shared expert that every token uses; gate, up and down are stacked."""
+
+    router: Weight
+    gate: Weight
+    up: Weight
+    down: Weight
+    shared_router: Weight
+    shared_gate: Weight
+    shared_up: Weight
+    shared_down: Weight
+    num_active: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One decoder layer: norm, mixer, norm, feed-forward network, each pair added to the residual."""
+
+    input_norm: Norm
+    mixer: AttentionMixer | DeltaMixer
+    post_norm: Norm
+    mlp: DenseMlp | Experts
+
+
+@dataclass(frozen=True, slots=True)
 class Rotary:
     """Cosines and sines of one step, already multiplied by the YaRN magnitude: [T rotary_dim/2] each."""
 
@@ -170,6 +226,10 @@ class Ops(Protocol):
 
     def weight_bytes(self, format: str, shape: tuple[int, ...], *, float_inputs: bool = False) -> int:
         """Bytes that ``put_weight`` takes for a tensor of this format and shape."""
+        ...
+
+    def put_layers(self, layers: Sequence[Layer]) -> Layers:
+        """Take decoder layers, whose weights are in the backend already, for ``run_layers``."""
         ...
 
     def finish_loading(self) -> None:
@@ -292,44 +352,6 @@ class Ops(Protocol):
         """
         ...
 
-    def attention_mixer(
-        self,
-        h: FloatArray,
-        norm: Norm,
-        weights: Sequence[Weight],
-        out: Weight,
-        query_norm: FloatArray,
-        key_norm: FloatArray,
-        rotary: Rotary,
-        pages: Pages,
-        batch: StepBatch,
-        shape: AttentionShape,
-        eps: float,
-    ) -> FloatArray:
-        """``linear`` by three weights behind a norm, ``gated_attention``, ``linear_add``: [T D] -> [T D], in place.
-
-        Bit for bit what the three give one after the other (mixers.py).
-        """
-        ...
-
-    def delta_mixer(
-        self,
-        h: FloatArray,
-        norm: Norm,
-        weights: Sequence[Weight],
-        out: Weight,
-        small: DeltaWeights,
-        slots: Slots,
-        batch: StepBatch,
-        shape: DeltaShape,
-        eps: float,
-    ) -> FloatArray:
-        """``linear`` by four weights behind a norm, ``gated_delta``, ``linear_add``: [T D] -> [T D], in place.
-
-        Bit for bit what the three give one after the other (mixers.py).
-        """
-        ...
-
     def gated_mlp(
         self, h: FloatArray, x: FloatArray, gate: Weight, up: Weight, down: Weight, norm: Norm | None = None
     ) -> FloatArray:
@@ -359,6 +381,15 @@ class Ops(Protocol):
         Softmax over all experts in float32, the ``num_active`` largest (ties: lower index first), weights divided by
         their sum, contributions added to h one by one in descending order of weight; then the shared expert times
         sigmoid(x shared_router^T). With a norm, x is normed first, and may be h itself.
+        """
+        ...
+
+    def run_layers(
+        self, h: FloatArray, layers: Layers, states: Sequence[Pages | Slots], rotary: Rotary, batch: StepBatch
+    ) -> FloatArray:
+        """Decoder layers one after the other, in place on h, each with its pages or slots: [T D] -> [T D].
+
+        Bit for bit what the operations above give one by one, as layers.py puts them together.
         """
         ...
 

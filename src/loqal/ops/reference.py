@@ -38,7 +38,7 @@ from .interface import (
     Rotary,
     StepBatch,
 )
-from .mixers import attention_mixer, delta_mixer
+from .layers import as_they_are, run_layers
 from .rope import inverse_frequencies, vision_frequencies
 from .turns import Turns
 
@@ -101,8 +101,7 @@ class ReferenceOps:
 
     name = "reference"
     state_layout = "reference 1"
-    attention_mixer = attention_mixer
-    delta_mixer = delta_mixer
+    put_layers, run_layers = as_they_are, run_layers
 
     def __init__(self) -> None:
         self._turns = Turns()

@@ -14,7 +14,7 @@ from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.model.tensor_names import entries
 from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Norm, Ops, Weight
-from loqal.ops.mixers import attention_mixer, delta_mixer
+from loqal.ops.layers import as_they_are, run_layers
 from loqal.quant import FORMATS
 from loqal.quant.tensor import Tensor
 from loqal.quantize.importance import Sums
@@ -46,8 +46,7 @@ class RecordingOps:
     single weights.
     """
 
-    attention_mixer = attention_mixer
-    delta_mixer = delta_mixer
+    put_layers, run_layers = as_they_are, run_layers
 
     def __init__(self, ops: Ops, names: Mapping[str, str]) -> None:
         self._ops, self._names, self.sums = ops, names, Sums()

@@ -228,8 +228,9 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         "ssm.time_step_rank": config.num_value_heads,
         "ssm.inner_size": config.value_width,
     }
-    if config.layers == layer_pattern(len(config.layers)):
-        keys["full_attention_interval"] = 4
+    interval = config.layers.index("attention") + 1 if "attention" in config.layers else 0
+    if interval and config.layers == layer_pattern(len(config.layers), interval):
+        keys["full_attention_interval"] = interval
     if config.num_draft_layers:
         keys["nextn_predict_layers"] = config.num_draft_layers
     if config.experts is not None:
