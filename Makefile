@@ -7,7 +7,7 @@ SOURCES := $(shell find cpp src -type f \( -name '*.cpp' -o -name '*.h' -o -name
 .PHONY: run test check parity native bench fix clean
 
 run: $(VENV)/.installed
-	@echo "A demonstration model of 7 million parameters reads src/loqal/assets/receipt.png. A real one: $(BIN)/loqal run MODEL.gguf"
+	@echo "A demonstration model of 8.6 million parameters reads src/loqal/assets/receipt.png. A real one: $(BIN)/loqal run MODEL.gguf"
 	@$(BIN)/loqal run demo "Receipt to JSON." src/loqal/assets/receipt.png
 
 test: $(VENV)/.test

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from words import listed
 
 SIDE, TOKEN = 256, 32  # pixels of a picture's sides and of a token's
-SLOTS = 5  # letters a token can hold
+SLOTS = 6  # letters a token can hold
 COLOURS = {
     "red": (205, 40, 40),
     "blue": (45, 85, 210),
@@ -67,6 +67,7 @@ class Picture:
     frames: Pixels
     letters: tuple[tuple[str, float, float], ...] = ()  # letter and its middle
     shapes: tuple[Shape, ...] = ()
+    bars: tuple[tuple[tuple[float, float], float], ...] = ()  # left and right edge of a label, height of its bar
     seconds: tuple[float, ...] = field(default=())  # of every pair of frames of a video
 
     @property
@@ -186,7 +187,7 @@ def chart(rng: random.Random, labels: list[str], heights: list[float], fresh: bo
     """A bar chart: labels below bars, one in every second or third token, heights from 0 to 1."""
     paper, ink = _paper(rng, 0)
     image = Image.new("RGB", (SIDE, SIDE), paper)
-    draw, letters = ImageDraw.Draw(image), []
+    draw, letters, bars = ImageDraw.Draw(image), [], []
     font = _font(rng.choice(FRESH if fresh else SEEN), rng.randrange(15, 19))
     step = SIDE / len(labels)
     base = SIDE - TOKEN - rng.uniform(0, 4)
@@ -201,8 +202,9 @@ def chart(rng: random.Random, labels: list[str], heights: list[float], fresh: bo
         for place, letter in enumerate(label):
             centre = x + (font.getlength(label[:place]) + font.getlength(label[: place + 1])) / 2
             letters.append((letter, centre, SIDE - TOKEN / 2))
+        bars.append(((letters[-len(label)][1], letters[-1][1]), height))
     draw.line((2, base, SIDE - 2, base), ink, 2)
-    return Picture(_worn(rng, image)[None], tuple(letters))
+    return Picture(_worn(rng, image)[None], tuple(letters), bars=tuple(bars))
 
 
 MOVES = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}

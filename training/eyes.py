@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drawing import COLOURS, KINDS, SIDE, SLOTS, TOKEN, Picture
+from drawing import COLOURS, KINDS, MOVES, SIDE, SLOTS, TOKEN, Picture
 
 LETTERS = sorted(set(string.printable) - set(string.whitespace))
+NEAR = 2  # pixels from a token's edge
+EDGES = 101  # an edge of a shape lies at one of the hundredths of the picture's side
 
 
 @dataclass(frozen=True)
@@ -164,16 +166,25 @@ class Eyes(nn.Module):
 
 
 class Reader(nn.Module):
-    """What is asked of every token while the eyes learn: its letters in order, and the shape in it. Not exported."""
+    """What is asked of every token while the eyes learn. Not exported.
+
+    Its letters in order, the shape in it and the edges of that shape, its own row and column, and how high the bar
+    above it is; of every token of a video, the direction of motion.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.letters = nn.Linear(width, SLOTS * (len(LETTERS) + 1))
+        self.offsets = nn.Linear(width, SLOTS)
         self.shape = nn.Linear(width, len(KINDS) + 1 + len(COLOURS) + 1 + 3)
+        self.where = nn.Linear(width, 2 * SIDE // TOKEN)
+        self.edges = nn.Linear(width, 4 * EDGES)
+        self.height = nn.Linear(width, 1)
+        self.motion = nn.Linear(width, len(MOVES))
 
-    def loss(self, rows: Tensor, notes: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def loss(self, rows: Tensor, notes: tuple[Tensor, ...]) -> Tensor:
         """Sum over pictures ``[B, 64, width]`` of the cross entropies, one per letter slot and shape."""
-        letters, shapes, places = notes
+        letters, offsets, shapes, places, edges, heights = notes
         guesses = self.letters(rows).float().unflatten(-1, (SLOTS, -1))
         # Empty tokens are many and easy.
         weight = torch.where(letters > 0, 1.0, 0.2)
@@ -186,12 +197,28 @@ class Reader(nn.Module):
             for i, x in enumerate((kind, colour))
         ]
         apart = ((place - places).square().sum(-1) * there).sum()
-        return total.sum() + sum(part.sum() for part in parts) + 4 * apart
+        side = SIDE // TOKEN
+        token = torch.arange(side**2, device=rows.device).expand(len(rows), -1)
+        where = self.where(rows).float().unflatten(-1, (2, side)).transpose(1, 3)
+        lost = functional.cross_entropy(where, torch.stack([token // side, token % side], 2).transpose(1, 2))
+        found = functional.cross_entropy(
+            self.edges(rows).float().unflatten(-1, (4, EDGES)).transpose(1, 3),
+            edges.transpose(1, 2),
+            reduction="none",
+        )
+        tall = (self.height(rows)[..., 0].float() - heights).square() * (heights >= 0)
+        off = (self.offsets(rows).float() - offsets).square() * (letters > 0)
+        more = 4 * off.sum() + 0.2 * side**2 * len(rows) * lost + 0.2 * (found.sum(1) * there).sum() + 8 * tall.sum()
+        return total.sum() + sum(part.sum() for part in parts) + 4 * apart + more
+
+    def motion_loss(self, rows: Tensor, moves: Tensor) -> Tensor:
+        """Sum of the cross entropies over the tokens of pairs of frames ``[B, 4, width]`` with directions ``[B]``."""
+        return functional.cross_entropy(self.motion(rows).float().mean(1), moves, reduction="sum")
 
     @torch.no_grad()
-    def scores(self, rows: Tensor, notes: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:
+    def scores(self, rows: Tensor, notes: tuple[Tensor, ...]) -> tuple[float, float]:
         """Shares of letters and of shapes that are right."""
-        letters, shapes, _ = notes
+        letters, _, shapes, *_ = notes
         guesses = self.letters(rows).unflatten(-1, (SLOTS, -1)).argmax(-1)
         kind, colour, _ = self.shape(rows).split([len(KINDS) + 1, len(COLOURS) + 1, 3], -1)
         right = (kind.argmax(-1) == shapes[..., 0]) & (colour.argmax(-1) == shapes[..., 1])
@@ -200,19 +227,33 @@ class Reader(nn.Module):
         return read, right[there].float().mean().item() if there.any() else 1.0
 
 
-def notes_of(picture: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Letters ``[64, SLOTS]``, shapes ``[64, 2]`` and places ``[64, 3]`` of a picture's tokens."""
+def notes_of(picture: Picture) -> tuple[np.ndarray, ...]:
+    """Notes of a picture's tokens.
+
+    Letters ``[64, SLOTS]`` and where they are between the token's edges, from 0 to 1. A letter near an edge is noted
+    on both sides of it: on which its middle is cannot be seen surely, and where each side decides by itself, it is
+    lost or doubled. Shapes ``[64, 2]``, their places ``[64, 3]`` and edges ``[64, 4]`` in hundredths of the picture,
+    and heights of bars ``[64]``, -1 where there is none.
+    """
     side = SIDE // TOKEN
     letters, shapes = np.zeros((side**2, SLOTS), np.int64), np.zeros((side**2, 2), np.int64)
+    offsets = np.zeros((side**2, SLOTS), np.float32)
     places, used = np.zeros((side**2, 3), np.float32), [0] * side**2
+    edges, heights = np.zeros((side**2, 4), np.int64), np.full(side**2, -1, np.float32)
     kinds, colours = list(KINDS), list(COLOURS)
     for letter, x, y in sorted(picture.letters, key=lambda found: found[1]):
-        token = min(side - 1, max(0, int(y // TOKEN))) * side + min(side - 1, max(0, int(x // TOKEN)))
-        if used[token] < SLOTS:
-            letters[token, used[token]] = LETTERS.index(letter) + 1
-            used[token] += 1
+        row = min(side - 1, max(0, int(y // TOKEN)))
+        for column in sorted({min(side - 1, max(0, int((x + by) // TOKEN))) for by in (-NEAR, NEAR)}):
+            token = row * side + column
+            if used[token] < SLOTS:
+                letters[token, used[token]] = LETTERS.index(letter) + 1
+                offsets[token, used[token]] = x / TOKEN - column
+                used[token] += 1
     for shape in picture.shapes:
         token = int(shape.y // TOKEN) * side + int(shape.x // TOKEN)
         shapes[token] = kinds.index(shape.kind) + 1, colours.index(shape.colour) + 1
         places[token] = shape.x % TOKEN / TOKEN, shape.y % TOKEN / TOKEN, shape.radius / TOKEN
-    return letters, shapes, places
+        edges[token] = [edge // 10 for edge in shape.box()]
+    for (left, right), height in picture.bars:
+        heights[side * (side - 1) + int(left // TOKEN) : side * (side - 1) + int(right // TOKEN) + 1] = height
+    return letters, offsets, shapes, places, edges, heights

@@ -2,22 +2,28 @@
 
 Greedy decoding reproduces the expected text exactly when the likeliest token is the expected one at every position of
 the completion, so one forward pass over the whole text decides a sample without generating it.
+
+    python training/measure.py --run training/runs/main --count 100
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
 
 import tokenizer as vocabulary
+from export import load_network
 from eyes import patches_of
-from mixture import draw
+from mixture import TASKS, draw
 from network import Network, Seen
-from tasks import Sample
+from tasks import FULL, Sample
+from tasks_text import code
 
 
 @dataclass(frozen=True)
@@ -74,3 +80,28 @@ def teacher_forced(net: Network, tokenizer: Tokenizer, samples: list[Sample]) ->
             agreed += sum(int(drafts[row, p] == chosen[row, p + 1]) for p in spots)
             drafted += len(spots)
     return Outcome(exact / count, agreed / max(drafted, 1), tuple(failures))
+
+
+def copies(count: int, seed: int) -> list[Sample]:
+    """Held-out samples of copied code, without reasoning."""
+    rng = random.Random(f"held out/code copy/{seed}")
+    return [replace(code(rng, True, FULL, "copy"), reasoning=None) for _ in range(count)]
+
+
+def main() -> None:
+    """Print a table of every task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=2024)
+    args = parser.parse_args()
+    net, tokenizer = load_network(args.run), vocabulary.load(args.run.parent / "tokenizer.json")
+    samples = {task: held_out_samples(task, args.count, args.seed) for task in TASKS}
+    print("| task | right | first drafts accepted |", "|---|---|---|", sep="\n")
+    for task, some in (samples | {"code, copied": copies(args.count, args.seed)}).items():
+        outcome = teacher_forced(net, tokenizer, some)
+        print(f"| {task} | {outcome.accuracy:.1%} | {outcome.acceptance:.1%} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tasks import FULL, Level, Sample, arithmetic, intent, lookup, receipt, small_talk
-from tasks_text import TEXT_TASKS
+from tasks_text import TEXT_TASKS, tool
 from tasks_vision import VISION_TASKS, several
 
 TASKS: dict[str, Callable[[random.Random, bool, Level], Sample]] = {
@@ -20,21 +20,21 @@ TASKS: dict[str, Callable[[random.Random, bool, Level], Sample]] = {
     **VISION_TASKS,
 }
 SHARES = {
-    "intent": 0.03,
-    "receipt": 0.03,
-    "arithmetic": 0.06,
-    "lookup": 0.05,
+    "intent": 0.02,
+    "receipt": 0.05,
+    "arithmetic": 0.08,
+    "lookup": 0.06,
     "small talk": 0.02,
-    "triage": 0.03,
-    "tool": 0.03,
-    "schema": 0.03,
-    "code": 0.06,
-    "receipt image": 0.22,
-    "document": 0.3,
-    "count": 0.08,
-    "box": 0.02,
+    "triage": 0.07,
+    "tool": 0.05,
+    "schema": 0.04,
+    "code": 0.14,
+    "receipt image": 0.27,
+    "document": 0.07,
+    "count": 0.05,
+    "box": 0.01,
     "chart": 0.05,
-    "motion": 0.03,
+    "motion": 0.02,
 }
 THINKING = {
     "intent": 0.2,
@@ -71,8 +71,8 @@ def draw(
 def training_sample(rng: random.Random, level: Level = FULL) -> Sample:
     """A training sample, sometimes with a system text or after an earlier turn."""
     sample = draw(rng, False, level=level)
-    if sample.task == "tool":
-        return sample
+    if sample.task == "tool":  # several rounds behind one long offer cost little more than one
+        return tool(rng, False, level, rounds=rng.choice((1, 2, 4)))
     if rng.random() < 0.06:
         sample = replace(sample, system=rng.choice(SYSTEM))
     if sample.task == "lookup" and rng.random() < 0.6:
@@ -80,7 +80,7 @@ def training_sample(rng: random.Random, level: Level = FULL) -> Sample:
         many = lookup(rng, False, level, questions=rng.choice((2, 3, 4)))
         thought = many.reasoning if sample.reasoning is not None else None
         return replace(many, reasoning=thought, system=sample.system)
-    if sample.task == "count" and rng.random() < 0.5:
+    if sample.task == "count" and rng.random() < 0.6:
         many = several(rng, level)
         return replace(many, system=sample.system)
     if rng.random() < 0.06:
@@ -93,7 +93,7 @@ def training_sample(rng: random.Random, level: Level = FULL) -> Sample:
 def long_sample(rng: random.Random, room: int) -> Sample:
     """A look-up in a list that nearly fills ``room`` tokens, with several questions."""
     entries = max(8, int(room / rng.uniform(6.5, 8.5) * rng.uniform(0.3, 1)))
-    sample = lookup(rng, False, FULL, entries=entries, questions=rng.choice((2, 4, 6)))
+    sample = lookup(rng, False, FULL, entries=entries, questions=rng.choice((4, 8, 16)))
     return replace(sample, reasoning=None)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eyes import Eyes, EyeShape
+from eyes import Eyes, EyeShape, Reader
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Shape:
 
     vocab_size: int
     width: int = 256
-    num_layers: int = 4
-    interval: int = 4  # every interval-th layer is full attention
+    num_layers: int = 6
+    interval: int = 3  # every interval-th layer is full attention
     num_heads: int = 2
     num_kv_heads: int = 1
     head_dim: int = 256
@@ -307,14 +307,18 @@ class Network(nn.Module):
             elif name.endswith("conv1d.weight"):
                 nn.init.uniform_(weight, -0.5, 0.5)
         self.visual = Eyes(eyes) if eyes is not None else None
+        self.reader = Reader(eyes.out_width) if eyes is not None else None  # for training alone, not exported
 
-    def embed(self, ids: Tensor, seen: Sequence[Seen] = ()) -> Tensor:
+    def look(self, seen: Sequence[Seen]) -> list[Tensor]:
+        """What the eyes make of pictures: rows ``[B, N / 4, width]``."""
+        assert self.visual is not None or not seen
+        return [self.visual(some.patches, some.rows, some.columns) for some in seen]
+
+    def embed(self, ids: Tensor, seen: Sequence[Seen] = (), looked: Sequence[Tensor] | None = None) -> Tensor:
         """What the trunk reads, ``[B, T, width]``, with the rows of pictures in their places."""
         x = self.embed_tokens(ids)
-        for some in seen:
-            assert self.visual is not None
-            rows = self.visual(some.patches, some.rows, some.columns).to(x.dtype)
-            x = x.flatten(0, 1).index_copy(0, some.places, rows.flatten(0, 1)).view_as(x)
+        for some, rows in zip(seen, self.look(seen) if looked is None else looked, strict=True):
+            x = x.flatten(0, 1).index_copy(0, some.places, rows.to(x.dtype).flatten(0, 1)).view_as(x)
         return x
 
     def trunk(self, x: Tensor, packing: Packing | None = None, positions: Tensor | None = None) -> Tensor:
@@ -343,4 +347,5 @@ class Network(nn.Module):
                 weight.detach().float().numpy()
             )
             for name, weight in self.named_parameters()
+            if not name.startswith("reader.")
         }

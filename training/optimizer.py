@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -28,7 +28,13 @@ class Optimizer:
     """Muon for the matrices of the layers, Adam for embeddings, norms, convolutions and gates."""
 
     def __init__(
-        self, net: nn.Module, pool: ThreadPoolExecutor, matrix_rate: float, other_rate: float, decay: float
+        self,
+        net: nn.Module,
+        pool: ThreadPoolExecutor,
+        matrix_rate: float,
+        other_rate: float,
+        decay: float,
+        share_of: Callable[[str], float] = lambda name: 1.0,
     ) -> None:
         self.pool = pool
         named = [(name, weight) for name, weight in net.named_parameters() if weight.requires_grad]
@@ -38,18 +44,19 @@ class Optimizer:
             if p.dim() >= 2 and min(p.flatten(1).shape) >= 16 and "embed" not in n and "reader" not in n
         }
         self.matrices = [p for n, p in named if n in chosen]
+        self.shares = [share_of(n) for n, _ in named if n in chosen]  # of the rates, for some weights
         self.momenta = [torch.zeros_like(p) for p in self.matrices]
-        self.adam = torch.optim.AdamW(
-            [p for n, p in named if n not in chosen], lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0
-        )
+        others = [{"params": [p], "share": share_of(n)} for n, p in named if n not in chosen]
+        self.adam = torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0)
         self.matrix_rate, self.other_rate, self.decay = matrix_rate, other_rate, decay
 
     @torch.no_grad()
     def step(self, scale: float) -> None:
         """Apply the gradients with both rates multiplied by ``scale``."""
-        list(self.pool.map(self._step_matrix, self.matrices, self.momenta, repeat(self.matrix_rate * scale)))
+        rates = [self.matrix_rate * scale * share for share in self.shares]
+        list(self.pool.map(self._step_matrix, self.matrices, self.momenta, rates))
         for group in self.adam.param_groups:
-            group["lr"] = self.other_rate * scale
+            group["lr"] = self.other_rate * scale * group["share"]
         self.adam.step()
         self.adam.zero_grad()
 

@@ -2,9 +2,10 @@
 
     python training/start.py --model src/loqal/assets/demo.gguf --eyes training/runs/eyes --out training/runs/start.pt
 
-The file may be narrower and have another vocabulary. Its numbers fill the first rows and columns; new columns that
-read are random, new rows that write are nearly zero, so the wider network begins with the answers of the narrow one.
-Tokens keep their rows by their text; a new token begins as the mean of the old tokens it is made of.
+The file may be narrower, have fewer layers and another vocabulary. Its numbers fill the first rows and columns; new
+columns that read are random, new rows that write are nearly zero, so the wider network begins with the answers of the
+narrow one. A layer it lacks begins as a copy of the nearest one of its kind that writes nothing yet. Tokens keep their
+rows by their text; a new token begins as the mean of the old tokens it is made of.
 """
 
 from __future__ import annotations
@@ -81,15 +82,39 @@ def fill(target: torch.Tensor, old: np.ndarray, name: str, widths: tuple[int, in
         target[tuple(slice(0, size) for size in value.shape)] = value
 
 
+def sources(old: tuple[str, ...], new: tuple[str, ...]) -> list[tuple[int, bool]]:
+    """For every new layer the old one it begins with, and whether it stands for it; the latest ones do.
+
+    Raises:
+        ValueError: the new layers do not hold the old ones in their order.
+    """
+    out: list[tuple[int, bool]] = []
+    left = len(old)
+    for kind in reversed(new):
+        stands = left > 0 and old[left - 1] == kind
+        left -= stands
+        like = [index for index, other in enumerate(old) if other == kind]
+        out.append((left, True) if stands else (min(like, key=lambda index: abs(index - left)), False))
+    if left:
+        raise ValueError(f"layers {old} do not fit into {new}")
+    return out[::-1]
+
+
 @torch.no_grad()
 def settle(net: Network) -> None:
-    """Bring what the eyes say to the size of embeddings: ten times larger, no layer could add to it."""
+    """Bring what the eyes say to the size of embeddings: ten times larger, no layer could add to it.
+
+    The reader still understands them.
+    """
     rows = net.visual(batch_at("start", 0, 16, False)[0], GRID, GRID).flatten(0, 1)
     rows, mean = rows - rows.mean(0), rows.mean(0)
     factor = 2 * net.embed_tokens.weight.square().mean().sqrt() / rows.square().mean().sqrt()
     last = net.visual.merger.linear_fc2
     last.weight *= factor
     last.bias.copy_((last.bias - mean) * factor)
+    for asked in net.reader.children():
+        asked.bias += asked.weight @ mean
+        asked.weight /= factor
 
 
 def main() -> None:
@@ -108,12 +133,22 @@ def main() -> None:
     read = {tensor.name: decode(tensor.format, tensor.data, tensor.shape) for tensor in stored}
     state, widths = to_hf(checkpoint.config, read), (checkpoint.config.width, net.shape.width)
     weights = dict(net.named_parameters())
+    kinds = tuple("attention" if net.shape.is_attention(layer) else "delta" for layer in range(net.shape.num_layers))
+    placed = sources(checkpoint.config.layers, kinds)
     for full, old in state.items():
         name = full.removeprefix("model.").removeprefix("language_model.")
         if name == "embed_tokens.weight":
             old = embedding(old, checkpoint, tokenizer, vocabulary.VOCAB_SIZE)
-        if name in weights:
-            fill(weights[name], old, name, widths)
+        if not name.startswith("layers."):
+            if name in weights:
+                fill(weights[name], old, name, widths)
+            continue
+        _, number, rest = name.split(".", 2)
+        for layer, (source, stands) in enumerate(placed):
+            if source == int(number):
+                fill(weights[f"layers.{layer}.{rest}"], old, rest, widths)
+                if not stands and rest.endswith(WRITERS):
+                    weights[f"layers.{layer}.{rest}"].data.zero_()
     with torch.no_grad():
         new = net.embed_tokens.weight[:, widths[0] :]
         new.normal_(std=0.3 * float(net.embed_tokens.weight[:, : widths[0]].std()))
@@ -121,6 +156,7 @@ def main() -> None:
         saved = torch.load(args.eyes / "checkpoint.pt", weights_only=True)["weights"]
         seen = {name.removeprefix("eyes."): value for name, value in saved.items() if name.startswith("eyes.")}
         net.visual.load_state_dict(seen)
+        net.reader.load_state_dict({n.removeprefix("reader."): v for n, v in saved.items() if n.startswith("reader.")})
         settle(net)
     torch.save(net.state_dict(), args.out)
 

@@ -20,8 +20,32 @@ TRIAGE_FRAMES = tuple(
         "Route this request.\n{}",
         "{}\nTriage?",
         "Who should answer this?\n{}",
-        "Intent, escalation and confidence: {}",
+        "Keep or escalate: {}",
         "{}\nShould I escalate this?",
+        "Should I escalate this? {}",
+        "{}\nEscalate this or not?",
+        "Escalate? {}",
+        "{}\nDoes this need escalation?",
+        "Does this have to be escalated?\n{}",
+        "{}\nTriage this request.",
+        "Please triage: {}",
+        "{}\nRoute this.",
+        "{}\nIs this to be escalated?",
+        "Shall we escalate this?\n{}",
+        "Pass this on or keep it?\n{}",
+        "{}\nKeep it or escalate it?",
+        "Triage the following.\n{}",
+        "{}\nWho should answer this?",
+        "Is it safe to answer this here? {}",
+        "{}\nIntent, escalation, confidence?",
+        "Give intent, escalation and confidence for this: {}",
+        "Decide whether to escalate: {}",
+        "{}\nShould this go to a larger model?",
+        "Do I have to escalate?\n{}",
+        "{}\nPlease triage.",
+        "Escalation check: {}",
+        "Can you triage this? {}",
+        "{}\nEscalate?",
     )
 )
 
@@ -107,6 +131,14 @@ CALCULATOR_FRAMES = tuple(
         "Calculate {a} {s} {b}.",
         "I need {a} {s} {b}.",
         "Tell me {a} {s} {b}.",
+        "{a} {s} {b} = ?",
+        "Please calculate {a} {s} {b}",
+        "Work out {a} {s} {b}",
+        "Give me {a} {s} {b}.",
+        "Can you compute {a} {s} {b}?",
+        "What does {a} {s} {b} make?",
+        "The result of {a} {s} {b}?",
+        "Evaluate {a} {s} {b}.",
     )
 )
 CLOCK_FRAMES = tuple(
@@ -120,6 +152,14 @@ CLOCK_FRAMES = tuple(
         "Which time is it in {c}?",
         "What does the clock say in {c}?",
         "Is it late in {c}?",
+        "Give me the time in {c}.",
+        "Do you know what time it is in {c}?",
+        "Current time in {c}?",
+        "What time do they have in {c}?",
+        "Please tell me how late it is in {c}.",
+        "Look up the time in {c}.",
+        "I need the time in {c}.",
+        "The time in {c}, please.",
     )
 )
 
@@ -135,8 +175,8 @@ def call_text(function: str, key: str, value: str) -> str:
     return f"<tool_call>\n<function={function}>\n<parameter={key}>\n{value}\n</parameter>\n</function>\n</tool_call>"
 
 
-def tool(rng: random.Random, fresh: bool, level: Level) -> Sample:
-    """A question that a calculator or a clock answers: the call, and after its result the answer."""
+def _asked(rng: random.Random, fresh: bool) -> tuple[str, str, str, str, str]:
+    """A question, the call it needs, the call's result, the answer, and the template."""
     if rng.random() < 0.6:
         frame, sign = rng.choice(split(CALCULATOR_FRAMES, fresh))[0], rng.choice("+-*")
         a, b = (rng.randrange(10 ** rng.randrange(1, 5)) for _ in range(2))
@@ -147,18 +187,20 @@ def tool(rng: random.Random, fresh: bool, level: Level) -> Sample:
         result = f"{rng.randrange(24):02d}:{rng.randrange(60):02d}"
         question, call = frame.format(c=city), call_text("clock", "city", city)
         answer = f"It is {result} in {city}."
+    return question, call, f"<tool_response>\n{result}\n</tool_response>", answer, frame
+
+
+def tool(rng: random.Random, fresh: bool, level: Level, rounds: int = 1) -> Sample:
+    """Questions that a calculator or a clock answers: the call, and after its result the answer."""
+    turns: list[tuple[str, str]] = []
+    for left in range(rounds, 0, -1):
+        question, call, response, answer, frame = _asked(rng, fresh)
+        # Within the last loop of calls the template keeps the reply's (empty) reasoning.
+        turns.append((question, call if left > 1 else f"<think>\n\n</think>\n\n{call}"))
+        if left > 1:
+            turns.append((response, answer))
     tools = ((CALCULATOR, CLOCK), (CLOCK, CALCULATOR))[rng.random() < 0.5]
-    return Sample(
-        "tool",
-        frame,
-        f"<tool_response>\n{result}\n</tool_response>",
-        answer,
-        None,
-        tool_system(tools),
-        # Within the loop of calls the template keeps the reply's (empty) reasoning.
-        turns=((question, f"<think>\n\n</think>\n\n{call}"),),
-        tools=tools,
-    )
+    return Sample("tool", frame, response, answer, None, tool_system(tools), turns=tuple(turns), tools=tools)
 
 
 # JSON by schema ------------------------------------------------------------------------------------------------------
@@ -224,18 +266,59 @@ CODE_LINES = (
     "# {w} {x}",
 )
 CODE_FRAMES = {
-    "copy": ("Copy this code:\n{code}", "{code}\nCopy this.", "Repeat the code.\n{code}", "Write this again:\n{code}"),
+    "copy": (
+        "Copy this code:\n{code}",
+        "{code}\nCopy this.",
+        "Repeat the code.\n{code}",
+        "Write this again:\n{code}",
+        "{code}\nRepeat this code.",
+        "Copy:\n{code}",
+        "{code}\nWrite it again.",
+        "Give this back as it is:\n{code}",
+        "Print this code again.\n{code}",
+        "{code}\nCopy the code above.",
+        "Please copy this code.\n{code}",
+        "{code}\nSay this once more.",
+        "Copy the following lines.\n{code}",
+        "Type this again.\n{code}",
+        "{code}\nRepeat it, please.",
+        "Return this unchanged:\n{code}",
+    ),
     "rename": (
         "Rename {old} to {new}:\n{code}",
         "{code}\nRename {old} to {new}.",
         "Replace {old} by {new}.\n{code}",
         "{code}\nCall {old} {new} instead.",
+        "Change {old} to {new}.\n{code}",
+        "{code}\nReplace {old} with {new}.",
+        "In this code, rename {old} to {new}.\n{code}",
+        "{code}\nChange every {old} to {new}.",
+        "Rename {old} as {new} in this code:\n{code}",
+        "{code}\nPlease rename {old} to {new}.",
+        "Use {new} instead of {old}.\n{code}",
+        "{code}\nThe name {old} should be {new}.",
+        "Replace the name {old} with {new}:\n{code}",
+        "{code}\nUse the name {new} for {old}.",
+        "Let {old} be called {new}.\n{code}",
+        "{code}\nPut {new} in place of {old}.",
     ),
     "delete": (
         "Delete line {n}:\n{code}",
         "{code}\nDelete line {n}.",
         "Remove line {n} of this code.\n{code}",
         "{code}\nWithout line {n}, please.",
+        "Drop line {n}.\n{code}",
+        "{code}\nRemove line {n}.",
+        "Delete line {n} of this code.\n{code}",
+        "{code}\nTake out line {n}.",
+        "Take line {n} out of this code.\n{code}",
+        "{code}\nLeave out line {n}.",
+        "Give this without line {n}.\n{code}",
+        "{code}\nDelete the line with number {n}.",
+        "Leave line {n} out:\n{code}",
+        "{code}\nPlease remove line {n}.",
+        "Line {n} has to go.\n{code}",
+        "{code}\nDrop line {n}, please.",
     ),
 }
 

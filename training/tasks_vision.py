@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import product
 
 import words as w
-from drawing import COLOURS, KINDS, MOVES, TOKEN, Picture, chart, page, scene, video
+from drawing import COLOURS, KINDS, MOVES, TOKEN, Picture, Shape, chart, page, scene, video
 from tasks import Level, Sample, split, syllables
 
 IMAGE_RECEIPT_LINES = (
@@ -60,12 +60,20 @@ DOCUMENT_FRAMES = tuple(
     for text in (
         "Read the text.",
         "What does it say?",
-        "What is written here?",
+        "What words are in the picture?",
         "Copy the text.",
         "Write down the text.",
         "Transcribe this.",
         "Which text is this?",
         "Read this.",
+        "Transcribe the picture.",
+        "What does the picture say?",
+        "Give me the text.",
+        "Type out the text.",
+        "Please read this.",
+        "What text do you see?",
+        "Write out what you read.",
+        "Text?",
     )
 )
 
@@ -106,6 +114,14 @@ COUNT_FRAMES = tuple(
         "What is the number of {}?",
         "Count all {}.",
         "How many {} are in the picture?",
+        "How many {} can you see?",
+        "Please count the {}.",
+        "Tell me the number of {}.",
+        "Count {}.",
+        "How many {} are shown?",
+        "How many {} does the picture have?",
+        "Give the number of {}.",
+        "Count every one of the {}.",
     )
 )
 BOX_FRAMES = tuple(
@@ -119,6 +135,14 @@ BOX_FRAMES = tuple(
         "Show me the {}.",
         "Mark the {}.",
         "Detect the {}.",
+        "Box around the {}?",
+        "Where can I see the {}?",
+        "Point out the {}.",
+        "Give the place of the {}.",
+        "Find the box of the {}.",
+        "Please locate the {}.",
+        "Draw a box around the {}.",
+        "In which place is the {}?",
     )
 )
 PAIRS = tuple(product(COLOURS, KINDS))
@@ -127,6 +151,14 @@ PAIRS = tuple(product(COLOURS, KINDS))
 def _place(shape_x: float, shape_y: float) -> str:
     """The token a shape lies in, as on a chess board: row letter, column number."""
     return f"{'abcdefgh'[int(shape_y // TOKEN)]}{int(shape_x // TOKEN) + 1}"
+
+
+def _in_order(picture: Picture) -> list[Shape]:
+    return sorted(picture.shapes, key=lambda s: (int(s.y // TOKEN), int(s.x // TOKEN)))
+
+
+def _list_of(picture: Picture) -> str:
+    return ", ".join(f"{_place(s.x, s.y)} {s.colour} {s.kind}" for s in _in_order(picture))
 
 
 def crowd(rng: random.Random) -> tuple[Picture, str | None, str | None]:
@@ -143,18 +175,26 @@ def crowd(rng: random.Random) -> tuple[Picture, str | None, str | None]:
 
 
 def counted(rng: random.Random, picture: Picture, colour: str | None, kind: str | None, fresh: bool) -> Sample:
-    """How many of a colour, a kind or both a scene has; the reasoning says where they are."""
+    """How many of a colour, a kind or both there are; the reasoning lists all shapes, then numbers those asked for."""
     name = f"{colour or ''} {kind or 'shape'}s".strip()
     frame = rng.choice(split(COUNT_FRAMES, fresh))[0]
-    found = [s for s in picture.shapes if colour in (None, s.colour) and kind in (None, s.kind)]
-    found.sort(key=lambda s: (int(s.y // TOKEN), int(s.x // TOKEN)))
-    thought = f"{name}: {' '.join(_place(s.x, s.y) for s in found) or 'none'}"
+    found = [s for s in _in_order(picture) if colour in (None, s.colour) and kind in (None, s.kind)]
+    thought = _list_of(picture)
+    thought += f"\n{name}: {' '.join(f'{i} {_place(s.x, s.y)}' for i, s in enumerate(found, 1)) or 'none'}"
     return Sample("count", frame, frame.format(name), str(len(found)), thought, pictures=(picture,))
 
 
 def count(rng: random.Random, fresh: bool, level: Level) -> Sample:
     """Shapes to be counted."""
     return counted(rng, *crowd(rng), fresh)
+
+
+LIST_FRAMES = ("List the shapes.", "What shapes are there?", "Which shapes do you see?", "Name all shapes.")
+
+
+def listed_shapes(rng: random.Random, picture: Picture) -> Sample:
+    """Every shape of a scene with its place, in reading order: for training, as full pages are for text."""
+    return Sample("scene", "list", rng.choice(LIST_FRAMES), _list_of(picture), pictures=(picture,))
 
 
 def boxed(rng: random.Random, picture: Picture, fresh: bool) -> Sample | None:
@@ -185,12 +225,20 @@ CHART_FRAMES = tuple(
     for text in (
         "Which bar is the largest?",
         "What is the highest bar?",
-        "Name the largest bar.",
+        "Name the tallest bar.",
         "Which bar is the tallest?",
         "Which is the biggest bar?",
         "Label of the highest bar?",
         "Tell me the tallest bar.",
         "Who has the largest bar?",
+        "Name the highest bar.",
+        "Which bar is the highest?",
+        "What is the largest bar?",
+        "Give the label of the tallest bar.",
+        "Tell me the largest bar.",
+        "Which label has the highest bar?",
+        "The biggest bar?",
+        "What is the tallest bar called?",
     )
 )
 SHORT_LABELS = [name for name in w.NAMES if len(name) <= 4] + w.listed(
@@ -220,6 +268,14 @@ MOTION_FRAMES = tuple(
         "What is the direction of the motion?",
         "Where does the {} go?",
         "How does the {} move?",
+        "Which way does the {} go?",
+        "Where is the {} going?",
+        "In which direction does it go?",
+        "Tell me the direction of the motion.",
+        "Where does it move to?",
+        "Direction of the {}?",
+        "Which way is the {} moving?",
+        "What direction does it move in?",
     )
 )
 
@@ -246,9 +302,11 @@ def several(rng: random.Random, level: Level) -> Sample:
     """A training sample with several questions about one scene, which costs little more than one."""
     picture, colour, kind = crowd(rng)
     asked = [counted(rng, picture, colour, kind, False)]
-    for _ in range(2):
-        more = boxed(rng, picture, False) if rng.random() < 0.6 else None
-        asked.append(more or counted(rng, picture, rng.choice((None, *COLOURS)), rng.choice((None, *KINDS)), False))
+    asked.append(boxed(rng, picture, False) or counted(rng, picture, rng.choice(tuple(COLOURS)), None, False))
+    if rng.random() < 0.7:
+        asked.append(listed_shapes(rng, picture))
+    else:
+        asked.append(counted(rng, picture, None, rng.choice(KINDS), False))
     rng.shuffle(asked)
     turns = tuple((sample.user, sample.answer) for sample in asked[:-1])
     return replace(asked[-1], turns=turns)

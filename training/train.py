@@ -26,7 +26,7 @@ from torch.nn import functional
 
 import tokenizer as vocabulary
 from drawing import TOKEN, Picture
-from eyes import EyeShape, patches_of
+from eyes import EyeShape, notes_of, patches_of
 from measure import held_out_samples, teacher_forced
 from mixture import TASKS, long_sample, training_sample
 from network import Network, Packing, Seen, Shape
@@ -34,6 +34,8 @@ from optimizer import Optimizer, rate_at
 from tasks import FULL, Level
 
 DRAFT_WEIGHT = 0.3
+READING_WEIGHT = 3.0  # the eyes go on being asked what they see: taught by answers alone they forget it
+EYES_SHARE = 0.3  # of the rates
 DRAFT_EVERY = 3  # the draft head learns in every third step, which is enough and saves a tenth of the time
 
 
@@ -92,6 +94,11 @@ class Batch:
             groups.append(Seen(torch.from_numpy(patches).to(device), 2 * side, 2 * side, places.to(device)))
         return groups
 
+    def notes(self, device: str) -> tuple[Tensor, ...]:
+        """What there is to see in the images."""
+        columns = zip(*(notes_of(picture) for *_, picture in self.pictures if not picture.is_video), strict=True)
+        return tuple(torch.from_numpy(np.stack(column)).to(device) for column in columns)
+
 
 class Batches:
     """Packed training batches; batch ``step`` depends on the seed and the step only."""
@@ -143,22 +150,27 @@ def weighted_sum(net: Network, hidden: Tensor, targets: Tensor, weights: Tensor)
     return (losses * weights[place]).sum()
 
 
-def losses_of(net: Network, batch: Batch, with_draft: bool, device: str) -> tuple[Tensor, Tensor]:
-    """Weighted loss sums of the next token and of the draft head's token after next."""
+def losses_of(net: Network, batch: Batch, with_draft: bool, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss sums: of the next token and the draft head's token after next, both weighted, and of reading."""
     ids, segments, weights, positions = (
         x.to(device) for x in (batch.ids, batch.segments, batch.weights, batch.positions)
     )
     packing = Packing(segments)
-    x = net.embed(ids, batch.seen(device))
+    seen = batch.seen(device)
+    looked = net.look(seen)
+    x = net.embed(ids, seen, looked)
     hidden = net.trunk(x, packing, positions)
     main = weighted_sum(net, hidden[:, :-1], ids[:, 1:], weights[:, 1:])
-    draft = main.new_zeros(())
+    draft = reading = main.new_zeros(())
     if with_draft:
         # A draft is only asked for where the token it has seen belongs to the same sample as its target.
         inside = weights[:, 2:] * (segments[:, 2:] == segments[:, :-2])
         drafted = net.draft(hidden, x, packing, positions)
         draft = weighted_sum(net, drafted[:, :-1], ids[:, 2:], inside)
-    return main, draft
+    notes = batch.notes(device)
+    if notes:
+        reading = net.reader.loss(looked[0], notes) / looked[0].shape[1]
+    return main, draft, reading
 
 
 class Gradients:
@@ -173,12 +185,15 @@ class Gradients:
         self.weights = [weight for weight in net.parameters() if weight.requires_grad]
         self.following: tuple[int, Future[Batch]] | None = None
 
-    def _part(self, part: Batch, total: float, with_draft: bool) -> tuple[list[float], tuple[Tensor | None, ...]]:
+    def _part(
+        self, part: Batch, totals: tuple[float, float, float], with_draft: bool
+    ) -> tuple[list[float], tuple[Tensor | None, ...]]:
         with torch.autocast(self.device, torch.bfloat16):
-            losses = losses_of(self.net, part, with_draft, self.device)
-        whole = losses[0] + DRAFT_WEIGHT * losses[1]
-        gradients = torch.autograd.grad(whole / total, self.weights, allow_unused=True)
-        return [loss.item() / total for loss in losses], gradients
+            sums = losses_of(self.net, part, with_draft, self.device)
+        main, draft, reading = (loss / total for loss, total in zip(sums, totals, strict=True))
+        whole = main + DRAFT_WEIGHT * draft + READING_WEIGHT * reading
+        gradients = torch.autograd.grad(whole, self.weights, allow_unused=True)
+        return [main.item(), draft.item(), reading.item()], gradients
 
     def of(self, step: int) -> list[float]:
         """Set every parameter's gradient and return the losses."""
@@ -188,9 +203,10 @@ class Gradients:
             batch = self.batches.at(step)
         self.following = step + 1, self.pool.submit(self.batches.at, step + 1)
         total, rows = float(batch.weights.sum()), len(batch.ids)
+        totals = total, total, float(max(1, sum(not picture.is_video for *_, picture in batch.pictures)))
         size = rows if self.device != "cpu" else max(1, rows // 4)
         parts = [batch.part(start, start + size) for start in range(0, rows, size)]
-        results = list(self.pool.map(lambda part: self._part(part, total, step % DRAFT_EVERY == 0), parts))
+        results = list(self.pool.map(lambda part: self._part(part, totals, step % DRAFT_EVERY == 0), parts))
         for number, weight in enumerate(self.weights):
             found = [gradients[number] for _, gradients in results if gradients[number] is not None]
             weight.grad = sum(found[1:], found[0]) if found else None
@@ -247,9 +263,14 @@ def main() -> None:
     args.run.mkdir(parents=True, exist_ok=True)
     tokenizer = vocabulary.load(args.run.parent / "tokenizer.json")
     net = Network(Shape(vocabulary.VOCAB_SIZE), args.seed, EyeShape()).to(device)
-    # What they learnt by themselves they forget when answers teach them too, see README.md.
-    net.visual.requires_grad_(False)
-    optimizer = Optimizer(net, pool, args.matrix_rate, args.other_rate, args.decay)
+    optimizer = Optimizer(
+        net,
+        pool,
+        args.matrix_rate,
+        args.other_rate,
+        args.decay,
+        lambda name: EYES_SHARE if name.startswith("visual.") else 1.0,
+    )
     checkpoint, begun = args.run / "checkpoint.pt", 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True, map_location=device)
@@ -268,9 +289,9 @@ def main() -> None:
         recent.append(losses)
         done = step + 1
         if done % args.every == 0 or done == args.steps:
-            columns = zip(("loss", "draft_loss"), zip(*recent, strict=True), strict=True)
+            columns = zip(("loss", "draft_loss", "reading"), zip(*recent, strict=True), strict=True)
             record = {"step": done}
-            for name, values in columns:  # the latter is not of every step
+            for name, values in columns:  # the last two are not of every step
                 counted = [value for value in values if value] or [0.0]
                 record[name] = round(sum(counted) / len(counted), 4)
             record["seconds"] = round(time.time() - clock, 1)

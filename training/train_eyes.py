@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from drawing import SIDE, TOKEN, Picture, page
+from drawing import MOVES, SIDE, TOKEN, Picture, page
 from eyes import Eyes, EyeShape, Reader, notes_of, patches_of
 from optimizer import Optimizer, rate_at
 from tasks import FULL
-from tasks_vision import VISION_TASKS, phrase
+from tasks_vision import VISION_TASKS, motion, phrase
 
 # Full pages hold five times the letters of a task's picture, for the same work.
-SHARES = {"full page": 0.5, "receipt image": 0.2, "document": 0.03, "count": 0.2, "chart": 0.07}
+SHARES = {"full page": 0.45, "receipt image": 0.3, "document": 0.05, "count": 0.1, "chart": 0.1}
 MIXED = string.ascii_letters + 3 * string.digits + ".,:()@-/ " * 2
 GRID = SIDE // 16
 
@@ -59,6 +59,15 @@ def batch_at(seed: str, step: int, count: int, fresh: bool) -> tuple[torch.Tenso
     return torch.from_numpy(patches), *(torch.from_numpy(np.stack(column)) for column in columns)
 
 
+def videos_at(seed: str, step: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patches of pairs of frames of ``count`` videos, and the direction of motion of each pair."""
+    rng = random.Random(f"{seed}/video/{step}")
+    samples = [motion(rng, False, FULL) for _ in range(count)]
+    moves = [sorted(MOVES).index(sample.answer) for sample in samples for _ in sample.pictures[0].seconds]
+    patches = np.concatenate([patches_of(sample.pictures[0].frames) for sample in samples])
+    return torch.from_numpy(patches), torch.tensor(moves)
+
+
 class Both(torch.nn.Module):
     """The eyes and what asks them."""
 
@@ -72,6 +81,7 @@ def main() -> None:
     """Train, or resume the run in the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path(__file__).parent / "runs" / "eyes")
+    parser.add_argument("--start", type=Path, help="an earlier run whose eyes to begin with")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pictures", type=int, default=16)
@@ -91,21 +101,28 @@ def main() -> None:
         both.load_state_dict(saved["weights"])
         optimizer.restore(saved["optimizer"])
         begun = saved["step"]
+    elif args.start is not None:  # readers it lacks begin anew
+        both.load_state_dict(torch.load(args.start / "checkpoint.pt", weights_only=True)["weights"], strict=False)
     test = batch_at("held out", 0, 64, True)
 
-    def part(batch: tuple[torch.Tensor, ...], start: int) -> tuple[float, tuple[torch.Tensor, ...]]:
-        patches, *notes = (x[start : start + 4] for x in batch)
+    def part(batch: tuple[tuple[torch.Tensor, ...], ...], start: int) -> tuple[float, tuple[torch.Tensor, ...]]:
+        patches, *notes = (x[start : start + 4] for x in batch[0])
+        clips, moves = (x[2 * start : 2 * start + 8] for x in batch[1])
         with torch.autocast("cpu", torch.bfloat16):
-            rows = both.eyes(patches, GRID, GRID)
-            loss = both.reader.loss(rows, tuple(notes)) / (64 * args.pictures)
+            loss = both.reader.loss(both.eyes(patches, GRID, GRID), tuple(notes)) / (64 * args.pictures)
+            loss = loss + both.reader.motion_loss(both.eyes(clips, 4, 4), moves) / (8 * args.pictures)
         return loss.item(), torch.autograd.grad(loss, list(both.parameters()))
 
     clock, recent = time.time(), []
-    coming = pool.submit(batch_at, str(args.seed), begun, args.pictures, False)
+
+    def draw(step: int) -> tuple[tuple[torch.Tensor, ...], ...]:
+        return batch_at(str(args.seed), step, args.pictures, False), videos_at(str(args.seed), step, args.pictures)
+
+    coming = pool.submit(draw, begun)
     log = (args.run / "log.jsonl").open("a")
     for step in range(begun, args.steps):
         batch = coming.result()
-        coming = pool.submit(batch_at, str(args.seed), step + 1, args.pictures, False)
+        coming = pool.submit(draw, step + 1)
         results = list(pool.map(partial(part, batch), range(0, args.pictures, 4)))
         for number, weight in enumerate(both.parameters()):
             weight.grad = sum(gradients[number] for _, gradients in results)

@@ -236,6 +236,16 @@ BEYOND = listed(
     "Who invented the {thing}?;Why is the {thing} {colour}?;How does a {thing} work?;What is {thing}?;"
     "Write a letter to {name} about {thing};Give me a recipe with {item};Who is {name}?;Where is {city}?;"
     "What do you think about {thing}?;How old is {name}?;Sing a song;Write some code;What day is it?;"
-    "Draw a {thing};Describe the {thing};Do you like {item}?;What happened in {city}?;Write about {thing}",
+    "Draw a {thing};Describe the {thing};Do you like {item}?;What happened in {city}?;Write about {thing};"
+    "Write an essay about {thing};What does {thing} mean?;How big is {city}?;Who lives in {city}?;"
+    "Summarise the history of {city};What is the best {thing}?;How do I cook {item}?;Is {item} healthy?;"
+    "Why do people like {item}?;Who made the first {thing}?;How many {thing}s are in {city}?;"
+    "Compare {thing} and {item};"
+    "Give me advice about {thing};What should I say to {name}?;Help me with my homework about {thing};"
+    "What is the meaning of {thing}?;Can you explain how a {thing} is made?;Tell me about {city};Tell me about {name};"
+    "Which {thing} is older?;When was {city} founded?;Why is {name} sad?;Write a speech for {name};"
+    "Invent a name for my {thing};Can you write a song about {city}?;What colour is the {thing}?;"
+    "Do you know {name}?;Where does {item} come from?;What is the price of {item} in {city}?;"
+    "Solve this riddle about a {thing};How far is the {thing} from {city}?;Plan a trip to {city};Review this {thing}",
     ";",
 )

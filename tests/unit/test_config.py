@@ -211,3 +211,12 @@ def test_layers_of_gguf_without_the_list() -> None:
     metadata["qwen35.attention.head_count_kv"] = np.array([1, 0, 0, 1], np.uint32)
     config = from_gguf(metadata)
     assert config.layers == ("attention", "delta", "delta", "attention") and config.num_kv_heads == 1
+
+
+@pytest.mark.parametrize("interval", [1, 2, 3, 4])
+def test_interval_of_attention_is_written(interval: int) -> None:
+    """For readers that do not know the list; a count of layers that is no multiple of it included."""
+    config = dataclasses.replace(tiny_config(), layers=layer_pattern(7, interval))
+    metadata = config_gguf.write_config(config)
+    del metadata["qwen35.attention.recurrent_layers"]
+    assert from_gguf(metadata).layers == config.layers

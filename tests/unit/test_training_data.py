@@ -87,11 +87,15 @@ def test_lookups_are_answered_with_an_entry_of_the_list() -> None:
 def spoken(sample) -> list[Message]:
     """The conversation of a sample, as a caller would write it."""
     if sample.task == "tool":
-        (question, call), result = sample.turns[0], sample.user.split("\n")[1]
-        (function,), (key,) = (re.findall(rf"<{word}=(\w+)>", call) for word in ("function", "parameter"))
-        value = call.split(f"<parameter={key}>\n")[1].split("\n</parameter>")[0]
-        called = Message("assistant", "", tool_calls=(ToolCall(function, {key: value}),))
-        return [Message("user", question), called, Message("tool", result)]
+        messages = []
+        for user, assistant in (*sample.turns, (sample.user, "")):
+            asked = "tool" if user.startswith("<tool_response>") else "user"
+            messages.append(Message(asked, user.split("\n")[1] if asked == "tool" else user))
+            for function, key, value in re.findall(r"<function=(\w+)>\n<parameter=(\w+)>\n(.*)\n</p", assistant):
+                messages.append(Message("assistant", "", tool_calls=(ToolCall(function, {key: value}),)))
+            if asked == "tool" and assistant:
+                messages.append(Message("assistant", assistant))
+        return messages
     messages = [Message("system", sample.system)] if sample.system else []
     media = [MediaPart("video" if picture.is_video else "image") for picture in sample.pictures]
     for user, assistant in sample.turns:
@@ -144,8 +148,9 @@ def test_counts_and_boxes_are_of_what_was_drawn() -> None:
             (picture,) = sample.pictures
             assert picture.frames.dtype == np.uint8
             if task == "count":
-                places = sample.reasoning.split(": ")[1].split() if sample.reasoning else None
-                assert places is None or int(sample.answer) == len([place for place in places if place != "none"])
+                listed = sample.reasoning.split(": ")[1].split() if sample.reasoning else None
+                count = int(sample.answer)
+                assert listed is None or listed[::2] == ([str(n + 1) for n in range(count)] or ["none"])
             if task == "box":
                 found = json.loads(sample.answer)
                 assert sum(f"{s.colour} {s.kind}" == found["label"] for s in picture.shapes) == 1
