@@ -89,9 +89,7 @@ def _dense(ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> DenseMlp:
 def _experts(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> Experts:
     assert config.experts is not None
     names = ("router", "gate", "up", "down", "shared_router", "shared_gate", "shared_up", "shared_down")
-    weights = {
-        name: ops.put_weight(tensors[prefix + name], float_inputs=name.endswith("router")) for name in names
-    }
+    weights = {name: ops.put_weight(tensors[prefix + name], float_inputs=name.endswith("router")) for name in names}
     return Experts(**weights, num_active=config.experts.num_active)
 
 
