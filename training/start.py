@@ -117,12 +117,30 @@ def settle(net: Network) -> None:
         asked.weight /= factor
 
 
+def teach_reader(net: Network, steps: int) -> None:
+    """Let a new reader learn what eyes from a file say, while they rest: a wrong one would spoil them."""
+    optimizer = torch.optim.Adam(net.reader.parameters(), lr=1e-2)
+    for step in range(steps):
+        patches, *notes = batch_at("reader", step, 8, False)
+        with torch.no_grad():
+            rows = net.visual(patches, GRID, GRID)
+        loss = net.reader.loss(rows, tuple(notes)) / rows[..., 0].numel()
+        optimizer.zero_grad()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * (1 - step / steps)
+        optimizer.step()
+        if (step + 1) % 50 == 0:
+            print(f"reader, step {step + 1}: {loss.item():.3f}", flush=True)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--mmproj", type=Path)
     parser.add_argument("--eyes", type=Path)
+    parser.add_argument("--reader-steps", type=int, default=300, help="for the reader of eyes from --mmproj")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -158,6 +176,8 @@ def main() -> None:
         net.visual.load_state_dict(seen)
         net.reader.load_state_dict({n.removeprefix("reader."): v for n, v in saved.items() if n.startswith("reader.")})
         settle(net)
+    elif args.mmproj is not None:
+        teach_reader(net, args.reader_steps)
     torch.save(net.state_dict(), args.out)
 
 
