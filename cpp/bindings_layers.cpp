@@ -357,7 +357,7 @@ void bind_layers(nb::module_& m, nb::class_<Cpu>& cpu) {
            "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a)
       .def("run_layers", &Timed<&run_layers>::call, "h"_a, "layers"_a, "states"_a, "cos"_a, "sin"_a, "step"_a);
 
-  // Index 1 is the object itself: weights live as long as the layers that refer to them.
+  // Index 1 is the object itself: weights, or the tuple that holds them, live as long as the layers made of them.
   nb::class_<Layers>(m, "Layers")
       .def(nb::init<>())
       .def("add_attention", &Layers::add_attention, "norm"_a, "eps"_a, "inputs"_a, "out"_a, "query_norm"_a,

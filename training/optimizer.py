@@ -37,7 +37,7 @@ class Optimizer:
         share_of: Callable[[str], float] = lambda name: 1.0,
     ) -> None:
         self.pool = pool
-        named = [(name, weight) for name, weight in net.named_parameters() if weight.requires_grad]
+        named = list(net.named_parameters())
         chosen = {
             n
             for n, p in named

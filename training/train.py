@@ -182,7 +182,7 @@ class Gradients:
 
     def __init__(self, net: Network, batches: Batches, pool: ThreadPoolExecutor, device: str) -> None:
         self.net, self.batches, self.pool, self.device = net, batches, pool, device
-        self.weights = [weight for weight in net.parameters() if weight.requires_grad]
+        self.weights = list(net.parameters())
         self.following: tuple[int, Future[Batch]] | None = None
 
     def _part(

@@ -77,7 +77,7 @@ class Stack:
 @on_cpu
 def test_whole_layers_equal_their_parts(backend: str) -> None:
     ops = backend_ops(backend)
-    stack, results = Stack(ops), []
+    stack = Stack(ops)
     whole, one_by_one = stack.states(), stack.states()
     x = ops.run_layers(stack.h.copy(), ops.put_layers(stack.layers), whole, stack.rotary, stack.batch)
     y = parts.run_layers(ops, stack.h.copy(), stack.layers, one_by_one, stack.rotary, stack.batch)
