@@ -7,6 +7,7 @@
 //   kMinima  0 none, 1 per 32 inputs, 2 per 16
 //   kOffset  subtracted from every code, through the sum of the activations
 //   kWide    codes hold value + 128, and kOffset is 128
+//   kAsked   one row is faster with its weights asked for ahead, on every processor measured
 //   kExact   1.5 * 2^23 times a scale is a float: scales are a float16 times an integer of at most 8 bits
 
 struct Side {
@@ -15,7 +16,7 @@ struct Side {
 
 template <bool Pair, int Minima, int Offset, bool Exact = true>
 struct Traits {
-  static constexpr bool kPair = Pair, kWide = Offset == 128, kExact = Exact;
+  static constexpr bool kPair = Pair, kWide = Offset == 128, kExact = Exact, kAsked = false;
   static constexpr int kMinima = Minima, kOffset = Offset;
 };
 
@@ -172,6 +173,7 @@ struct Q5_K : Traits<false, 1, 0> {  // as Q4_K | bit 4
 };
 struct Q6_K : Traits<true, 0, 32> {  // d f16 | 16 scales i8 | 8 x (nibbles, bit pairs)
   static constexpr int kInputs = 256, kBytes = 32 + 256 + 2048 + 1024;
+  static constexpr bool kAsked = true;
   Floats d;
   void begin(const uint8_t* p) { d = load_half(halves(p)); }
   void block(const uint8_t* p, int j, Codes c[8], Side& s) const {

@@ -66,13 +66,14 @@ template <class F, int C>
 void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, const Target& target) {
   // Fetched evenly over the group: in one burst the requests would wait for each other and hold up the loads.
   constexpr int kRunBytes = F::kBytes * kRun / F::kInputs;
+  const bool ask = C > 1 || F::kAsked || !kFetchesAlone;
   Floats acc[C];
   for (int c = 0; c < C; ++c) acc[c] = zero();
   for (int64_t g = 0; g < inputs / F::kInputs; ++g, w += F::kBytes) {
     F format;
     format.begin(w);
     for (int j = 0; j < F::kInputs / kRun; ++j, ++x) {
-      prefetch(w + kAhead + j * kRunBytes, kRunBytes);
+      if (ask) prefetch(w + kAhead + j * kRunBytes, kRunBytes);
       Codes codes[8];
       Side side;
       format.block(w, j, codes, side);
@@ -213,10 +214,11 @@ void quantised_panels(const uint8_t* w, int64_t panel_bytes, int count, int64_t 
 
 template <class W, int C>
 void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, const Target& target) {
+  const bool ask = C > 1 || !kFetchesAlone;
   Floats acc[C];
   for (int c = 0; c < C; ++c) acc[c] = zero();
   for (int64_t k = 0; k < inputs; ++k, w += W::kBytes) {
-    if (k % 16 == 0) prefetch(w + kAhead, 16 * W::kBytes);
+    if (ask && k % 16 == 0) prefetch(w + kAhead, 16 * W::kBytes);
     const Floats weights = W::weights(w);
     for (int c = 0; c < C; ++c) acc[c] = fma(weights, splat(x[c * stride + k]), acc[c]);
   }

@@ -7,7 +7,7 @@ uint8_t read_bytes(const uint8_t* p, int64_t bytes) {
   Codes seen[4];
   for (int i = 0; i < 4; ++i) seen[i] = load_codes(p + 64 * i);
   for (int64_t at = 256; at + 256 <= bytes; at += 256) {
-    prefetch(p + at + kAhead, 256);
+    if (!kFetchesAlone) prefetch(p + at + kAhead, 256);
     for (int i = 0; i < 4; ++i) seen[i] = either(seen[i], load_codes(p + at + 64 * i));
   }
   uint8_t all[64], result = 0;
