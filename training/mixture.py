@@ -20,29 +20,29 @@ TASKS: dict[str, Callable[[random.Random, bool, Level], Sample]] = {
     **VISION_TASKS,
 }
 SHARES = {
-    "intent": 0.02,
+    "intent": 0.03,
     "receipt": 0.05,
-    "arithmetic": 0.08,
-    "lookup": 0.06,
-    "small talk": 0.02,
-    "triage": 0.07,
-    "tool": 0.05,
-    "schema": 0.04,
-    "code": 0.14,
-    "receipt image": 0.27,
-    "document": 0.07,
-    "count": 0.05,
+    "arithmetic": 0.16,
+    "lookup": 0.05,
+    "small talk": 0.03,
+    "triage": 0.06,
+    "tool": 0.08,
+    "schema": 0.05,
+    "code": 0.19,
+    "receipt image": 0.22,
+    "document": 0.05,
+    "count": 0.07,
     "box": 0.01,
-    "chart": 0.05,
+    "chart": 0.04,
     "motion": 0.02,
 }
 THINKING = {
     "intent": 0.2,
     "receipt": 0.15,
-    "arithmetic": 0.35,
+    "arithmetic": 0.5,
     "lookup": 0.2,
     "small talk": 0.15,
-    "count": 0.8,
+    "count": 0.6,
     "box": 0.4,
 }
 SYSTEM = ("You are a helpful assistant.", "You are the loqal demonstration model.", "Answer briefly.")
@@ -80,9 +80,10 @@ def training_sample(rng: random.Random, level: Level = FULL) -> Sample:
         many = lookup(rng, False, level, questions=rng.choice((2, 3, 4)))
         thought = many.reasoning if sample.reasoning is not None else None
         return replace(many, reasoning=thought, system=sample.system)
-    if sample.task == "count" and rng.random() < 0.6:
+    if sample.task == "count":
         many = several(rng, level)
-        return replace(many, system=sample.system)
+        thought = many.reasoning if sample.reasoning is not None else None
+        return replace(many, reasoning=thought, system=sample.system)
     if rng.random() < 0.06:
         before = draw(rng, False, rng.choice(("intent", "arithmetic", "small talk", "triage")), level=level)
         if not sample.pictures:

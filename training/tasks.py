@@ -262,7 +262,9 @@ def explain_sum(sign: str, a: int, b: int) -> str:
     else:
         carry = a % 10 < b % 10
         ones = a % 10 + 10 * carry
-        steps = f"{ones}-{b % 10}={ones - b % 10}, {a // 10}-{b // 10}={tens}"
+        # Whether to borrow is said before the difference, when both digits are there to be compared.
+        borrowed = f"{a % 10}-{b % 10}<0, " if carry else ""
+        steps = f"{borrowed}{ones}-{b % 10}={ones - b % 10}, {a // 10}-{b // 10}={tens}"
     moved = tens + 1 if sign == "+" else tens - 1
     return f"{steps}, {tens}{sign}1={moved}." if carry else f"{steps}."
 

@@ -46,6 +46,44 @@ TRIAGE_FRAMES = tuple(
         "Escalation check: {}",
         "Can you triage this? {}",
         "{}\nEscalate?",
+        "Please route this: {}",
+        "{}\nCan you triage this?",
+        "Look at this request and triage it: {}",
+        "{}\nDecide whether to escalate.",
+        "Is this for you or for a larger model? {}",
+        "{}\nKeep it here or pass it on?",
+        "Can this be answered here?\n{}",
+        "Answer here or escalate: {}",
+        "{}\nAnswer here or escalate?",
+        "Tell me whether to escalate: {}",
+        "{}\nTell me whether to escalate this.",
+        "Should a larger model answer this? {}",
+        "{}\nIs this too hard for you?",
+        "Is this too hard for a small model?\n{}",
+        "Check whether to escalate this.\n{}",
+        "{}\nCheck this for escalation.",
+        "Does this need a larger model? {}",
+        "{}\nDoes this need a person?",
+        "Keep this or hand it on: {}",
+        "{}\nHand this on or keep it?",
+        "Where should this request go?\n{}",
+        "{}\nWhere should this go?",
+        "Where does this belong? {}",
+        "Escalation needed? {}",
+        "{}\nIs escalation needed?",
+        "Judge this request.\n{}",
+        "{}\nJudge whether to escalate.",
+        "Triage, please: {}",
+        "{}\nTriage this for me.",
+        "Give the triage of this: {}",
+        "{}\nWhat is the triage of this?",
+        "How should this be triaged? {}",
+        "{}\nHow would you route this?",
+        "How would you triage this?\n{}",
+        "Here is a request. Triage it.\n{}",
+        "{}\nCan you answer this, or should it be escalated?",
+        "Who is to answer? {}",
+        "{}\nWho is to answer this?",
     )
 )
 
@@ -323,9 +361,14 @@ CODE_FRAMES = {
 }
 
 
+def fenced(lines: list[str]) -> str:
+    """Lines of code between fences."""
+    return "\n".join(["```", *lines, "```"])
+
+
 def code(rng: random.Random, fresh: bool, level: Level, kind: str | None = None) -> Sample:
     """Code-like lines, to be copied, or to be given back with a name changed or a line left out."""
-    kind = kind or rng.choices(("copy", "rename", "delete"), (5, 3, 1))[0]
+    kind = kind or rng.choices(("copy", "rename", "delete"), (4, 4, 1))[0]
     frame = rng.choice(split(tuple((text,) for text in CODE_FRAMES[kind]), fresh))[0]
     names = list(dict.fromkeys(rng.choice((word, syllables))(rng) for _ in range(rng.randrange(4, 8))))
     if len(names) < 3:
@@ -335,13 +378,13 @@ def code(rng: random.Random, fresh: bool, level: Level, kind: str | None = None)
         a, b, c = rng.sample(names, 3)
         numbers = {"n": rng.randrange(100), "m": rng.randrange(100), "w": word(rng), "x": word(rng)}
         lines.append(rng.choice(CODE_LINES).format(a=a, b=b, c=c, **numbers))
-    lines[:2] = [line.lstrip() for line in lines[:2]]  # templates trim what a message begins with
     used = [one for one in names if any(one in line for line in lines)]
     if not used:
         return code(rng, fresh, level, kind)
     old, new, n = rng.choice(used), syllables(rng), rng.randrange(1, len(lines) + 1)
-    text = "\n".join(lines)
-    answer = {"copy": text, "rename": text.replace(old, new), "delete": "\n".join(lines[: n - 1] + lines[n:])}[kind]
+    # Between fences, as people paste it: without them nothing but the meaning of a wording says where the code ends.
+    text = fenced(lines)
+    answer = {"copy": text, "rename": text.replace(old, new), "delete": fenced(lines[: n - 1] + lines[n:])}[kind]
     user = frame.format(code=text, old=old, new=new, n=n)
     return Sample(f"code {kind}", f"{kind}/{frame}", user, answer, "I go line by line.")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import accumulate, product
 
 import words as w
-from drawing import COLOURS, KINDS, MOVES, TOKEN, Picture, Shape, chart, page, scene, video
+from drawing import COLOURS, KINDS, MOVES, TOKEN, Picture, chart, page, scene, video
 from tasks import Level, Sample, split, syllables
 
 IMAGE_RECEIPT_LINES = (
@@ -146,42 +147,39 @@ BOX_FRAMES = tuple(
     )
 )
 PAIRS = tuple(product(COLOURS, KINDS))
+ROWS = "abcdefgh"
 
 
-def _place(shape_x: float, shape_y: float) -> str:
+def place(x: float, y: float) -> str:
     """The token a shape lies in, as on a chess board: row letter, column number."""
-    return f"{'abcdefgh'[int(shape_y // TOKEN)]}{int(shape_x // TOKEN) + 1}"
+    return f"{ROWS[int(y // TOKEN)]}{int(x // TOKEN) + 1}"
 
 
-def _in_order(picture: Picture) -> list[Shape]:
-    return sorted(picture.shapes, key=lambda s: (int(s.y // TOKEN), int(s.x // TOKEN)))
-
-
-def _list_of(picture: Picture) -> str:
-    return ", ".join(f"{_place(s.x, s.y)} {s.colour} {s.kind}" for s in _in_order(picture))
-
-
-def crowd(rng: random.Random) -> tuple[Picture, str | None, str | None]:
-    """A scene in which the shapes of one colour, one kind or both number 0 to 9: with that colour and that kind."""
+def crowd(rng: random.Random, most: int = 9) -> tuple[Picture, str | None, str | None]:
+    """A scene in which the shapes of one colour, one kind or both number 0 to ``most``: with that colour and kind."""
     colour, kind = rng.choice(PAIRS)
     asked_colour, asked_kind = rng.choice(((colour, kind), (colour, kind), (colour, None), (None, kind)))
-    count = rng.randrange(10)
+    count = rng.randrange(most + 1)
     inside = [(c, k) for c, k in PAIRS if asked_colour in (None, c) and asked_kind in (None, k)]
     outside = [pair for pair in PAIRS if pair not in inside]
     wanted = [rng.choice(inside) for _ in range(count)]
-    wanted += [rng.choice(outside) for _ in range(rng.randrange(0 if count else 1, max(2, 10 - count)))]
+    wanted += [rng.choice(outside) for _ in range(rng.randrange(0 if count else 1, max(2, most + 1 - count)))]
     rng.shuffle(wanted)
     return scene(rng, wanted), asked_colour, asked_kind
 
 
 def counted(rng: random.Random, picture: Picture, colour: str | None, kind: str | None, fresh: bool) -> Sample:
-    """How many of a colour, a kind or both there are; the reasoning lists all shapes, then numbers those asked for."""
+    """How many of a colour, a kind or both there are; the reasoning goes row by row and adds up."""
     name = f"{colour or ''} {kind or 'shape'}s".strip()
     frame = rng.choice(split(COUNT_FRAMES, fresh))[0]
-    found = [s for s in _in_order(picture) if colour in (None, s.colour) and kind in (None, s.kind)]
-    thought = _list_of(picture)
-    thought += f"\n{name}: {' '.join(f'{i} {_place(s.x, s.y)}' for i, s in enumerate(found, 1)) or 'none'}"
-    return Sample("count", frame, frame.format(name), str(len(found)), thought, pictures=(picture,))
+    rows = [int(s.y // TOKEN) for s in picture.shapes if colour in (None, s.colour) and kind in (None, s.kind)]
+    added = accumulate(rows.count(row) for row in range(len(ROWS)))
+    thought = " ".join(
+        f"{letter}{rows.count(row)}={sum_}" for row, (letter, sum_) in enumerate(zip(ROWS, added, strict=True))
+    )
+    # Saying the question again brings what is asked for next to where the picture is looked at.
+    answer = f"{name}: {len(rows)}"
+    return Sample("count", frame, frame.format(name), answer, f"{name}: {thought}", pictures=(picture,))
 
 
 def count(rng: random.Random, fresh: bool, level: Level) -> Sample:
@@ -189,12 +187,38 @@ def count(rng: random.Random, fresh: bool, level: Level) -> Sample:
     return counted(rng, *crowd(rng), fresh)
 
 
-LIST_FRAMES = ("List the shapes.", "What shapes are there?", "Which shapes do you see?", "Name all shapes.")
+PLACE_FRAMES = ("What is at {}?", "Which shapes are at {}?", "{}?")
+TALLY_FRAMES = ("Count the {}.", "How many {}?", "{}?")
 
 
-def listed_shapes(rng: random.Random, picture: Picture) -> Sample:
-    """Every shape of a scene with its place, in reading order: for training, as full pages are for text."""
-    return Sample("scene", "list", rng.choice(LIST_FRAMES), _list_of(picture), pictures=(picture,))
+def placed(rng: random.Random, picture: Picture) -> Sample:
+    """What lies at some places, sometimes nothing: for training, as it is what finding and counting rest on."""
+    there = {place(s.x, s.y): f"{s.colour} {s.kind}" for s in picture.shapes}
+    places = rng.sample(sorted(there), min(len(there), 8))
+    places += [f"{rng.choice(ROWS)}{rng.randrange(1, 9)}" for _ in range(rng.randrange(3))]
+    rng.shuffle(places)
+    asked = rng.choice(PLACE_FRAMES).format(", ".join(places))
+    answer = ", ".join(f"{at}: {there.get(at, 'nothing')}" for at in places)
+    return Sample("place", asked, asked, answer, pictures=(picture,))
+
+
+def tallied(rng: random.Random, picture: Picture, groups: Sequence[tuple[str | None, str | None]]) -> Sample:
+    """Several counts at once, for training."""
+    counts = [counted(rng, picture, *group, False).answer for group in groups]
+    names = ", ".join(count.split(":")[0] for count in counts)
+    asked = rng.choice(TALLY_FRAMES).format(names)
+    return Sample("tally", asked, asked, ", ".join(counts), pictures=(picture,))
+
+
+def located(rng: random.Random, picture: Picture) -> Sample | None:
+    """Where the shapes are of which there is one, for training; None when there is no such shape."""
+    pairs = [(s.colour, s.kind) for s in picture.shapes]
+    single = [s for s in picture.shapes if pairs.count((s.colour, s.kind)) == 1]
+    if not single:
+        return None
+    names = {f"{s.colour} {s.kind}": place(s.x, s.y) for s in rng.sample(single, min(len(single), 6))}
+    answer = ", ".join(f"{name}: {at}" for name, at in names.items())
+    return Sample("where", "where", f"Where is {', '.join(names)}?", answer, pictures=(picture,))
 
 
 def boxed(rng: random.Random, picture: Picture, fresh: bool) -> Sample | None:
@@ -206,9 +230,7 @@ def boxed(rng: random.Random, picture: Picture, fresh: bool) -> Sample | None:
     shape, frame = rng.choice(single), rng.choice(split(BOX_FRAMES, fresh))[0]
     name = f"{shape.colour} {shape.kind}"
     answer = f'{{"bbox_2d":[{",".join(map(str, shape.box()))}],"label":"{name}"}}'
-    return Sample(
-        "box", frame, frame.format(name), answer, f"It is at {_place(shape.x, shape.y)}.", pictures=(picture,)
-    )
+    return Sample("box", frame, frame.format(name), answer, f"{name}: {place(shape.x, shape.y)}", pictures=(picture,))
 
 
 def box(rng: random.Random, fresh: bool, level: Level) -> Sample:
@@ -299,14 +321,18 @@ VISION_TASKS = {
 
 
 def several(rng: random.Random, level: Level) -> Sample:
-    """A training sample with several questions about one scene, which costs little more than one."""
-    picture, colour, kind = crowd(rng)
-    asked = [counted(rng, picture, colour, kind, False)]
-    asked.append(boxed(rng, picture, False) or counted(rng, picture, rng.choice(tuple(COLOURS)), None, False))
-    if rng.random() < 0.7:
-        asked.append(listed_shapes(rng, picture))
-    else:
-        asked.append(counted(rng, picture, None, rng.choice(KINDS), False))
+    """A training sample with several questions about one scene, which cost little more than one."""
+    # What few shapes are is learnt at once, and many from there.
+    picture, *first = crowd(rng, rng.choice((1, 2, 2, 4, 9, 9)))
+    groups = [rng.choice(PAIRS)]  # mostly there is none
+    for one in picture.shapes:
+        groups += [(one.colour, one.kind), (one.colour, None), (None, one.kind)]
+    rest = [group for group in dict.fromkeys(rng.sample(groups, len(groups))) if group != tuple(first)]
+    asked = [placed(rng, picture), tallied(rng, picture, rest[:6])]
+    found = located(rng, picture), boxed(rng, picture, False) if rng.random() < 0.3 else None
+    asked += [sample for sample in found if sample is not None]
     rng.shuffle(asked)
+    # The last one may be thought about, which the others may not.
+    asked.insert(rng.choice((0, len(asked), len(asked))), counted(rng, picture, *first, False))
     turns = tuple((sample.user, sample.answer) for sample in asked[:-1])
     return replace(asked[-1], turns=turns)

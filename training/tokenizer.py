@@ -62,7 +62,8 @@ def corpus(seed: int, num_samples: int) -> list[str]:
     texts = [text for s in samples for text in (s.user, s.answer, s.reasoning or "")]
     vocabulary = [*words.ITEMS, *words.QUALITIES, *words.OBJECTS, *words.NAMES, *words.CITIES, *words.INTENTS]
     questions = [*IMAGE_RECEIPT_FRAMES, *(frame for frames in PICTURE_FRAMES for (frame,) in frames)]
-    shapes = [f"{colour} {kind}s: a1 b2, {kind}" for colour in COLOURS for kind in KINDS]
+    shapes = [f"{colour} {kind}s, {kind}" for colour in COLOURS for kind in KINDS]
+    shapes.append("a1=1 b0=1 c2=3 d0=3 e0=3 f1=4 g0=4 h0=4")
     extra = (questions + shapes + list(MOVES)) * 40 + [
         tool_system((CALCULATOR, CLOCK)),
         '{"bbox_2d":["label":"red',
@@ -99,7 +100,11 @@ def train(seed: int = 0, num_samples: int = 20000) -> Tokenizer:
         show_progress=False,
         min_frequency=2,
     )
+    # No token takes a line break along with the sign before it: the last line of a copy ends without one.
+    lines = pre_tokenizers.Split(Regex(r"[\r\n]+"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([lines, splitter()])
     tokenizer.train_from_iterator(corpus(seed, num_samples), trainer)
+    tokenizer.pre_tokenizer = splitter()
     base = tokenizer.get_vocab_size()
     if base + len(CONTROL) > VOCAB_SIZE:
         raise ValueError(f"{base} + {len(CONTROL)} tokens do not fit {VOCAB_SIZE} rows")

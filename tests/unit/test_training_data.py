@@ -148,12 +148,38 @@ def test_counts_and_boxes_are_of_what_was_drawn() -> None:
             (picture,) = sample.pictures
             assert picture.frames.dtype == np.uint8
             if task == "count":
-                listed = sample.reasoning.split(": ")[1].split() if sample.reasoning else None
-                count = int(sample.answer)
-                assert listed is None or listed[::2] == ([str(n + 1) for n in range(count)] or ["none"])
+                name, count = sample.answer.split(": ")
+                assert name in sample.user
+                rows = re.findall(r"([a-h])(\d)=(\d+)", sample.reasoning or "")
+                assert [letter for letter, *_ in rows] in ([], list("abcdefgh"))
+                assert not rows or sum(int(row) for _, row, _ in rows) == int(rows[-1][2]) == int(count)
             if task == "box":
                 found = json.loads(sample.answer)
                 assert sum(f"{s.colour} {s.kind}" == found["label"] for s in picture.shapes) == 1
+
+
+def test_questions_about_a_scene_agree_with_it() -> None:
+    import tasks
+    import tasks_vision
+
+    rng = random.Random(6)
+    for _ in range(30):
+        sample = tasks_vision.several(rng, tasks.FULL)
+        (picture,) = sample.pictures
+        pairs = [f"{s.colour} {s.kind}" for s in picture.shapes]
+        places = [tasks_vision.place(s.x, s.y) for s in picture.shapes]
+        for _, answer in (*sample.turns, ("", sample.answer)):
+            for left, right in re.findall(r"([\w ]+): ([\w ]+)", answer if answer[0] != "{" else ""):
+                left = left.strip()
+                if right.isdigit():
+                    colour, kind = f" {left} ".removesuffix("s ").rsplit(" ", 1)
+                    assert int(right) == sum(
+                        colour.strip() in pair and kind.removeprefix("shape") in pair for pair in pairs
+                    )
+                elif left in pairs:
+                    assert places[pairs.index(left)] == right
+                else:
+                    assert (pairs[places.index(left)] if left in places else "nothing") == right
 
 
 def test_template_file_is_the_familys_and_does_not_think_unasked() -> None:
@@ -170,6 +196,8 @@ def test_vocabulary_splits_digits_and_holds_every_control_token() -> None:
 
     trained = vocabulary.train(num_samples=50)
     assert trained.encode("a 1234").tokens[-4:] == list("1234")
+    # A line break is by itself, so that the last line of a copy ends as the others do.
+    assert all(token.strip("\u010a") in ("", token) for token in trained.get_vocab())
     control = [trained.token_to_id(text) for text in vocabulary.CONTROL]
     assert len(control) == 33 and control == list(range(control[0], control[0] + 33))
     rng, level = random.Random(9), text_level()
