@@ -50,7 +50,7 @@ constexpr int kJournalRows = 8;                  // tokens a step may leave out 
 constexpr int kPeakRows = 16, kPeakChains = 16;  // inputs of the loops that measure a peak
 
 // Whether this processor fetches a single stream of weights sooner by itself than when it is also asked to: measured on
-// Zen 4, where one row is 7 to 21 % faster unasked while four rows and more, which compute longer, are slower.
+// Zen 4, where one row is 7 to 21 % faster unasked while eight, which compute longer, are slower.
 extern const bool kFetchesAlone;
 
 // The bits of 1.5 * 2^23. An integer below 2^22 in magnitude added to them gives the bits of the float 1.5 * 2^23 plus

@@ -7,7 +7,7 @@
 //   kMinima  0 none, 1 per 32 inputs, 2 per 16
 //   kOffset  subtracted from every code, through the sum of the activations
 //   kWide    codes hold value + 128, and kOffset is 128
-//   kAsked   one row is faster with its weights asked for ahead, on every processor measured
+//   kAsked   one row is faster with its weights asked for ahead even where kFetchesAlone
 //   kExact   1.5 * 2^23 times a scale is a float: scales are a float16 times an integer of at most 8 bits
 
 struct Side {
