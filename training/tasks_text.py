@@ -84,6 +84,26 @@ TRIAGE_FRAMES = tuple(
         "{}\nCan you answer this, or should it be escalated?",
         "Who is to answer? {}",
         "{}\nWho is to answer this?",
+        "Here is what somebody asks. Route it.\n{}",
+        "This is a request. Should it be escalated?\n{}",
+        "This came in today. Triage it.\n{}",
+        "I have a request here. Keep it or escalate it?\n{}",
+        "Here is a question. Who should answer it?\n{}",
+        "Someone wrote this. Triage, please.\n{}",
+        "Look at this. Escalate it?\n{}",
+        "There is a new request. Triage.\n{}",
+        "A user says this. Should I escalate?\n{}",
+        "Read this request. Judge whether to escalate.\n{}",
+        "Here is a message. Decide whether to escalate it.\n{}",
+        "A request came in. Can you answer it?\n{}",
+        "One more request. Give its triage.\n{}",
+        "Take this request. Route it.\n{}",
+        "Here is the next one. Keep or escalate?\n{}",
+        "This is what I got. Triage it for me.\n{}",
+        "{}\nThat is the request. Triage it.",
+        "{}\nThis was the request. Should it be escalated?",
+        "{}\nThat came in. Route it, please.",
+        "{}\nHere you see a request. Escalate it?",
     )
 )
 
@@ -321,6 +341,28 @@ CODE_FRAMES = {
         "Type this again.\n{code}",
         "{code}\nRepeat it, please.",
         "Return this unchanged:\n{code}",
+        "Give me the same code.\n{code}",
+        "{code}\nThe same again, please.",
+        "Here is some code. Copy it.\n{code}",
+        "{code}\nPlease write this down again.",
+        "Write the same lines:\n{code}",
+        "{code}\nReturn the code as it is.",
+        "Can you copy this?\n{code}",
+        "{code}\nCan you repeat this code?",
+        "Make a copy of this code:\n{code}",
+        "{code}\nMake a copy.",
+        "Echo this code.\n{code}",
+        "{code}\nGive me exactly this.",
+        "Output this code again:\n{code}",
+        "{code}\nWrite these lines once more.",
+        "I need a copy of this.\n{code}",
+        "{code}\nI need this once more.",
+        "Reproduce this code.\n{code}",
+        "{code}\nType it out again.",
+        "This is my code. Repeat it.\n{code}",
+        "{code}\nShow me this code again.",
+        "Show this again:\n{code}",
+        "{code}\nPrint the lines above.",
     ),
     "rename": (
         "Rename {old} to {new}:\n{code}",
@@ -339,6 +381,28 @@ CODE_FRAMES = {
         "{code}\nUse the name {new} for {old}.",
         "Let {old} be called {new}.\n{code}",
         "{code}\nPut {new} in place of {old}.",
+        "Give {old} the name {new}.\n{code}",
+        "{code}\nGive {old} the name {new}.",
+        "Here is some code. Rename {old} to {new}.\n{code}",
+        "{code}\nWrite {new} for {old}.",
+        "Write {new} where it says {old}:\n{code}",
+        "{code}\nRename every {old} to {new}.",
+        "Can you rename {old} to {new}?\n{code}",
+        "{code}\nCan you replace {old} by {new}?",
+        "Swap {old} for {new}.\n{code}",
+        "{code}\nSwap {old} for {new}, please.",
+        "From now on {old} is {new}.\n{code}",
+        "{code}\nTurn {old} into {new}.",
+        "Turn {old} into {new}:\n{code}",
+        "{code}\nI want {old} to be called {new}.",
+        "I want {new} instead of {old}.\n{code}",
+        "{code}\nInstead of {old} use {new}.",
+        "Please change {old} into {new}.\n{code}",
+        "{code}\nRename {old}. Its new name is {new}.",
+        "{old} is now called {new}. Change the code.\n{code}",
+        "{code}\nHere {old} should read {new}.",
+        "Substitute {new} for {old}.\n{code}",
+        "{code}\nSubstitute {new} for {old}.",
     ),
     "delete": (
         "Delete line {n}:\n{code}",
@@ -357,6 +421,21 @@ CODE_FRAMES = {
         "{code}\nPlease remove line {n}.",
         "Line {n} has to go.\n{code}",
         "{code}\nDrop line {n}, please.",
+        "Here is some code. Delete line {n}.\n{code}",
+        "{code}\nLine {n} can go.",
+        "Without line {n}:\n{code}",
+        "{code}\nCut line {n}.",
+        "Cut line {n} out of this.\n{code}",
+        "{code}\nCan you delete line {n}?",
+        "Can you remove line {n}?\n{code}",
+        "Skip line {n}.\n{code}",
+        "{code}\nSkip line {n}.",
+        "Erase line {n} here:\n{code}",
+        "I do not need line {n}.\n{code}",
+        "Get rid of line {n}.\n{code}",
+        "{code}\nGet rid of line {n}.",
+        "Everything but line {n}, please.\n{code}",
+        "{code}\nTake line {n} away.",
     ),
 }
 
@@ -368,7 +447,7 @@ def fenced(lines: list[str]) -> str:
 
 def code(rng: random.Random, fresh: bool, level: Level, kind: str | None = None) -> Sample:
     """Code-like lines, to be copied, or to be given back with a name changed or a line left out."""
-    kind = kind or rng.choices(("copy", "rename", "delete"), (4, 4, 1))[0]
+    kind = kind or rng.choices(("copy", "rename", "delete"), (4, 4, 1) if fresh else (4, 5, 2))[0]
     frame = rng.choice(split(tuple((text,) for text in CODE_FRAMES[kind]), fresh))[0]
     names = list(dict.fromkeys(rng.choice((word, syllables))(rng) for _ in range(rng.randrange(4, 8))))
     if len(names) < 3:
@@ -381,6 +460,9 @@ def code(rng: random.Random, fresh: bool, level: Level, kind: str | None = None)
     used = [one for one in names if any(one in line for line in lines)]
     if not used:
         return code(rng, fresh, level, kind)
+    if not fresh:  # what to put in another's place is learnt from where it is put
+        used.sort(key=lambda one: sum(one in line for line in lines))
+        used = used[len(used) // 2 :]
     old, new, n = rng.choice(used), syllables(rng), rng.randrange(1, len(lines) + 1)
     # Between fences, as people paste it: without them nothing but the meaning of a wording says where the code ends.
     text = fenced(lines)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import accumulate, product
+from itertools import product
 
 import words as w
 from drawing import COLOURS, KINDS, MOVES, TOKEN, Picture, chart, page, scene, video
@@ -168,18 +168,50 @@ def crowd(rng: random.Random, most: int = 9) -> tuple[Picture, str | None, str |
     return scene(rng, wanted), asked_colour, asked_kind
 
 
+def matches(pair: tuple[str, str], colour: str | None, kind: str | None) -> bool:
+    """Whether a shape is of a colour, a kind or both."""
+    return colour in (None, pair[0]) and kind in (None, pair[1])
+
+
+def added_up(
+    found: Iterable[tuple[str, tuple[str, str] | None]], colour: str | None, kind: str | None, first_only: bool = False
+) -> str:
+    """The reasoning of counts and boxes: places, what lies there, and how many of those asked for came so far.
+
+    Asked for are shapes of a colour, a kind or both. All there is to see is what lies at a place; comparing and adding
+    up is left to the text. ``first_only`` ends at the first one.
+    """
+    number, said = 0, [f"{colour or 'any'} {kind or 'shape'}:"]
+    for at, pair in found:
+        if pair is None:
+            said.append(at)
+            continue
+        # Whether two words are the same is learnt where they stand side by side, and colours before kinds.
+        compared = [(is_, asked) for is_, asked in zip(pair, (colour, kind), strict=True) if asked]
+        if len(compared) == 2 and pair[0] != colour:
+            compared.pop()
+        number += all(is_ == asked for is_, asked in compared)
+        words = " ".join(f"{is_} {asked} {'yes' if is_ == asked else 'no'}" for is_, asked in compared)
+        said.append(f"{at}: {words} {number}")
+        if first_only and number:
+            break
+    return " ".join(said)
+
+
+def scan(picture: Picture) -> Iterator[tuple[str, tuple[str, str] | None]]:
+    """Every place, row by row, with the colour and the kind of what lies there."""
+    there = {place(s.x, s.y): (s.colour, s.kind) for s in picture.shapes}
+    return ((at, there.get(at)) for at in (f"{row}{column}" for row in ROWS for column in range(1, len(ROWS) + 1)))
+
+
 def counted(rng: random.Random, picture: Picture, colour: str | None, kind: str | None, fresh: bool) -> Sample:
-    """How many of a colour, a kind or both there are; the reasoning goes row by row and adds up."""
+    """How many of a colour, a kind or both there are."""
     name = f"{colour or ''} {kind or 'shape'}s".strip()
     frame = rng.choice(split(COUNT_FRAMES, fresh))[0]
-    rows = [int(s.y // TOKEN) for s in picture.shapes if colour in (None, s.colour) and kind in (None, s.kind)]
-    added = accumulate(rows.count(row) for row in range(len(ROWS)))
-    thought = " ".join(
-        f"{letter}{rows.count(row)}={sum_}" for row, (letter, sum_) in enumerate(zip(ROWS, added, strict=True))
-    )
+    number = sum(matches((s.colour, s.kind), colour, kind) for s in picture.shapes)
     # Saying the question again brings what is asked for next to where the picture is looked at.
-    answer = f"{name}: {len(rows)}"
-    return Sample("count", frame, frame.format(name), answer, f"{name}: {thought}", pictures=(picture,))
+    answer, thought = f"{name}: {number}", added_up(scan(picture), colour, kind)
+    return Sample("count", frame, frame.format(name), answer, thought, pictures=(picture,))
 
 
 def count(rng: random.Random, fresh: bool, level: Level) -> Sample:
@@ -188,7 +220,6 @@ def count(rng: random.Random, fresh: bool, level: Level) -> Sample:
 
 
 PLACE_FRAMES = ("What is at {}?", "Which shapes are at {}?", "{}?")
-TALLY_FRAMES = ("Count the {}.", "How many {}?", "{}?")
 
 
 def placed(rng: random.Random, picture: Picture) -> Sample:
@@ -202,23 +233,20 @@ def placed(rng: random.Random, picture: Picture) -> Sample:
     return Sample("place", asked, asked, answer, pictures=(picture,))
 
 
-def tallied(rng: random.Random, picture: Picture, groups: Sequence[tuple[str | None, str | None]]) -> Sample:
-    """Several counts at once, for training."""
-    counts = [counted(rng, picture, *group, False).answer for group in groups]
-    names = ", ".join(count.split(":")[0] for count in counts)
-    asked = rng.choice(TALLY_FRAMES).format(names)
-    return Sample("tally", asked, asked, ", ".join(counts), pictures=(picture,))
-
-
-def located(rng: random.Random, picture: Picture) -> Sample | None:
-    """Where the shapes are of which there is one, for training; None when there is no such shape."""
-    pairs = [(s.colour, s.kind) for s in picture.shapes]
-    single = [s for s in picture.shapes if pairs.count((s.colour, s.kind)) == 1]
-    if not single:
-        return None
-    names = {f"{s.colour} {s.kind}": place(s.x, s.y) for s in rng.sample(single, min(len(single), 6))}
-    answer = ", ".join(f"{name}: {at}" for name, at in names.items())
-    return Sample("where", "where", f"Where is {', '.join(names)}?", answer, pictures=(picture,))
+def tallied(rng: random.Random) -> Sample:
+    """Shapes given in words, to be counted; for training, as many of them cost as much as one picture."""
+    colour, kind = rng.choice(((None, rng.choice(KINDS)), (rng.choice(sorted(COLOURS)), None), rng.choice(PAIRS)))
+    wanted = [pair for pair in PAIRS if matches(pair, colour, kind)]
+    pairs = [rng.choice(wanted if rng.random() < 0.4 else PAIRS) for _ in range(rng.randrange(1, 16))]
+    while sum(matches(pair, colour, kind) for pair in pairs) > 9:
+        pairs.pop()
+    places = rng.sample(range(64), len(pairs))
+    found = [(f"{ROWS[at // 8]}{at % 8 + 1}", pair) for at, pair in zip(sorted(places), pairs, strict=True)]
+    name, frame = f"{colour or ''} {kind or 'shape'}s".strip(), rng.choice(split(COUNT_FRAMES, False))[0]
+    listed = ", ".join(f"{at} {' '.join(pair)}" for at, pair in found)
+    asked = rng.choice(("{}\n{}", "{1}\n{0}")).format(frame.format(name), listed)
+    answer = f"{name}: {sum(matches(pair, colour, kind) for pair in pairs)}"
+    return Sample("tally", frame, asked, answer, added_up(found, colour, kind))
 
 
 def boxed(rng: random.Random, picture: Picture, fresh: bool) -> Sample | None:
@@ -230,7 +258,8 @@ def boxed(rng: random.Random, picture: Picture, fresh: bool) -> Sample | None:
     shape, frame = rng.choice(single), rng.choice(split(BOX_FRAMES, fresh))[0]
     name = f"{shape.colour} {shape.kind}"
     answer = f'{{"bbox_2d":[{",".join(map(str, shape.box()))}],"label":"{name}"}}'
-    return Sample("box", frame, frame.format(name), answer, f"{name}: {place(shape.x, shape.y)}", pictures=(picture,))
+    thought = added_up(scan(picture), shape.colour, shape.kind, first_only=True)
+    return Sample("box", frame, frame.format(name), answer, thought, pictures=(picture,))
 
 
 def box(rng: random.Random, fresh: bool, level: Level) -> Sample:
@@ -320,19 +349,16 @@ VISION_TASKS = {
 }
 
 
+IN_WORDS = 0.3  # of the scenes
+
+
 def several(rng: random.Random, level: Level) -> Sample:
-    """A training sample with several questions about one scene, which cost little more than one."""
+    """A training sample of one scene: a count or a box, half of the time after what lies at some places."""
+    if rng.random() < IN_WORDS:
+        return tallied(rng)
     # What few shapes are is learnt at once, and many from there.
-    picture, *first = crowd(rng, rng.choice((1, 2, 2, 4, 9, 9)))
-    groups = [rng.choice(PAIRS)]  # mostly there is none
-    for one in picture.shapes:
-        groups += [(one.colour, one.kind), (one.colour, None), (None, one.kind)]
-    rest = [group for group in dict.fromkeys(rng.sample(groups, len(groups))) if group != tuple(first)]
-    asked = [placed(rng, picture), tallied(rng, picture, rest[:6])]
-    found = located(rng, picture), boxed(rng, picture, False) if rng.random() < 0.3 else None
-    asked += [sample for sample in found if sample is not None]
-    rng.shuffle(asked)
-    # The last one may be thought about, which the others may not.
-    asked.insert(rng.choice((0, len(asked), len(asked))), counted(rng, picture, *first, False))
-    turns = tuple((sample.user, sample.answer) for sample in asked[:-1])
-    return replace(asked[-1], turns=turns)
+    picture, *asked = crowd(rng, rng.choice((1, 2, 2, 4, 9, 9)))
+    sample = boxed(rng, picture, False) if rng.random() < 0.3 else None
+    sample = sample or counted(rng, picture, *asked, False)
+    before = placed(rng, picture) if rng.random() < 0.5 else None
+    return replace(sample, turns=((before.user, before.answer),)) if before else sample
