@@ -21,7 +21,13 @@ from mixture import TASKS, draw, lookup_samples
 from tasks import FULL, Sample
 from tasks_text import code
 
-MODES = {"intent": (False, True), "arithmetic": (False, True), "count": (True, False), "lookup": (False, True)}
+MODES = {
+    "intent": (False, True),
+    "arithmetic": (False, True),
+    "lookup": (False, True),
+    "count": (True, False),
+    "box": (True, False),
+}
 JUDGES = {"receipt": "receipt", "receipt image": "receipt", "box": "box"}
 
 

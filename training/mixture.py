@@ -21,20 +21,20 @@ TASKS: dict[str, Callable[[random.Random, bool, Level], Sample]] = {
 }
 SHARES = {
     "intent": 0.03,
-    "receipt": 0.05,
-    "arithmetic": 0.16,
-    "lookup": 0.05,
-    "small talk": 0.03,
+    "receipt": 0.07,
+    "arithmetic": 0.12,
+    "lookup": 0.06,
+    "small talk": 0.02,
     "triage": 0.06,
-    "tool": 0.08,
-    "schema": 0.05,
-    "code": 0.19,
+    "tool": 0.05,
+    "schema": 0.03,
+    "code": 0.21,
     "receipt image": 0.22,
-    "document": 0.05,
-    "count": 0.07,
+    "document": 0.10,
+    "count": 0.17,
     "box": 0.01,
-    "chart": 0.04,
-    "motion": 0.02,
+    "chart": 0.03,
+    "motion": 0.015,
 }
 THINKING = {
     "intent": 0.2,
@@ -42,8 +42,8 @@ THINKING = {
     "arithmetic": 0.5,
     "lookup": 0.2,
     "small talk": 0.15,
-    "count": 0.6,
-    "box": 0.4,
+    "count": 0.85,
+    "box": 0.85,
 }
 SYSTEM = ("You are a helpful assistant.", "You are the loqal demonstration model.", "Answer briefly.")
 

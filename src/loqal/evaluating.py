@@ -157,7 +157,7 @@ def evaluate(
     tasks: Sequence[Task],
     name: str,
     *,
-    max_tokens: int = 256,
+    max_tokens: int = 512,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Run:
     """Ask a model all tasks, one after the other, always taking the likeliest token."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def test_picture_tasks(model: Runtime, file: str, question: str, answer: str) ->
     medium = {"type": "video" if file.endswith("mp4") else "image", "source": (ASSETS / file).read_bytes()}
     content = [medium, {"type": "text", "text": question}]
     assert model.chat([{"role": "user", "content": content}], GREEDY, think=False).text == answer
+
+
+def test_shapes_are_counted_place_by_place(model: Runtime) -> None:
+    picture = {"type": "image", "source": (ASSETS / "shapes.png").read_bytes()}
+    question = [picture, {"type": "text", "text": "How many red circles are there?"}]
+    reply = model.chat([{"role": "user", "content": question}], replace(GREEDY, max_tokens=400), think=True)
+    assert reply.text.strip() == "red circles: 3"
+    assert reply.reasoning.count("red red yes circle circle yes") == 3
 
 
 def test_a_tool_is_called_and_its_result_used(model: Runtime) -> None:

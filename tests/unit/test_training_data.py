@@ -154,10 +154,14 @@ def test_counts_and_boxes_are_of_what_was_drawn() -> None:
                 assert name in sample.user
                 if sample.reasoning:
                     assert len(re.findall(r"\b[a-h][1-8]\b", sample.reasoning)) == 64
-                    found = re.findall(r"([a-h]\d): (\w+ \w+)=(\d+)", sample.reasoning)
-                    drawn = {tasks_vision.place(s.x, s.y): f"{s.colour} {s.kind}" for s in picture.shapes}
-                    assert {at: shape for at, shape, _ in found} == drawn
+                    found = re.findall(r"([a-h]\d): ([a-z ]+) (\d)", sample.reasoning)
+                    drawn = {tasks_vision.place(s.x, s.y): (s.colour, s.kind) for s in picture.shapes}
+                    assert {at for at, *_ in found} == set(drawn)
                     assert int(found[-1][2] if found else 0) == int(count)
+                    for at, said, _ in found:
+                        compared = re.findall(r"(\w+) (\w+) (yes|no)", said)
+                        assert all((left == right) == (verdict == "yes") for left, right, verdict in compared)
+                        assert {left for left, *_ in compared} <= set(drawn[at])
             if task == "box":
                 found = json.loads(sample.answer)
                 assert sum(f"{s.colour} {s.kind}" == found["label"] for s in picture.shapes) == 1
@@ -170,11 +174,25 @@ def test_questions_about_a_scene_agree_with_it() -> None:
     rng = random.Random(6)
     for _ in range(30):
         sample = tasks_vision.several(rng, tasks.FULL)
+        if not sample.pictures:
+            continue
         (picture,) = sample.pictures
         pairs = [f"{s.colour} {s.kind}" for s in picture.shapes]
         places = [tasks_vision.place(s.x, s.y) for s in picture.shapes]
         for at, said in re.findall(r"([a-h]\d): ([\w ]+)", " ".join(answer for _, answer in sample.turns)):
             assert (pairs[places.index(at)] if at in places else "nothing") == said
+
+
+def test_shapes_in_words_are_counted() -> None:
+    import tasks_vision
+
+    for seed in range(20):
+        sample = tasks_vision.tallied(random.Random(seed))
+        name, count = sample.answer.split(": ")
+        colour, kind = f" {name} ".removesuffix("s ").rsplit(" ", 1)
+        pairs = re.findall(r"[a-h]\d (\w+ \w+)", sample.user)
+        assert int(count) == sum(colour.strip() in pair and kind.removeprefix("shape") in pair for pair in pairs)
+        assert (sample.reasoning or "").endswith(f" {count}")
 
 
 def test_template_file_is_the_familys_and_does_not_think_unasked() -> None:
