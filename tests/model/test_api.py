@@ -125,11 +125,11 @@ def written(model: Runtime) -> int:
 
 def test_a_slow_reader_holds_nobody_up(model: Runtime) -> None:
     slow = model.stream_generate("slow", SamplingParams(max_tokens=200, seed=1, ignore_eos=True))
-    next(slow)
+    first = next(slow)  # more than one token where a letter takes several, or a draft was right
     quick = model.generate("quick", SHORT)
     assert len(quick.token_ids) == 20
     model._open_engine().wait_idle()  # the slow one is complete without having been read
-    assert sum(len(delta.token_ids) for delta in slow) + 1 == 200
+    assert sum(len(delta.token_ids) for delta in (first, *slow)) == 200
 
 
 def test_many_threads(model: Runtime) -> None:
