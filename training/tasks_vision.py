@@ -155,22 +155,27 @@ def place(x: float, y: float) -> str:
     return f"{ROWS[int(y // TOKEN)]}{int(x // TOKEN) + 1}"
 
 
+def matches(pair: tuple[str, str], colour: str | None, kind: str | None) -> bool:
+    """Whether a shape is of a colour, a kind or both."""
+    return colour in (None, pair[0]) and kind in (None, pair[1])
+
+
+def plural(colour: str | None, kind: str | None) -> str:
+    """What shapes of a colour, a kind or both are called."""
+    return f"{colour or ''} {kind or 'shape'}s".strip()
+
+
 def crowd(rng: random.Random, most: int = 9) -> tuple[Picture, str | None, str | None]:
     """A scene in which the shapes of one colour, one kind or both number 0 to ``most``: with that colour and kind."""
     colour, kind = rng.choice(PAIRS)
     asked_colour, asked_kind = rng.choice(((colour, kind), (colour, kind), (colour, None), (None, kind)))
     count = rng.randrange(most + 1)
-    inside = [(c, k) for c, k in PAIRS if asked_colour in (None, c) and asked_kind in (None, k)]
+    inside = [pair for pair in PAIRS if matches(pair, asked_colour, asked_kind)]
     outside = [pair for pair in PAIRS if pair not in inside]
     wanted = [rng.choice(inside) for _ in range(count)]
     wanted += [rng.choice(outside) for _ in range(rng.randrange(0 if count else 1, max(2, most + 1 - count)))]
     rng.shuffle(wanted)
     return scene(rng, wanted), asked_colour, asked_kind
-
-
-def matches(pair: tuple[str, str], colour: str | None, kind: str | None) -> bool:
-    """Whether a shape is of a colour, a kind or both."""
-    return colour in (None, pair[0]) and kind in (None, pair[1])
 
 
 def added_up(
@@ -206,8 +211,7 @@ def scan(picture: Picture) -> Iterator[tuple[str, tuple[str, str] | None]]:
 
 def counted(rng: random.Random, picture: Picture, colour: str | None, kind: str | None, fresh: bool) -> Sample:
     """How many of a colour, a kind or both there are."""
-    name = f"{colour or ''} {kind or 'shape'}s".strip()
-    frame = rng.choice(split(COUNT_FRAMES, fresh))[0]
+    name, frame = plural(colour, kind), rng.choice(split(COUNT_FRAMES, fresh))[0]
     number = sum(matches((s.colour, s.kind), colour, kind) for s in picture.shapes)
     # Saying the question again brings what is asked for next to where the picture is looked at.
     answer, thought = f"{name}: {number}", added_up(scan(picture), colour, kind)
@@ -242,7 +246,7 @@ def tallied(rng: random.Random) -> Sample:
         pairs.pop()
     places = rng.sample(range(64), len(pairs))
     found = [(f"{ROWS[at // 8]}{at % 8 + 1}", pair) for at, pair in zip(sorted(places), pairs, strict=True)]
-    name, frame = f"{colour or ''} {kind or 'shape'}s".strip(), rng.choice(split(COUNT_FRAMES, False))[0]
+    name, frame = plural(colour, kind), rng.choice(split(COUNT_FRAMES, False))[0]
     listed = ", ".join(f"{at} {' '.join(pair)}" for at, pair in found)
     asked = rng.choice(("{}\n{}", "{1}\n{0}")).format(frame.format(name), listed)
     answer = f"{name}: {sum(matches(pair, colour, kind) for pair in pairs)}"
