@@ -148,6 +148,7 @@ BOX_FRAMES = tuple(
 )
 PAIRS = tuple(product(COLOURS, KINDS))
 ROWS = "abcdefgh"
+PLACES = tuple(f"{row}{column}" for row in ROWS for column in range(1, len(ROWS) + 1))
 
 
 def place(x: float, y: float) -> str:
@@ -206,7 +207,7 @@ def added_up(
 def scan(picture: Picture) -> Iterator[tuple[str, tuple[str, str] | None]]:
     """Every place, row by row, with the colour and the kind of what lies there."""
     there = {place(s.x, s.y): (s.colour, s.kind) for s in picture.shapes}
-    return ((at, there.get(at)) for at in (f"{row}{column}" for row in ROWS for column in range(1, len(ROWS) + 1)))
+    return ((at, there.get(at)) for at in PLACES)
 
 
 def counted(rng: random.Random, picture: Picture, colour: str | None, kind: str | None, fresh: bool) -> Sample:
@@ -244,8 +245,8 @@ def tallied(rng: random.Random) -> Sample:
     pairs = [rng.choice(wanted if rng.random() < 0.4 else PAIRS) for _ in range(rng.randrange(1, 16))]
     while sum(matches(pair, colour, kind) for pair in pairs) > 9:
         pairs.pop()
-    places = rng.sample(range(64), len(pairs))
-    found = [(f"{ROWS[at // 8]}{at % 8 + 1}", pair) for at, pair in zip(sorted(places), pairs, strict=True)]
+    places = rng.sample(range(len(PLACES)), len(pairs))
+    found = [(PLACES[at], pair) for at, pair in zip(sorted(places), pairs, strict=True)]
     name, frame = plural(colour, kind), rng.choice(split(COUNT_FRAMES, False))[0]
     listed = ", ".join(f"{at} {' '.join(pair)}" for at, pair in found)
     asked = rng.choice(("{}\n{}", "{1}\n{0}")).format(frame.format(name), listed)

@@ -63,7 +63,7 @@ def corpus(seed: int, num_samples: int) -> list[str]:
     vocabulary = [*words.ITEMS, *words.QUALITIES, *words.OBJECTS, *words.NAMES, *words.CITIES, *words.INTENTS]
     questions = [*IMAGE_RECEIPT_FRAMES, *(frame for frames in PICTURE_FRAMES for (frame,) in frames)]
     shapes = [f"{colour} {kind}s, {kind}" for colour in COLOURS for kind in KINDS]
-    shapes.append("a1=1 b0=1 c2=3 d0=3 e0=3 f1=4 g0=4 h0=4")
+    shapes.append("any shape: a1 b2 c3: red blue no 0 d4 e5: star star yes 1 f6 g7 h8")
     extra = (questions + shapes + list(MOVES)) * 40 + [
         tool_system((CALCULATOR, CLOCK)),
         '{"bbox_2d":["label":"red',

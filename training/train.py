@@ -56,8 +56,8 @@ TEXT_FIRST = {
     "motion": 0.03,
 }
 
-# Finding a shape by its place is learnt late and then at once, sooner from scenes by far than from everything. Scenes
-# alone would take the eyes their letters.
+# What lies at a place of a scene is learnt late and then at once, sooner from scenes by far than from everything.
+# Scenes alone would take the eyes their letters.
 SCENES_FIRST = {**SHARES, "count": 4.0}
 
 

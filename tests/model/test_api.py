@@ -125,7 +125,7 @@ def written(model: Runtime) -> int:
 
 def test_a_slow_reader_holds_nobody_up(model: Runtime) -> None:
     slow = model.stream_generate("slow", SamplingParams(max_tokens=200, seed=1, ignore_eos=True))
-    first = next(slow)  # more than one token where a letter takes several, or a draft was right
+    first = next(slow)  # a token without text comes along with the next
     quick = model.generate("quick", SHORT)
     assert len(quick.token_ids) == 20
     model._open_engine().wait_idle()  # the slow one is complete without having been read
