@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+from loqal.engine import engine as engine_module
 from loqal.engine.engine import Engine
 from loqal.engine.sequence import Sequence
 from loqal.errors import ContextError, RequestError
@@ -164,6 +165,27 @@ def test_letting_go_of_a_stream_frees_its_state(machine: Machine) -> None:
     machine.wait()
     assert machine.is_clean()
     assert engine.call(lambda loop: loop.counts.written_tokens) < 300
+
+
+def test_the_end_of_the_process_waits_for_a_thread_that_frees_its_states(machine: Machine) -> None:
+    # Freeing a mapping lets go of the interpreter: one that had ended meanwhile would abort the process.
+    engine = machine.engine()
+    go_on, was_known = threading.Event(), []
+
+    class Held:
+        def __del__(self) -> None:
+            was_known.append(threading.current_thread() in engine_module._RUNNING)
+
+    engine.call(lambda loop: setattr(loop, "held", Held()))
+    engine._send(lambda loop: go_on.wait())
+    thread = engine._thread
+    assert thread is not None
+    machine.engines.clear()
+    del engine
+    gc.collect()
+    go_on.set()
+    thread.join()
+    assert was_known == [True]
 
 
 def test_more_streams_than_states_take_turns(machine: Machine) -> None:

@@ -10,6 +10,7 @@ import atexit
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
 from typing import Any
@@ -35,7 +36,8 @@ from .sequence import Reading, Sequence
 
 _SOON_S, _LATE_S = 1.0, 10.0  # how long to wait for a thread that has nothing to do, or is in a step
 _Job = Callable[[Loop], Any]
-_RUNNING: dict[threading.Thread, queue.SimpleQueue[_Job | None]] = {}  # threads, and how to tell them
+# Threads that have not ended, and how to tell them. A thread that left its work is not at its end: it frees the states.
+_RUNNING: weakref.WeakKeyDictionary[threading.Thread, queue.SimpleQueue[_Job | None]] = weakref.WeakKeyDictionary()
 
 
 class Engine:
@@ -296,7 +298,6 @@ def _work(loop: Loop, inbox: queue.SimpleQueue[_Job | None], checks: bool) -> No
         except BaseException as error:  # a caller must not wait for ever
             loop.fail_all(error)
     loop.close()
-    _RUNNING.pop(threading.current_thread(), None)
 
 
 def _step(loop: Loop) -> None:
@@ -309,7 +310,7 @@ def _cancel_all(loop: Loop) -> None:
 
 @atexit.register
 def _stop_all() -> None:
-    """End the threads before the interpreter does, so that none is inside a kernel then."""
+    """End the threads before the interpreter does: one that waits for it inside native code then aborts the process."""
     running = dict(_RUNNING)
     for inbox in running.values():
         inbox.put(_cancel_all)
