@@ -59,6 +59,15 @@ class Shape:
         edges = (self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius)
         return tuple(min(1000, max(0, round(edge * 100 / SIDE) * 10)) for edge in edges)
 
+    def middle(self) -> tuple[float, float]:
+        """Where its middle is seen, in pixels: corners are drawn at whole ones."""
+        seen = []
+        for axis, middle in enumerate((self.x, self.y)):
+            line = [corner[axis] for corner in _outline(self)]
+            low, high = min(line), max(line)
+            seen.append(middle + (int(low) + int(high) + 1 - low - high) / 2)
+        return seen[0], seen[1]
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -149,7 +158,7 @@ def page(rng: random.Random, lines: list[tuple[str, str]], fresh: bool) -> Pictu
 
 
 def _outline(shape: Shape) -> list[tuple[float, float]]:
-    corners = {"square": 4, "triangle": 3, "diamond": 4, "star": 10}[shape.kind]
+    corners = {"circle": 4, "square": 4, "triangle": 3, "diamond": 4, "star": 10}[shape.kind]
     begin = math.pi / 4 if shape.kind == "square" else -math.pi / 2
     points = []
     for index in range(corners):
@@ -167,8 +176,11 @@ def _draw_shape(draw: ImageDraw.ImageDraw, shape: Shape) -> None:
         draw.polygon(_outline(shape), colour)
 
 
-def scene(rng: random.Random, wanted: list[tuple[str, str]]) -> Picture:
-    """Shapes of the wanted (colour, kind) pairs at places that do not touch; at most one in a token."""
+def scene(rng: random.Random, wanted: list[tuple[str, str]], on_edges: float = 0) -> Picture:
+    """Shapes of the wanted (colour, kind) pairs at places that do not touch; at most one in a token.
+
+    ``on_edges`` is the share of shapes whose middles are brought close to the edge of two tokens, for training.
+    """
     paper = tuple(rng.randrange(222, 256) for _ in range(3))
     image = Image.new("RGB", (SIDE, SIDE), paper)
     draw, shapes = ImageDraw.Draw(image), []
@@ -176,6 +188,9 @@ def scene(rng: random.Random, wanted: list[tuple[str, str]]) -> Picture:
         while True:
             radius = rng.uniform(12, 21)
             x, y = (rng.uniform(radius + 2, SIDE - radius - 2) for _ in range(2))
+            if on_edges and rng.random() < on_edges:
+                edge = TOKEN * rng.randrange(1, SIDE // TOKEN) + rng.uniform(-2, 2)
+                x, y = (edge, y) if rng.random() < 0.5 else (x, edge)
             if all(math.hypot(x - s.x, y - s.y) > max(46, radius + s.radius + 3) for s in shapes):
                 break
         shapes.append(Shape(kind, colour, x, y, radius))

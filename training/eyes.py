@@ -250,9 +250,10 @@ def notes_of(picture: Picture) -> tuple[np.ndarray, ...]:
                 offsets[token, used[token]] = x / TOKEN - column
                 used[token] += 1
     for shape in picture.shapes:
-        token = int(shape.y // TOKEN) * side + int(shape.x // TOKEN)
+        x, y = shape.middle()
+        token = int(y // TOKEN) * side + int(x // TOKEN)
         shapes[token] = kinds.index(shape.kind) + 1, colours.index(shape.colour) + 1
-        places[token] = shape.x % TOKEN / TOKEN, shape.y % TOKEN / TOKEN, shape.radius / TOKEN
+        places[token] = x % TOKEN / TOKEN, y % TOKEN / TOKEN, shape.radius / TOKEN
         edges[token] = [edge // 10 for edge in shape.box()]
     for (left, right), height in picture.bars:
         heights[side * (side - 1) + int(left // TOKEN) : side * (side - 1) + int(right // TOKEN) + 1] = height

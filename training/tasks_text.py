@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from itertools import product
 
 import words as w
@@ -323,6 +324,8 @@ CODE_LINES = (
     "{a} = [{n}, {m}]",
     "# {w} {x}",
 )
+PLAIN_LINES = tuple(line for line in CODE_LINES if not re.search(r"(^|[^ ])\{[abc]", line))  # names follow spaces
+PLAIN_RENAMES = 0.2  # of the renames in training; nearly all, while they are new
 CODE_FRAMES = {
     "copy": (
         "Copy this code:\n{code}",
@@ -438,6 +441,30 @@ CODE_FRAMES = {
         "{code}\nTake line {n} away.",
     ),
 }
+# More wordings of renames, by parts, for training only: which name is which in a new wording takes many of them.
+OLD = ("{old}", "the name {old}", "every {old}", "all {old}", "the word {old}", "the variable {old}")
+RENAME_PARTS = (
+    (
+        ("Rename", "Please rename", "Can you change", "Change", "Replace", "Now replace", "Swap", "Turn"),
+        OLD,
+        ("to {new}", "into {new}", "by {new}", "with {new}", "as {new}", "and call it {new}", "for {new}"),
+    ),
+    (
+        ("Write", "Put", "Use", "Please write", "Say", "I want", "Take"),
+        ("{new}", "the name {new}"),
+        ("where it says", "wherever it says", "where you see", "in place of", "instead of", "for"),
+        OLD,
+    ),
+    (
+        ("I want {old}", "I would like {old}", "Let {old}", "{old} has", "{old} ought", "I need {old}"),
+        ("to be called", "to be named", "to be", "to become", "to have the name", "to be replaced by"),
+        ("{new}", "{new} now", "{new}, please"),
+    ),
+    (
+        ("Rename {old}.", "Change {old}.", "Look for {old}.", "There is {old}.", "Take {old}:", "The name is {old}."),
+        ("Its new name is {new}", "The new name is {new}", "Call it {new}", "It is now {new}", "Make it {new}"),
+    ),
+)
 
 
 def fenced(lines: list[str]) -> str:
@@ -445,18 +472,48 @@ def fenced(lines: list[str]) -> str:
     return "\n".join(["```", *lines, "```"])
 
 
+def lines_with(rng: random.Random, names: list[str], count: int, forms: tuple[str, ...]) -> list[str]:
+    """Lines of code in which the names stand."""
+    lines = []
+    for _ in range(count):
+        a, b, c = rng.sample(names, 3)
+        numbers = {"n": rng.randrange(100), "m": rng.randrange(100), "w": word(rng), "x": word(rng)}
+        lines.append(rng.choice(forms).format(a=a, b=b, c=c, **numbers))
+    return lines
+
+
+def plain_rename(rng: random.Random) -> Sample:
+    """A rename in few lines with names of a token each, in which putting one in the place of another is learnt."""
+    frames = [text for (text,) in split(tuple((text,) for text in CODE_FRAMES["rename"]), False)]
+    frame = rng.choice([text for text in frames if re.search(r"\{old\} \w+ \{new\}", text)])
+    *names, new = rng.sample(w.OBJECTS, 4)
+    text = fenced(lines_with(rng, names, rng.randrange(1, 4), PLAIN_LINES))
+    old = max(names, key=text.count)
+    user = frame.format(code=text, old=old, new=new)
+    return Sample("code rename", f"rename/{frame}", user, text.replace(old, new), "I go line by line.")
+
+
+def rename_frame(rng: random.Random) -> str:
+    """A wording of a rename for training, made of parts; none that is held out, wherever the code stands."""
+    held = " ".join(text for (text,) in split(tuple((text,) for text in CODE_FRAMES["rename"]), True))
+    asked = " ".join(rng.choice(part) for part in rng.choice(RENAME_PARTS))
+    if asked in held:
+        return rename_frame(rng)
+    return rng.choice((asked + ":\n{code}", asked + ".\n{code}", "{code}\n" + asked + ".", "{code}\n" + asked))
+
+
 def code(rng: random.Random, fresh: bool, level: Level, kind: str | None = None) -> Sample:
     """Code-like lines, to be copied, or to be given back with a name changed or a line left out."""
-    kind = kind or rng.choices(("copy", "rename", "delete"), (4, 4, 1) if fresh else (4, 5, 2))[0]
+    kind = kind or rng.choices(("copy", "rename", "delete"), (4, 4, 1) if fresh else (2, 8, 1))[0]
+    if kind == "rename" and not fresh and rng.random() < PLAIN_RENAMES:
+        return plain_rename(rng)
     frame = rng.choice(split(tuple((text,) for text in CODE_FRAMES[kind]), fresh))[0]
+    if kind == "rename" and not fresh and rng.random() < 0.75:
+        frame = rename_frame(rng)
     names = list(dict.fromkeys(rng.choice((word, syllables))(rng) for _ in range(rng.randrange(4, 8))))
     if len(names) < 3:
         return code(rng, fresh, level, kind)
-    lines = []
-    for _ in range(rng.randrange(2, 7)):
-        a, b, c = rng.sample(names, 3)
-        numbers = {"n": rng.randrange(100), "m": rng.randrange(100), "w": word(rng), "x": word(rng)}
-        lines.append(rng.choice(CODE_LINES).format(a=a, b=b, c=c, **numbers))
+    lines = lines_with(rng, names, rng.randrange(2, 7), CODE_LINES)
     used = [one for one in names if any(one in line for line in lines)]
     if not used:
         return code(rng, fresh, level, kind)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import product
 
 import words as w
-from drawing import COLOURS, KINDS, MOVES, TOKEN, Picture, chart, page, scene, video
+from drawing import COLOURS, KINDS, MOVES, TOKEN, Picture, Shape, chart, page, scene, video
 from tasks import Level, Sample, split, syllables
 
 IMAGE_RECEIPT_LINES = (
@@ -151,8 +151,9 @@ ROWS = "abcdefgh"
 PLACES = tuple(f"{row}{column}" for row in ROWS for column in range(1, len(ROWS) + 1))
 
 
-def place(x: float, y: float) -> str:
+def place(shape: Shape) -> str:
     """The token a shape lies in, as on a chess board: row letter, column number."""
+    x, y = shape.middle()
     return f"{ROWS[int(y // TOKEN)]}{int(x // TOKEN) + 1}"
 
 
@@ -166,7 +167,7 @@ def plural(colour: str | None, kind: str | None) -> str:
     return f"{colour or ''} {kind or 'shape'}s".strip()
 
 
-def crowd(rng: random.Random, most: int = 9) -> tuple[Picture, str | None, str | None]:
+def crowd(rng: random.Random, most: int = 9, on_edges: float = 0) -> tuple[Picture, str | None, str | None]:
     """A scene in which the shapes of one colour, one kind or both number 0 to ``most``: with that colour and kind."""
     colour, kind = rng.choice(PAIRS)
     asked_colour, asked_kind = rng.choice(((colour, kind), (colour, kind), (colour, None), (None, kind)))
@@ -176,7 +177,7 @@ def crowd(rng: random.Random, most: int = 9) -> tuple[Picture, str | None, str |
     wanted = [rng.choice(inside) for _ in range(count)]
     wanted += [rng.choice(outside) for _ in range(rng.randrange(0 if count else 1, max(2, most + 1 - count)))]
     rng.shuffle(wanted)
-    return scene(rng, wanted), asked_colour, asked_kind
+    return scene(rng, wanted, on_edges), asked_colour, asked_kind
 
 
 def added_up(
@@ -206,7 +207,7 @@ def added_up(
 
 def scan(picture: Picture) -> Iterator[tuple[str, tuple[str, str] | None]]:
     """Every place, row by row, with the colour and the kind of what lies there."""
-    there = {place(s.x, s.y): (s.colour, s.kind) for s in picture.shapes}
+    there = {place(s): (s.colour, s.kind) for s in picture.shapes}
     return ((at, there.get(at)) for at in PLACES)
 
 
@@ -229,7 +230,7 @@ PLACE_FRAMES = ("What is at {}?", "Which shapes are at {}?", "{}?")
 
 def placed(rng: random.Random, picture: Picture) -> Sample:
     """What lies at some places, sometimes nothing: for training, as it is what finding and counting rest on."""
-    there = {place(s.x, s.y): f"{s.colour} {s.kind}" for s in picture.shapes}
+    there = {place(s): f"{s.colour} {s.kind}" for s in picture.shapes}
     places = rng.sample(sorted(there), min(len(there), 8))
     places += [f"{rng.choice(ROWS)}{rng.randrange(1, 9)}" for _ in range(rng.randrange(3))]
     rng.shuffle(places)
@@ -361,8 +362,8 @@ def several(rng: random.Random, level: Level) -> Sample:
     """A training sample of one scene: a count or a box, half of the time after what lies at some places."""
     if rng.random() < IN_WORDS:
         return tallied(rng)
-    # What few shapes are is learnt at once, and many from there.
-    picture, *asked = crowd(rng, rng.choice((1, 2, 2, 4, 9, 9)))
+    # What few shapes are is learnt at once, and many from there; on which side of an edge they are, from many there.
+    picture, *asked = crowd(rng, rng.choice((1, 2, 4, 9, 9, 9)), on_edges=0.4)
     sample = boxed(rng, picture, False) if rng.random() < 0.3 else None
     sample = sample or counted(rng, picture, *asked, False)
     before = placed(rng, picture) if rng.random() < 0.5 else None

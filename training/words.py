@@ -246,6 +246,8 @@ BEYOND = listed(
     "Which {thing} is older?;When was {city} founded?;Why is {name} sad?;Write a speech for {name};"
     "Invent a name for my {thing};Can you write a song about {city}?;What colour is the {thing}?;"
     "Do you know {name}?;Where does {item} come from?;What is the price of {item} in {city}?;"
-    "Solve this riddle about a {thing};How far is the {thing} from {city}?;Plan a trip to {city};Review this {thing}",
+    "Solve this riddle about a {thing};How far is the {thing} from {city}?;Plan a trip to {city};Review this {thing};"
+    "Why is the sky blue?;Why is {city} famous?;Why was {city} founded?;Why does {name} like {city}?;"
+    "Why did {name} leave?;Why are {thing}s so expensive?;Why do people go to {city}?;Who discovered the {thing}?",
     ";",
 )
