@@ -349,8 +349,8 @@ class Runtime:
         Args:
             prompts: conversations (see ``stream_chat``), and texts or token ids (see ``stream_generate``).
 
-            >>> [len(reply.token_ids) for reply in model.batch(["one", "two"], loqal.SamplingParams(max_tokens=3))]
-            [3, 3]
+            >>> len(model.batch(["one", "two"], loqal.SamplingParams(max_tokens=3)))
+            2
         """
         prepared = []
         for prompt in prompts:

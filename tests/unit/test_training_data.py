@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 import loqal
 from loqal.chat import choice, template
@@ -155,7 +156,7 @@ def test_counts_and_boxes_are_of_what_was_drawn() -> None:
                 if sample.reasoning:
                     assert len(re.findall(r"\b[a-h][1-8]\b", sample.reasoning)) == 64
                     found = re.findall(r"([a-h]\d): ([a-z ]+) (\d)", sample.reasoning)
-                    drawn = {tasks_vision.place(s.x, s.y): (s.colour, s.kind) for s in picture.shapes}
+                    drawn = {tasks_vision.place(s): (s.colour, s.kind) for s in picture.shapes}
                     assert {at for at, *_ in found} == set(drawn)
                     assert int(found[-1][2] if found else 0) == int(count)
                     for at, said, _ in found:
@@ -178,9 +179,33 @@ def test_questions_about_a_scene_agree_with_it() -> None:
             continue
         (picture,) = sample.pictures
         pairs = [f"{s.colour} {s.kind}" for s in picture.shapes]
-        places = [tasks_vision.place(s.x, s.y) for s in picture.shapes]
+        places = [tasks_vision.place(s) for s in picture.shapes]
         for at, said in re.findall(r"([a-h]\d): ([\w ]+)", " ".join(answer for _, answer in sample.turns)):
             assert (pairs[places.index(at)] if at in places else "nothing") == said
+
+
+def test_the_middle_of_a_shape_is_where_it_is_drawn() -> None:
+    import drawing
+
+    rng = random.Random(4)
+    for kind in drawing.KINDS:
+        shape = drawing.Shape(kind, "black", rng.uniform(40, 200), rng.uniform(40, 200), rng.uniform(12, 21))
+        canvas = Image.new("RGB", (drawing.SIDE, drawing.SIDE), "white")
+        drawing._draw_shape(ImageDraw.Draw(canvas), shape)
+        columns = np.nonzero((np.asarray(canvas)[..., 0] < 100).any(0))[0]
+        assert shape.middle()[0] == pytest.approx((columns[0] + columns[-1] + 1) / 2)
+
+
+def test_renames_are_trained_in_no_wording_that_is_held_out() -> None:
+    import tasks
+    import tasks_text
+
+    held = tasks.split(tuple((text,) for text in tasks_text.CODE_FRAMES["rename"]), True)
+    rng = random.Random(5)
+    for _ in range(300):
+        wording = tasks_text.rename_frame(rng).replace("{code}", "").strip("\n.:")
+        assert "{old}" in wording and "{new}" in wording
+        assert not any(wording in text for (text,) in held)
 
 
 def test_shapes_in_words_are_counted() -> None:
