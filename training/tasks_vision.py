@@ -362,7 +362,7 @@ def several(rng: random.Random, level: Level) -> Sample:
     """A training sample of one scene: a count or a box, half of the time after what lies at some places."""
     if rng.random() < IN_WORDS:
         return tallied(rng)
-    # What few shapes are is learnt at once, many from there, and sides of an edge between tokens from many close to one.
+    # What few shapes are is learnt at once, many from there, and sides of an edge of tokens from many close to one.
     picture, *asked = crowd(rng, rng.choice((1, 2, 4, 9, 9, 9)), on_edges=0.4)
     sample = boxed(rng, picture, False) if rng.random() < 0.3 else None
     sample = sample or counted(rng, picture, *asked, False)
