@@ -472,6 +472,11 @@ def fenced(lines: list[str]) -> str:
     return "\n".join(["```", *lines, "```"])
 
 
+def code_frames(kind: str, fresh: bool) -> list[str]:
+    """One side of the split of a kind's wordings."""
+    return [text for (text,) in split(tuple((text,) for text in CODE_FRAMES[kind]), fresh)]
+
+
 def lines_with(rng: random.Random, names: list[str], count: int, forms: tuple[str, ...]) -> list[str]:
     """Lines of code in which the names stand."""
     lines = []
@@ -484,8 +489,7 @@ def lines_with(rng: random.Random, names: list[str], count: int, forms: tuple[st
 
 def plain_rename(rng: random.Random) -> Sample:
     """A rename in few lines with names of a token each, in which putting one in the place of another is learnt."""
-    frames = [text for (text,) in split(tuple((text,) for text in CODE_FRAMES["rename"]), False)]
-    frame = rng.choice([text for text in frames if re.search(r"\{old\} \w+ \{new\}", text)])
+    frame = rng.choice([text for text in code_frames("rename", False) if re.search(r"\{old\} \w+ \{new\}", text)])
     *names, new = rng.sample(w.OBJECTS, 4)
     text = fenced(lines_with(rng, names, rng.randrange(1, 4), PLAIN_LINES))
     old = max(names, key=text.count)
@@ -495,9 +499,8 @@ def plain_rename(rng: random.Random) -> Sample:
 
 def rename_frame(rng: random.Random) -> str:
     """A wording of a rename for training, made of parts; none that is held out, wherever the code stands."""
-    held = " ".join(text for (text,) in split(tuple((text,) for text in CODE_FRAMES["rename"]), True))
     asked = " ".join(rng.choice(part) for part in rng.choice(RENAME_PARTS))
-    if asked in held:
+    if any(asked in text for text in code_frames("rename", True)):
         return rename_frame(rng)
     return rng.choice((asked + ":\n{code}", asked + ".\n{code}", "{code}\n" + asked + ".", "{code}\n" + asked))
 
@@ -507,9 +510,8 @@ def code(rng: random.Random, fresh: bool, level: Level, kind: str | None = None)
     kind = kind or rng.choices(("copy", "rename", "delete"), (4, 4, 1) if fresh else (2, 8, 1))[0]
     if kind == "rename" and not fresh and rng.random() < PLAIN_RENAMES:
         return plain_rename(rng)
-    frame = rng.choice(split(tuple((text,) for text in CODE_FRAMES[kind]), fresh))[0]
-    if kind == "rename" and not fresh and rng.random() < 0.75:
-        frame = rename_frame(rng)
+    is_composed = kind == "rename" and not fresh and rng.random() < 0.75
+    frame = rename_frame(rng) if is_composed else rng.choice(code_frames(kind, fresh))
     names = list(dict.fromkeys(rng.choice((word, syllables))(rng) for _ in range(rng.randrange(4, 8))))
     if len(names) < 3:
         return code(rng, fresh, level, kind)

@@ -197,15 +197,14 @@ def test_the_middle_of_a_shape_is_where_it_is_drawn() -> None:
 
 
 def test_renames_are_trained_in_no_wording_that_is_held_out() -> None:
-    import tasks
     import tasks_text
 
-    held = tasks.split(tuple((text,) for text in tasks_text.CODE_FRAMES["rename"]), True)
+    held = tasks_text.code_frames("rename", True)
     rng = random.Random(5)
     for _ in range(300):
         wording = tasks_text.rename_frame(rng).replace("{code}", "").strip("\n.:")
         assert "{old}" in wording and "{new}" in wording
-        assert not any(wording in text for (text,) in held)
+        assert not any(wording in text for text in held)
 
 
 def test_shapes_in_words_are_counted() -> None:
