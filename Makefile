@@ -14,8 +14,8 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not parity"
 
 check: $(VENV)/.check
-	$(BIN)/ruff check src tests training bench tools
-	$(BIN)/ruff format --check src tests training bench tools
+	$(BIN)/ruff check src tests training benchmarks tools
+	$(BIN)/ruff format --check src tests training benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(shell find cpp -name '*.cpp' -o -name '*.h')
@@ -32,11 +32,11 @@ native: $(VENV)/.check
 	tools/native_tests.sh
 
 bench: $(VENV)/.test
-	$(BIN)/python bench/run.py
+	$(BIN)/python benchmarks/run.py
 
 fix: $(VENV)/.check
-	$(BIN)/ruff check --fix src tests training bench tools
-	$(BIN)/ruff format src tests training bench tools
+	$(BIN)/ruff check --fix src tests training benchmarks tools
+	$(BIN)/ruff format src tests training benchmarks tools
 	$(BIN)/clang-format -i $(shell find cpp -name '*.cpp' -o -name '*.h')
 
 clean:

@@ -1,5 +1,5 @@
 // The door from Python: check, release the interpreter lock, call. A shape that does not fit is a bug of the caller in
-// ops/cpu.py and raises ValueError naming operation, argument, expected and actual shape.
+// ops/backends/cpu.py and raises ValueError naming operation, argument, expected and actual shape.
 #include "bindings.h"
 
 #include <algorithm>
@@ -231,7 +231,7 @@ std::vector<std::string> isa_names() {
 
 NB_MODULE(_kernels, m) {
   using namespace loqal;
-  m.doc() = "Native kernels of loqal. See ops/cpu.py, their only caller.";
+  m.doc() = "Native kernels of loqal. See ops/backends/cpu.py, their only caller.";
   m.def("isas", &isa_names, "Instruction sets this machine can run, best first.");
   m.def("usable_cpus", &usable_cpus, "CPUs of the affinity mask within the cgroup's quota.");
 

@@ -1,4 +1,4 @@
-// The encoders as Python sees them; see ops/encode.py, their only caller.
+// The encoders as Python sees them; see ops/backends/native_encoder.py, their only caller.
 #include "bindings.h"
 
 #include <memory>

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from loqal.chat.tokenizer import Tokenizer
+from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.engine import sampling
-from loqal.engine.guide import Guide
+from loqal.engine.sampling.constraint import Guide
 from loqal.engine.sequence import Sequence
-from loqal.types import FinishReason, SamplingParams
+from loqal.types.records import FinishReason, SamplingParams
 
 _WORDS = ["a", "name", "x y", "é", "n/m", 'q"', "kind", "items", "0"]
 _PATTERNS = ["^[a-c]+$", "b", "^x", "^[0-9]{2}$", "^(on|off)$", "^[^ ]+ [^ ]+$"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loqal import testing
+from loqal.testing import checkpoints
 
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]
 CONTROL += ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
@@ -25,7 +25,7 @@ def byte_tokens() -> list[str]:
 
 def gguf(path: Path, metadata: dict[str, Any] | None = None, formats: str = "F32", **overrides: Any) -> Path:
     """Write the model as a GGUF file; its embedding has more rows than there are tokens."""
-    config = testing.tiny_config(**overrides)
+    config = checkpoints.tiny_config(**overrides)
     keys = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen35",
@@ -37,15 +37,15 @@ def gguf(path: Path, metadata: dict[str, Any] | None = None, formats: str = "F32
         "tokenizer.ggml.eos_token_id": 258,
     }
     mmproj = path.with_name("mmproj-" + path.name) if config.vision is not None else None
-    return testing.write_gguf(
-        path, config, testing.random_tensors(config), formats, metadata={**keys, **(metadata or {})}, mmproj=mmproj
+    return checkpoints.write_gguf(
+        path, config, checkpoints.random_tensors(config), formats, metadata={**keys, **(metadata or {})}, mmproj=mmproj
     )
 
 
 def safetensors(folder: Path, **overrides: Any) -> Path:
     """Write the same model as a checkpoint folder with the same vocabulary."""
-    config = testing.tiny_config(**overrides)
-    testing.write_safetensors(folder, config, testing.random_tensors(config))
+    config = checkpoints.tiny_config(**overrides)
+    checkpoints.write_safetensors(folder, config, checkpoints.random_tensors(config))
     split = (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
         r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

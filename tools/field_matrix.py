@@ -9,35 +9,39 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from loqal.server import anthropic_fields, ollama_fields, openai_fields, own, responses_fields
+from loqal.server.anthropic import protocol as anthropic_protocol
+from loqal.server.native import routes as native_routes
+from loqal.server.ollama import protocol as ollama_protocol
+from loqal.server.openai import protocol as openai_protocol
+from loqal.server.openai_responses import protocol as responses_protocol
 
 DIALECTS: dict[str, dict[str, type[BaseModel]]] = {
     "OpenAI": {
-        "POST /v1/chat/completions": openai_fields.ChatBody,
-        "POST /v1/completions": openai_fields.CompletionBody,
-        "POST /v1/embeddings": openai_fields.EmbeddingBody,
+        "POST /v1/chat/completions": openai_protocol.ChatBody,
+        "POST /v1/completions": openai_protocol.CompletionBody,
+        "POST /v1/embeddings": openai_protocol.EmbeddingBody,
     },
     "OpenAI Responses": {
-        "POST /v1/responses": responses_fields.ResponseBody,
-        "POST /v1/responses/input_tokens": responses_fields.InputTokensBody,
+        "POST /v1/responses": responses_protocol.ResponseBody,
+        "POST /v1/responses/input_tokens": responses_protocol.InputTokensBody,
     },
     "Anthropic": {
-        "POST /v1/messages": anthropic_fields.MessagesBody,
-        "POST /v1/messages/count_tokens": anthropic_fields.CountTokensBody,
+        "POST /v1/messages": anthropic_protocol.MessagesBody,
+        "POST /v1/messages/count_tokens": anthropic_protocol.CountTokensBody,
     },
     "Ollama": {
-        "POST /api/chat": ollama_fields.OllamaChatBody,
-        "POST /api/generate": ollama_fields.OllamaGenerateBody,
-        "POST /api/embed": ollama_fields.OllamaEmbedBody,
-        "POST /api/embeddings": ollama_fields.OllamaEmbeddingsBody,
-        "POST /api/show": ollama_fields.OllamaShowBody,
+        "POST /api/chat": ollama_protocol.OllamaChatBody,
+        "POST /api/generate": ollama_protocol.OllamaGenerateBody,
+        "POST /api/embed": ollama_protocol.OllamaEmbedBody,
+        "POST /api/embeddings": ollama_protocol.OllamaEmbeddingsBody,
+        "POST /api/show": ollama_protocol.OllamaShowBody,
     },
     "loqal": {
-        "POST /v1/render": own.RenderBody,
-        "POST /v1/tokenize": own.TokenizeBody,
-        "POST /v1/detokenize": own.DetokenizeBody,
-        "POST /v1/score": own.ScoreBody,
-        "POST /v1/unload": own.UnloadBody,
+        "POST /v1/render": native_routes.RenderBody,
+        "POST /v1/tokenize": native_routes.TokenizeBody,
+        "POST /v1/detokenize": native_routes.DetokenizeBody,
+        "POST /v1/score": native_routes.ScoreBody,
+        "POST /v1/unload": native_routes.UnloadBody,
     },
 }
 """The requests of each dialect by their routes."""

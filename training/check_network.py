@@ -20,7 +20,7 @@ from loqal.model.draft_head import DraftHead
 from loqal.ops.choose import choose_ops
 from loqal.ops.interface import StepBatch
 from loqal.state.store import StateStore
-from loqal.testing import from_hf, write_gguf
+from loqal.testing.checkpoints import from_hf, write_gguf
 from loqal.weights.load import open_checkpoint
 from network import Network, Packing, Shape
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 import tokenizer as vocabulary
 from eyes import EyeShape
 from loqal.model.config import ModelConfig, RopeConfig, VisionConfig
-from loqal.testing import from_hf, write_gguf
+from loqal.testing.checkpoints import from_hf, write_gguf
 from network import Network, Shape
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # token types of the format

@@ -20,8 +20,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 
 import tokenizer as vocabulary
 from eyes import EyeShape, notes_of, patches_of
-from loqal.quant import decode
-from loqal.testing import to_hf
+from loqal.formats import decode
+from loqal.testing.checkpoints import to_hf
 from loqal.weights.load import Checkpoint, open_checkpoint
 from network import Network, Shape
 from tasks_vision import crowd

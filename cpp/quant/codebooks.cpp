@@ -1,5 +1,5 @@
 // IQ1 to IQ3: blocks of 256 values whose codes name vectors of a codebook. The bytes of a block are described in
-// src/loqal/quant/i_quants.py, from where the codebooks come as well: none is written down here.
+// src/loqal/formats/i_quants.py, from where the codebooks come as well: none is written down here.
 #include <bit>
 #include <cstring>
 

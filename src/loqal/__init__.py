@@ -14,8 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .async_runtime import AsyncRuntime, load_async
-    from .errors import (
+    from loqal.errors import (
         CapacityError,
         CheckpointError,
         ContextError,
@@ -27,22 +26,11 @@ if TYPE_CHECKING:
         TensorError,
         UnsupportedError,
     )
-    from .model_info import ModelInfo
-    from .reply_stream import ReplyStream
-    from .runtime import Runtime, inspect, load, media_info, plan
-    from .turns import (
-        AnswerFormat,
-        Grammar,
-        JsonSchema,
-        NamedTool,
-        OneOf,
-        Regex,
-        Thinking,
-        Tool,
-        ToolChoice,
-        Turn,
-    )
-    from .types import (
+    from loqal.runtime.async_runtime import AsyncRuntime, load_async
+    from loqal.runtime.model_info import ModelInfo
+    from loqal.runtime.reply_stream import ReplyStream
+    from loqal.runtime.runtime import Runtime, inspect, load, media_info, plan
+    from loqal.types.records import (
         FinishReason,
         MediaInfo,
         MediaPart,
@@ -58,6 +46,18 @@ if TYPE_CHECKING:
         ToolCall,
         ToolCallDelta,
         Usage,
+    )
+    from loqal.types.reply_options import (
+        AnswerFormat,
+        Grammar,
+        JsonSchema,
+        NamedTool,
+        OneOf,
+        Regex,
+        Thinking,
+        Tool,
+        ToolChoice,
+        Turn,
     )
 
 __version__ = "0.1.0"
@@ -110,28 +110,59 @@ __all__ = [
     "plan",
 ]
 
-_TURNS = (
-    *("AnswerFormat", "Grammar", "JsonSchema", "NamedTool", "OneOf", "Regex", "Thinking", "Tool", "ToolChoice"),
-    "Turn",
-)
-_HOMES = dict.fromkeys(_TURNS, "turns") | {
-    "AsyncRuntime": "async_runtime",
-    "load_async": "async_runtime",
-    "ModelInfo": "model_info",
-    "ReplyStream": "reply_stream",
-    "Runtime": "runtime",
-    "inspect": "runtime",
-    "load": "runtime",
-    "plan": "runtime",
-    "media_info": "runtime",
+# Where each public name is defined; a test holds it against __all__ and the imports for type checkers above.
+_HOMES = {
+    "AnswerFormat": "loqal.types.reply_options",
+    "AsyncRuntime": "loqal.runtime.async_runtime",
+    "CapacityError": "loqal.errors",
+    "CheckpointError": "loqal.errors",
+    "ContextError": "loqal.errors",
+    "FinishReason": "loqal.types.records",
+    "FormatError": "loqal.errors",
+    "Grammar": "loqal.types.reply_options",
+    "InstallationError": "loqal.errors",
+    "JsonSchema": "loqal.types.reply_options",
+    "LoqalError": "loqal.errors",
+    "MediaError": "loqal.errors",
+    "MediaInfo": "loqal.types.records",
+    "MediaPart": "loqal.types.records",
+    "Message": "loqal.types.records",
+    "ModelInfo": "loqal.runtime.model_info",
+    "NamedTool": "loqal.types.reply_options",
+    "OneOf": "loqal.types.reply_options",
+    "Regex": "loqal.types.reply_options",
+    "Rendered": "loqal.types.records",
+    "RenderedSegment": "loqal.types.records",
+    "Reply": "loqal.types.records",
+    "ReplyDelta": "loqal.types.records",
+    "ReplyStream": "loqal.runtime.reply_stream",
+    "RequestError": "loqal.errors",
+    "Runtime": "loqal.runtime.runtime",
+    "SamplingParams": "loqal.types.records",
+    "TensorError": "loqal.errors",
+    "TextPart": "loqal.types.records",
+    "Thinking": "loqal.types.reply_options",
+    "Timings": "loqal.types.records",
+    "TokenLogprobs": "loqal.types.records",
+    "Tool": "loqal.types.reply_options",
+    "ToolCall": "loqal.types.records",
+    "ToolCallDelta": "loqal.types.records",
+    "ToolChoice": "loqal.types.reply_options",
+    "Turn": "loqal.types.reply_options",
+    "UnsupportedError": "loqal.errors",
+    "Usage": "loqal.types.records",
+    "inspect": "loqal.runtime.runtime",
+    "load": "loqal.runtime.runtime",
+    "load_async": "loqal.runtime.async_runtime",
+    "media_info": "loqal.runtime.runtime",
+    "plan": "loqal.runtime.runtime",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'loqal' has no attribute {name!r}")
-    module = _HOMES.get(name) or ("errors" if name.endswith("Error") else "types")
-    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

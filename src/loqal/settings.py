@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from .errors import RequestError
+from loqal.errors import RequestError
 
 
 def _knob(kind: type, default: Any, help: str, *, low: int | None = None, choices: tuple[Any, ...] = ()) -> Any:

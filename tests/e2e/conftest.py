@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import tiny_checkpoint
-from loqal.locate import find
+from loqal.hub.find import find
 from server_process import serving
 
 

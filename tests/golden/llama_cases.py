@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loqal.model.config import ExpertsConfig, ModelConfig
-from loqal.testing import random_tensors, tiny_config
+from loqal.testing.checkpoints import random_tensors, tiny_config
 
 FOLDER = Path(__file__).parent
 SHARPNESS = 4

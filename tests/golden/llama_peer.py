@@ -15,8 +15,8 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from golden.llama_cases import LlamaCase
-from loqal.quant import FORMATS, num_bytes
-from loqal.testing import write_safetensors
+from loqal.formats import FORMATS, num_bytes
+from loqal.testing.checkpoints import write_safetensors
 
 FILE_TYPES = {
     name: getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}")

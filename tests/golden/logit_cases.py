@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from loqal.model.config import Mixer, ModelConfig, YarnConfig
 from loqal.model.sizes import SIZES, layer_pattern
-from loqal.testing import random_tensors, tiny_config
+from loqal.testing.checkpoints import random_tensors, tiny_config
 
 FOLDER = Path(__file__).parent
 BOUNDS = {32: 2e-5, 16: 1e-3}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from golden.logit_cases import CASES, digest
 from golden.reference_model import Reference
-from loqal.testing import write_safetensors
+from loqal.testing.checkpoints import write_safetensors
 
 
 def main(names: list[str]) -> None:

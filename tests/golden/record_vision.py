@@ -16,7 +16,7 @@ import numpy as np
 from golden import reference_vision, vision_cases
 from golden.logit_cases import digest
 from golden.vision_check import SceneRecording
-from loqal.testing import write_safetensors
+from loqal.testing.checkpoints import write_safetensors
 
 
 def main() -> None:

@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from loqal.media.fetch import Policy
 from loqal.media.prepare import Item, Preparer
-from loqal.media.rules import ImageRules, VideoRules
+from loqal.media.resize_rules import ImageRules, VideoRules
 from loqal.model.config import ModelConfig, VisionConfig
 from loqal.model.positions import Placed, plan
 from loqal.model.sizes import SIZES
 from loqal.model.tensor_names import entries
 from loqal.ops.interface import FloatArray, IntArray
-from loqal.testing import random_tensors, tensor_values, tiny_config
-from loqal.types import MediaPart
+from loqal.testing.checkpoints import random_tensors, tensor_values, tiny_config
+from loqal.types.records import MediaPart
 
 FOLDER = Path(__file__).parent
 START, END, IMAGE, VIDEO = 300, 301, 302, 303

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from golden.vision_cases import FOLDER, NUM_GENERATED, Scene
-from loqal.model.vision import VisionTower
+from loqal.model.vision_tower import VisionTower
 from loqal.ops.interface import FloatArray, IntArray
 from model.machine import Machine
 

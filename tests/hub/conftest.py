@@ -29,5 +29,5 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("LOQAL_HOME", str(tmp_path / "loqal"))
-    monkeypatch.setattr("loqal.hub.places.ollama_folders", lambda: [tmp_path / ".ollama" / "models"])
+    monkeypatch.setattr("loqal.hub.paths.ollama_folders", lambda: [tmp_path / ".ollama" / "models"])
     return tmp_path

@@ -17,7 +17,7 @@ from hub_emulator import COMMIT, TOKEN, Emulator, Faults, Repo, etag_of
 from hub_puller import POLICY
 
 from loqal.errors import CapacityError, CheckpointError, RequestError
-from loqal.hub import cache, record
+from loqal.hub import cache, provenance
 from loqal.hub.names import Wanted
 from loqal.hub.pull import pull, select
 
@@ -52,7 +52,7 @@ def test_a_pull_leaves_what_the_hubs_own_tools_expect(home: Path, monkeypatch: p
         assert path.is_symlink() and path.resolve().name == etag_of(data)
         assert (home / "hub/models--maker--model-GGUF/refs/main").read_text() == COMMIT
         assert hub.twice() == 0 and not leftovers(home)
-        kept = record.find(etag_of(data))
+        kept = provenance.find(etag_of(data))
         assert kept is not None and kept.licence == "apache-2.0" and COMMIT in kept.origin
         sent = len(hub.requests)
         fetch(monkeypatch, hub)

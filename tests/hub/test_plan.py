@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 import loqal
-from loqal import machine
 from loqal.cli.main import main
 from loqal.errors import RequestError
-from loqal.hub import places
-from loqal.machine import Gpu
-from loqal.machine_speed import MachineSpeed
+from loqal.hub import paths
 from loqal.model.sizes import SIZES
-from loqal.ops.cpu import CpuOps
-from loqal.planning import memory
-from loqal.planning.kernel_rates import FormatRate, KernelRates
-from loqal.planning.plan import Plan, Planner, Wish
-from loqal.planning.predict import predict
-from loqal.planning.shapes import of_release
-from loqal.state import sizes
+from loqal.ops.backends.cpu import CpuOps
+from loqal.performance import memory_report
+from loqal.performance.kernel_rates import FormatRate, KernelRates
+from loqal.performance.machine_speed import MachineSpeed
+from loqal.performance.planner import Plan, Planner, Wish
+from loqal.performance.predict import predict
+from loqal.performance.weight_mix import of_release
+from loqal.state import state_sizes
+from loqal.system import hardware
+from loqal.system.hardware import Gpu
 
 OPS = CpuOps(threads=1)
 SPEED = MachineSpeed(30.0, 1000.0, 400.0, "now")
@@ -34,8 +34,8 @@ RATES = KernelRates(10.0, 2.5, 0.7, {name: FormatRate(BITS[name], 30.0, 600.0) f
 @pytest.fixture
 def plain_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose measurements take no time."""
-    monkeypatch.setattr("loqal.machine_speed.measured", lambda *args, **more: SPEED)
-    monkeypatch.setattr("loqal.planning.plan.measured", lambda *args, **more: RATES)
+    monkeypatch.setattr("loqal.performance.machine_speed.measured", lambda *args, **more: SPEED)
+    monkeypatch.setattr("loqal.performance.planner.measured", lambda *args, **more: RATES)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -44,14 +44,16 @@ def test_the_memory_is_the_engines_plan_and_grows_by_what_users_and_tokens_take(
     given = {"kv_bits": 16, "limit_bytes": 1 << 40, "image_bytes": 1 << 20}
 
     def needs(context: int, users: int) -> int:
-        plan = memory.account(config, OPS, weights, context_len=context, users=users, **given)
-        lines = memory.lines(plan, weights.formats, users)
+        plan = memory_report.account(config, OPS, weights, context_len=context, users=users, **given)
+        lines = memory_report.lines(plan, weights.formats, users)
         assert sum(line.size_bytes for line in lines) == plan.filled_bytes(users, context)
         return plan.filled_bytes(users, context)
 
-    page, group = sizes.page_bytes(config, 16), sizes.slot_group(config)
-    journals = 8 * sizes.journal_bytes(config)
-    assert needs(4096, 2 * group) - needs(4096, group) == group * (64 * page + sizes.slot_bytes(config) + journals)
+    page, group = state_sizes.page_bytes(config, 16), state_sizes.slot_group(config)
+    journals = 8 * state_sizes.journal_bytes(config)
+    assert needs(4096, 2 * group) - needs(4096, group) == group * (
+        64 * page + state_sizes.slot_bytes(config) + journals
+    )
     assert needs(4097, 1) - needs(4096, 1) == page
     assert weights.scale == pytest.approx(1, abs=0.05)  # the mixture is the one that is published
     assert needs(64, 1) > weights.file_bytes * 0.99
@@ -130,14 +132,14 @@ def test_plan_under_a_limit(
 def test_the_machine_is_measured_once_and_a_damaged_note_again(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("loqal.machine.largest_cache_bytes", lambda: 0)
-    monkeypatch.setattr("loqal.machine_speed._READ_BYTES", 1 << 24)
-    monkeypatch.setattr("loqal.planning.kernel_rates._DECODE_BYTES", 1 << 24)
+    monkeypatch.setattr("loqal.system.hardware.largest_cache_bytes", lambda: 0)
+    monkeypatch.setattr("loqal.performance.machine_speed._READ_BYTES", 1 << 24)
+    monkeypatch.setattr("loqal.performance.kernel_rates._DECODE_BYTES", 1 << 24)
     assert main(["plan", "demo", "--context", "256"]) == 0
     assert "measuring" in capsys.readouterr().err
     assert main(["plan", "demo", "--context", "256"]) == 0
     assert "measuring" not in capsys.readouterr().err
-    kept = places.measured_file()
+    kept = paths.measured_file()
     for damage in ("{", "[]", '{"a": {}}', kept.read_text().replace('"bits"', '"bat"')):
         kept.write_text(damage)
         assert main(["doctor", "--no-measure"]) == 0
@@ -161,7 +163,7 @@ def test_a_plan_for_a_forced_instruction_set(
 def test_doctor_explains_what_was_forced(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plain_speeds: None
 ) -> None:
-    from loqal.ops.cpu import available_isas
+    from loqal.ops.backends.cpu import available_isas
 
     monkeypatch.setenv("LOQAL_ISA", available_isas()[-1])
     monkeypatch.setenv("LOQAL_THREADS", "64")
@@ -190,8 +192,8 @@ def test_graphics_processors_are_named_and_said_to_be_unused(
     card.mkdir(parents=True)
     (card / "mem_info_vram_total").write_text("17163091968\n")
     (card / "mem_info_vram_used").write_text("163091968\n")
-    monkeypatch.setattr("loqal.machine._CARDS", home / "drm")
-    assert machine.gpus() == [
+    monkeypatch.setattr("loqal.system.hardware._CARDS", home / "drm")
+    assert hardware.gpus() == [
         Gpu("NVIDIA H100, PCIe", 81559 << 20, 81000 << 20),
         Gpu("AMD, card1", 17163091968, 17000000000),
     ]
@@ -201,4 +203,4 @@ def test_graphics_processors_are_named_and_said_to_be_unused(
     assert "AMD, card1 with 17.2 GB is there and stays unused" in capsys.readouterr().out
     tool.write_text("#!/bin/sh\necho 'No devices were found'; exit 6\n")
     (card / "mem_info_vram_used").unlink()
-    assert machine.gpus() == []
+    assert hardware.gpus() == []

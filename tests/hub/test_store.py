@@ -16,16 +16,15 @@ from hub_emulator import COMMIT, Emulator, Repo, etag_of
 from hub_puller import POLICY
 
 import loqal
-from loqal import locate
 from loqal.cli.main import main
 from loqal.errors import CheckpointError, RequestError
-from loqal.hub import cache, record, remove, store, verify
+from loqal.hub import cache, find, local_models, provenance, remove, verify
 from loqal.hub.names import Wanted
 from loqal.hub.pull import pull, select
-from loqal.testing import random_tensors, tiny_config, write_gguf, write_safetensors
+from loqal.testing.checkpoints import random_tensors, tiny_config, write_gguf, write_safetensors
 from loqal.weights.load import open_checkpoint
 
-DEMO = locate.locate()
+DEMO = find.locate()
 REPO = "maker/Qwen3.5-GGUF"
 
 
@@ -86,7 +85,7 @@ def disk_bytes(folder: Path) -> int:
 def test_a_model_of_another_tool_runs_where_it_lies(home: Path, name: str) -> None:
     LAYOUTS[name](home)
     before = disk_bytes(home)
-    assert [model.name for model in store.all_models()] == [name]
+    assert [model.name for model in local_models.all_models()] == [name]
     with loqal.load(name, context_len=256) as model:
         reply = model.chat([{"role": "user", "content": "Hello"}], loqal.SamplingParams(max_tokens=4, temperature=0))
         assert reply.usage.completion_tokens > 0
@@ -97,36 +96,36 @@ def test_a_model_of_another_tool_runs_where_it_lies(home: Path, name: str) -> No
 def test_an_import_is_a_link(home: Path, name: str) -> None:
     LAYOUTS[name](home)
     before = disk_bytes(home)
-    path = store.all_models()[0].path
-    model = store.import_model(path, "mine")
+    path = local_models.all_models()[0].path
+    model = local_models.import_model(path, "mine")
     assert model.origin == "imported" and disk_bytes(home) - before <= 16384  # notes and links, whatever the size
     with loqal.load("mine", context_len=256) as loaded:
         assert loaded.generate([1, 2, 3], loqal.SamplingParams(max_tokens=2)).usage.completion_tokens > 0
     assert remove.remove(model) and path.exists()
-    assert "mine" not in [model.name for model in store.all_models()]
+    assert "mine" not in [model.name for model in local_models.all_models()]
 
 
 def test_folders_and_split_sets_are_imported_whole(home: Path) -> None:
     config = tiny_config()
     tensors = random_tensors(config)
     folder = write_safetensors(home / "original", config, tensors)
-    model = store.import_model(folder)
+    model = local_models.import_model(folder)
     assert model.name == "original" and model.quant == "safetensors"
-    assert open_checkpoint(locate.find("original").path).format == "safetensors"
+    assert open_checkpoint(find.find("original").path).format == "safetensors"
     vision = tiny_config(vision=True)
     split = home / "split"
     write_gguf(split / "tiny-Q8_0.gguf", vision, random_tensors(vision), mmproj=split / "mmproj-F16.gguf")
     write_gguf(split / "tiny-Q4_0.gguf", vision, random_tensors(vision))
-    found = store.import_model(split / "tiny-Q8_0.gguf", "seeing")
-    seeing = locate.find("seeing")
+    found = local_models.import_model(split / "tiny-Q8_0.gguf", "seeing")
+    seeing = find.find("seeing")
     assert found.mmproj is not None and open_checkpoint(seeing.path, mmproj=seeing.mmproj).config.vision is not None
     with pytest.raises(RequestError, match="already"):
-        store.import_model(folder)
+        local_models.import_model(folder)
     with pytest.raises(RequestError, match="is no name"):
-        store.import_model(folder, "../x")
+        local_models.import_model(folder, "../x")
     (home / "empty").mkdir()
     with pytest.raises(CheckpointError, match="holds no model"):
-        store.import_model(home / "empty")
+        local_models.import_model(home / "empty")
     assert not (home / "loqal/models/empty").exists()
 
 
@@ -134,7 +133,7 @@ def test_a_name_of_the_family_finds_any_local_file_of_that_size(home: Path, monk
     lay_out_ollama(home)
     lay_out_hub(home)
     models = [
-        store.LocalModel(name, "hub", Path(name), (), None, size, quant, size_bytes)
+        local_models.LocalModel(name, "hub", Path(name), (), None, size, quant, size_bytes)
         for name, size, quant, size_bytes in (
             ("a/b:Q8_0", "4B", "Q8_0", 4_482_403_488),
             ("a/b:UD-Q4_K_XL", "4B", "UD-Q4_K_XL", 2_912_109_728),
@@ -143,31 +142,31 @@ def test_a_name_of_the_family_finds_any_local_file_of_that_size(home: Path, monk
         )
     ]
 
-    def find(name: str, memory_gb: float = 16) -> str | None:
+    def find_name(name: str, memory_gb: float = 16) -> str | None:
         from loqal.hub.resolve import find_local
 
         found = find_local(name, int(memory_gb * 1e9), models)
         return found.name if found else None
 
-    assert find("qwen3.5:4b-q8_0") == "a/b:Q8_0"
-    assert find("qwen3.5:4b") == "a/b:Q8_0"
-    assert find("qwen3.5:4b", memory_gb=4) == "a/b:UD-Q4_K_XL"
-    assert find("qwen3.5:4b-q4_k_xl") == "a/b:UD-Q4_K_XL"
-    assert find("Qwen3.5:9B") == "a/c:Q4_K_M"
-    assert find("qwen3.5:2b-safetensors") == "a/d"
-    assert find("A/B:q8_0") == "a/b:Q8_0"
-    assert find("hf.co/a/b:Q8_0") == "a/b:Q8_0"
-    assert find("qwen3.5:0.8b") is None
-    assert find("qwen3.5:4b-mtp") is None
+    assert find_name("qwen3.5:4b-q8_0") == "a/b:Q8_0"
+    assert find_name("qwen3.5:4b") == "a/b:Q8_0"
+    assert find_name("qwen3.5:4b", memory_gb=4) == "a/b:UD-Q4_K_XL"
+    assert find_name("qwen3.5:4b-q4_k_xl") == "a/b:UD-Q4_K_XL"
+    assert find_name("Qwen3.5:9B") == "a/c:Q4_K_M"
+    assert find_name("qwen3.5:2b-safetensors") == "a/d"
+    assert find_name("A/B:q8_0") == "a/b:Q8_0"
+    assert find_name("hf.co/a/b:Q8_0") == "a/b:Q8_0"
+    assert find_name("qwen3.5:0.8b") is None
+    assert find_name("qwen3.5:4b-mtp") is None
     with pytest.raises(CheckpointError, match=r"loqal pull qwen3\.5:0\.8b"):
-        locate.find("qwen3.5:0.8b")
-    assert locate.is_absent_name("qwen3.5:0.8b") and not locate.is_absent_name(f"{REPO}:UD-Q4_K_XL")
+        find.find("qwen3.5:0.8b")
+    assert find.is_absent_name("qwen3.5:0.8b") and not find.is_absent_name(f"{REPO}:UD-Q4_K_XL")
 
 
-def pull_demo(home: Path, monkeypatch: pytest.MonkeyPatch, hub: Emulator) -> store.LocalModel:
+def pull_demo(home: Path, monkeypatch: pytest.MonkeyPatch, hub: Emulator) -> local_models.LocalModel:
     monkeypatch.setenv("HF_ENDPOINT", hub.address)
     pull(select(Wanted(REPO, repo=REPO), 1 << 40, lambda: 10.0), policy=POLICY)
-    return next(model for model in store.all_models() if model.origin == "hub")
+    return next(model for model in local_models.all_models() if model.origin == "hub")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -190,7 +189,7 @@ def test_repair_fetches_only_what_is_damaged(home: Path, monkeypatch: pytest.Mon
         assert hub.twice() <= expected
         assert verify.repair(model, verify.verify(model), policy=POLICY) == 0
         model.path.resolve().unlink()
-        kept = next((m for m in store.all_models() if m.origin == "hub"), None)
+        kept = next((m for m in local_models.all_models() if m.origin == "hub"), None)
         assert kept is None  # a name that leads nowhere is no model; pulling brings it back
         assert pull_demo(home, monkeypatch, hub).path.read_bytes() == data
 
@@ -199,12 +198,12 @@ def test_repair_without_a_record_compares_with_the_source(home: Path, monkeypatc
     data = DEMO.read_bytes()
     with Emulator({REPO: Repo({"Qwen3.5-demo-Q8_0.gguf": data})}) as hub:
         model = pull_demo(home, monkeypatch, hub)
-        record.forget(etag_of(data))
+        provenance.forget(etag_of(data))
         model.path.resolve().write_bytes(data[:5000] + b"?" + data[5001:])
         assert verify.repair(model, verify.verify(model), policy=POLICY) == 1
         assert model.path.read_bytes() == data
     lay_out_ollama(home)
-    foreign = next(model for model in store.all_models() if model.origin == "ollama")
+    foreign = next(model for model in local_models.all_models() if model.origin == "ollama")
     foreign.path.write_bytes(data[:5000] + b"?" + data[5001:])
     with pytest.raises(RequestError, match="belong to ollama"):
         verify.repair(foreign, verify.verify(foreign))
@@ -212,7 +211,7 @@ def test_repair_without_a_record_compares_with_the_source(home: Path, monkeypatc
 
 def test_a_file_without_a_stated_digest_is_noted_first(home: Path) -> None:
     lay_out_lm_studio(home)
-    model = store.all_models()[0]
+    model = local_models.all_models()[0]
     assert [verdict.state for verdict in verify.verify(model)] == ["noted"]
     assert [verdict.state for verdict in verify.verify(model)] == ["right"]
     data = model.path.read_bytes()
@@ -225,10 +224,10 @@ def test_removing_refuses_what_others_own_and_keeps_what_others_need(
 ) -> None:
     lay_out_ollama(home)
     lay_out_lm_studio(home)
-    for model in store.all_models():
+    for model in local_models.all_models():
         with pytest.raises(RequestError, match="belongs to"):
             remove.remove(model)
-    assert len(store.all_models()) == 2
+    assert len(local_models.all_models()) == 2
     data, tower = DEMO.read_bytes(), b"GGUF" + bytes(2000)
     vision = tiny_config(vision=True)
     write_gguf(home / "x.gguf", vision, random_tensors(vision), mmproj=home / "mmproj.gguf")
@@ -238,7 +237,7 @@ def test_removing_refuses_what_others_own_and_keeps_what_others_need(
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         for quant in ("Q8_0", "Q4_0"):
             pull(select(Wanted(REPO, repo=REPO, quant=quant), 1 << 40, lambda: 10.0), policy=POLICY)
-    first, second = [model for model in store.all_models() if model.origin == "hub"]
+    first, second = [model for model in local_models.all_models() if model.origin == "hub"]
     assert first.mmproj is not None and first.mmproj == second.mmproj
     remove.remove(first)
     assert second.path.exists() and first.mmproj.exists()  # the blob both names share, and the tower
@@ -266,7 +265,7 @@ def test_the_verbs(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     with Emulator({REPO: Repo({"Qwen3.5-demo-Q8_0.gguf": data})}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         assert main(["pull", f"{REPO}:Q8_0", "--dry-run"]) == 0
-        assert not store.all_models()
+        assert not local_models.all_models()
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
         # `run` fetches a published model that is not here, and then answers.
         assert main(["run", f"{REPO}:Q8_0", "Hello", "--max-tokens", "2", "--context-len", "256"]) == 0
@@ -287,7 +286,7 @@ def test_the_verbs(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "switched off" in capsys.readouterr().err
     assert main(["import", str(DEMO), "--name", "mine"]) == 0
     assert main(["rm", "mine"]) == 0 and main(["rm", f"{REPO}:Q8_0"]) == 0
-    assert store.all_models() == []
+    assert local_models.all_models() == []
     assert main(["pull", "qwen3.5:5b"]) == 2 and main(["rm", "nothing-of-this-name"]) == 3
 
 
@@ -301,11 +300,11 @@ def test_hostile_files_are_no_models(home: Path) -> None:
         for at in rng.integers(4, 400, 3):
             broken[at] = int(rng.integers(256))
         (folder / f"{i}-Q4_0.gguf").write_bytes(broken[: int(rng.integers(0, len(broken)))])
-    store.all_models()
+    local_models.all_models()
     etag = "sha256:../../etc/passwd"
     manifest = home / ".ollama/models/manifests/r/library/m/latest"
     manifest.parent.mkdir(parents=True)
     manifest.write_text(json.dumps({"layers": [{"mediaType": "application/vnd.ollama.image.model", "digest": etag}]}))
-    store.all_models()
+    local_models.all_models()
     with pytest.raises(CheckpointError):
         cache.blob_path("a/b", "../x")

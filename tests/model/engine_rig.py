@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from loqal.engine.active import Active
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.loop import Loop
+from loqal.engine.running import Active
 from loqal.engine.sequence import MediaSpan, Sequence
 from loqal.model.config import ModelConfig
 from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.ops.interface import FloatArray, Ops
-from loqal.state import sizes
+from loqal.state import state_sizes
 from loqal.state.store import StateStore
-from loqal.testing import random_tensors
-from loqal.types import SamplingParams, TokenEvent
+from loqal.testing.checkpoints import random_tensors
+from loqal.types.records import SamplingParams, TokenEvent
 from model.machine import stored
 
 PARAMS = SamplingParams(
@@ -172,4 +172,4 @@ class Alone:
 
 def budget_for(config: ModelConfig, slots: int, pages: int) -> int:
     """Bytes of some slots and pages together."""
-    return slots * sizes.slot_bytes(config) + pages * sizes.page_bytes(config)
+    return slots * state_sizes.slot_bytes(config) + pages * state_sizes.page_bytes(config)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from loqal.ops.cpu import CpuPages, CpuSlots
+from loqal.ops.backends.cpu import CpuPages, CpuSlots
+from loqal.ops.backends.reference import ReferencePages, ReferenceSlots
 from loqal.ops.interface import PAGE_TOKENS, FloatArray
-from loqal.ops.reference import ReferencePages, ReferenceSlots
 from loqal.state.store import Capture, SequenceState
 from model.machine import Ids, Machine
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from loqal.engine.step_batch import Run, build
+from loqal.formats.tensor import Tensor
 from loqal.model.config import ModelConfig
 from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.ops.interface import FloatArray, IntArray, Ops, StepBatch
-from loqal.quant.tensor import Tensor
 from loqal.state.store import SequenceState, StateStore
 from loqal.weights.load import Checkpoint
 

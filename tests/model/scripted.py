@@ -15,7 +15,7 @@ from loqal.engine.loop import Loop
 from loqal.model.config import ModelConfig
 from loqal.ops.interface import FloatArray, IntArray, StepBatch
 from loqal.state.store import StateStore
-from loqal.testing import tiny_config
+from loqal.testing.checkpoints import tiny_config
 
 VOCAB = 64
 

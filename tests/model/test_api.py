@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import loqal
-from loqal import Runtime, SamplingParams, async_runtime, runtime
+from loqal import Runtime, SamplingParams
+from loqal.runtime import async_runtime, runtime
 
 QUESTION = [{"role": "user", "content": "Receipt to JSON:\n2 Milk 1.20\n1 Bread 2.50\nTotal 4.90"}]
 SHORT = SamplingParams(max_tokens=20, seed=3, ignore_eos=True)

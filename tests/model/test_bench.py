@@ -12,13 +12,13 @@ import pytest
 
 import loqal
 import tiny_checkpoint
-from loqal import machine
-from loqal.bench import Bench, Plan, Report, Row
 from loqal.cli import bench as table
 from loqal.cli import main as cli
 from loqal.model.tensor_names import entries
-from loqal.ops.cpu import CpuOps, available_isas
-from loqal.timed_model import TimedModel
+from loqal.ops.backends.cpu import CpuOps, available_isas
+from loqal.performance.bench import Bench, Plan, Report, Row
+from loqal.performance.timed_model import TimedModel
+from loqal.system import hardware
 
 PLAN = Plan(prefill=(5, 70), contexts=(0, 130), batches=(1, 3), repeat=2, decode_tokens=2)
 
@@ -28,8 +28,8 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of this shell do not count, and yardsticks are read from little memory."""
     for name in ("THREADS", "ISA", "BACKEND", "KV_BITS"):
         monkeypatch.delenv(f"LOQAL_{name}", raising=False)
-    monkeypatch.setattr("loqal.timed_model._READ_BYTES", 1 << 20)
-    monkeypatch.setattr(machine, "largest_cache_bytes", lambda: 0)
+    monkeypatch.setattr("loqal.performance.timed_model._READ_BYTES", 1 << 20)
+    monkeypatch.setattr(hardware, "largest_cache_bytes", lambda: 0)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from loqal.engine.event_stream import Mailbox
-from loqal.engine.guide import Mask
-from loqal.engine.ngram import NgramIndex
+from loqal.engine.sampling.constraint import Mask
 from loqal.engine.sequence import Sequence
-from loqal.ops.cpu import CpuOps
-from loqal.testing import tiny_config
-from loqal.types import SamplingParams, TokenEvent
+from loqal.engine.speculation.ngram import NgramIndex
+from loqal.ops.backends.cpu import CpuOps
+from loqal.testing.checkpoints import tiny_config
+from loqal.types.records import SamplingParams, TokenEvent
 from model.engine_rig import PARAMS, Ask, Rig
 from model.scripted import ScriptedOps, scripted_loop
 

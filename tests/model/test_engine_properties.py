@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loqal.model.decoder import Decoder
-from loqal.ops.cpu import CpuOps
-from loqal.state.disk import DiskCache
-from loqal.testing import random_tensors, tiny_config
+from loqal.ops.backends.cpu import CpuOps
+from loqal.state.disk_cache import DiskCache
+from loqal.testing.checkpoints import random_tensors, tiny_config
 from model.engine_rig import PARAMS, Alone, Ask, Rig, Running, budget_for
 from model.machine import stored
 

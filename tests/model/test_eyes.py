@@ -16,13 +16,13 @@ import loqal
 import tiny_checkpoint
 from golden import vision_cases
 from loqal import ContextError, MediaPart, Message, RequestError, Runtime, SamplingParams, TextPart
-from loqal.eyes import EncoderCache
-from loqal.media.room import Room
-from loqal.model.vision import VisionTower
-from loqal.ops.cpu import CpuOps, available_isas
+from loqal.media.decode_budget import Room
+from loqal.model.vision_tower import VisionTower
+from loqal.ops.backends.cpu import CpuOps, available_isas
+from loqal.ops.fair_lock import Turns
 from loqal.ops.interface import FloatArray
-from loqal.ops.turns import Turns
-from loqal.testing import random_tensors, tiny_config, write_gguf
+from loqal.runtime.media_encoder import EncoderCache
+from loqal.testing.checkpoints import random_tensors, tiny_config, write_gguf
 from loqal.weights.load import open_checkpoint
 from media_files import encoded, picture, video
 from model.machine import Machine, stored

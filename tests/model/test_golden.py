@@ -10,7 +10,7 @@ from golden.logit_cases import BOUNDS, CASES, Case, Recording, digest
 from golden.logit_check import compare
 from loqal.ops.choose import choose_ops
 from loqal.ops.interface import FloatArray
-from loqal.testing import write_gguf, write_safetensors
+from loqal.testing.checkpoints import write_gguf, write_safetensors
 from loqal.weights.load import open_checkpoint
 from model.machine import Machine
 

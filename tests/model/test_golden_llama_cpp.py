@@ -7,8 +7,8 @@ import pytest
 
 from golden.llama_cases import SMALL, SMALL_FILE, LlamaRecording, divergence
 from golden.logit_cases import digest
+from loqal.formats import decode
 from loqal.ops.choose import choose_ops
-from loqal.quant import decode
 from loqal.weights.load import Checkpoint, open_checkpoint
 from model.machine import Machine, stored
 

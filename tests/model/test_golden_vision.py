@@ -10,11 +10,11 @@ import pytest
 from golden import vision_cases
 from golden.logit_cases import digest
 from golden.vision_check import SCENE_BOUNDS, SceneRecording, error
-from loqal.media.rules import VideoRules
+from loqal.media.resize_rules import VideoRules
 from loqal.media.video import spread, timestamps
-from loqal.model.vision import VisionTower
+from loqal.model.vision_tower import VisionTower
 from loqal.ops.choose import choose_ops
-from loqal.testing import write_gguf, write_safetensors
+from loqal.testing.checkpoints import write_gguf, write_safetensors
 from loqal.weights.load import open_checkpoint
 from model.machine import Machine, stored
 

@@ -10,17 +10,18 @@ import pytest
 
 import loqal
 import tiny_checkpoint
-from loqal import quant, quantizing
+from loqal import formats
 from loqal.cli.main import main
 from loqal.errors import FormatError, RequestError
-from loqal.hub import record
+from loqal.hub import provenance
 from loqal.model.config import ExpertsConfig
 from loqal.model.sizes import SIZES
 from loqal.model.tensor_names import entries
 from loqal.ops.choose import choose_ops
-from loqal.quantize import importance, recording
+from loqal.quantize import activation_recorder, importance
+from loqal.quantize import api as quantize_api
 from loqal.quantize.recipes import FILE_TYPES, RECIPES, find_recipe, format_of
-from loqal.testing import random_tensors, tiny_config, write_gguf
+from loqal.testing.checkpoints import random_tensors, tiny_config, write_gguf
 from loqal.weights.load import open_checkpoint
 from media_files import encoded, picture
 
@@ -39,12 +40,12 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def matrix(source: Path) -> Path:
-    return quantizing.measure_importance(source, TEXT, source.with_name("imatrix.gguf"))
+    return quantize_api.measure_importance(source, TEXT, source.with_name("imatrix.gguf"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_gives_a_file_that_holds_every_tensor_and_runs(source: Path, tmp_path: Path, recipe: str) -> None:
-    result = quantizing.quantize(source, recipe.lower(), tmp_path / "out.gguf")
+    result = quantize_api.quantize(source, recipe.lower(), tmp_path / "out.gguf")
     with open_checkpoint(source) as before, open_checkpoint(result.path) as after:
         assert after.config == before.config and not after.ignored
         assert set(after.tensors) == set(before.tensors)
@@ -53,7 +54,7 @@ def test_every_recipe_gives_a_file_that_holds_every_tensor_and_runs(source: Path
             name = by_name[tensor.name].name
             assert after.tensors.format(name) == tensor.format
             a, b = before.tensors[name], after.tensors[name]
-            lost = quant.decode(a.format, a.data, a.shape) - quant.decode(b.format, b.data, b.shape)
+            lost = formats.decode(a.format, a.data, a.shape) - formats.decode(b.format, b.data, b.shape)
             assert np.square(lost.astype(np.float64)).sum() == pytest.approx(tensor.loss.squared, rel=1e-3, abs=1e-9)
         for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges"):
             assert list(after.metadata[key]) == list(before.metadata[key])
@@ -62,7 +63,7 @@ def test_every_recipe_gives_a_file_that_holds_every_tensor_and_runs(source: Path
         assert (
             model.generate([1, 2, 3], loqal.SamplingParams(max_tokens=4, ignore_eos=True)).usage.completion_tokens == 4
         )
-    kept = record.read_json(record.beside(result.path))
+    kept = provenance.read_json(provenance.beside(result.path))
     assert kept is not None and recipe in kept["made_from"] and kept["origin"] == source.name
 
 
@@ -70,8 +71,8 @@ def test_safetensors_and_gguf_give_one_file(tmp_path: Path) -> None:
     shape = {"width": 256, "ffn_width": 512, "tied_head": False, "num_draft_layers": 1, "vision": True}
     folder = tiny_checkpoint.safetensors(tmp_path / "tiny", **shape)
     source = tiny_checkpoint.gguf(tmp_path / "tiny.gguf", None, "BF16", **(shape | {"vision": None}))
-    first = quantizing.quantize(folder, "Q4_K_M", tmp_path / "first.gguf")
-    second = quantizing.quantize(source, "Q4_K_M", tmp_path / "second.gguf")
+    first = quantize_api.quantize(folder, "Q4_K_M", tmp_path / "first.gguf")
+    second = quantize_api.quantize(source, "Q4_K_M", tmp_path / "second.gguf")
     assert first.mmproj is not None and second.mmproj is None
     with open_checkpoint(first.path, mmproj=first.mmproj) as a, open_checkpoint(second.path) as b:
         assert a.config.vision is not None and a.config.num_draft_layers == 1
@@ -80,15 +81,15 @@ def test_safetensors_and_gguf_give_one_file(tmp_path: Path) -> None:
         for name in original.tensors:
             if name.startswith("vision."):
                 one, other = original.tensors[name], a.tensors[name]
-                values = quant.decode(one.format, one.data, one.shape)
-                np.testing.assert_allclose(values, quant.decode(other.format, other.data, other.shape), atol=1e-3)
+                values = formats.decode(one.format, one.data, one.shape)
+                np.testing.assert_allclose(values, formats.decode(other.format, other.data, other.shape), atol=1e-3)
     with loqal.load(first.path, context_len=256) as one, loqal.load(folder, context_len=256) as other:
         assert one.tokenize(TEXT) == other.tokenize(TEXT)
         assert one.info.tokenizer == other.info.tokenizer
 
 
 def test_an_interrupted_file_is_continued_and_comes_out_the_same(source: Path, tmp_path: Path) -> None:
-    expected = quantizing.quantize(source, "Q4_K_M", tmp_path / "whole.gguf").path.read_bytes()
+    expected = quantize_api.quantize(source, "Q4_K_M", tmp_path / "whole.gguf").path.read_bytes()
     target = tmp_path / "cut.gguf"
     rng = np.random.default_rng(0)
     starts: list[int] = []
@@ -105,7 +106,7 @@ def test_an_interrupted_file_is_continued_and_comes_out_the_same(source: Path, t
                 raise CutError
 
         try:
-            quantizing.quantize(source, "Q4_K_M", target, progress=stop)
+            quantize_api.quantize(source, "Q4_K_M", target, progress=stop)
         except CutError:
             assert not target.exists()
             partial = target.with_name("cut.gguf.partial")
@@ -121,13 +122,13 @@ def test_an_interrupted_file_is_continued_and_comes_out_the_same(source: Path, t
         "whole.gguf.loqal.json",
     ]
     with pytest.raises(CutError):
-        quantizing.quantize(source, "Q4_K_M", target, progress=stop_at_once(CutError))
+        quantize_api.quantize(source, "Q4_K_M", target, progress=stop_at_once(CutError))
     # A begun file of another order is not continued.
-    other = quantizing.quantize(source, "Q4_K_S", target).path.read_bytes()
-    assert other == quantizing.quantize(source, "Q4_K_S", tmp_path / "again.gguf").path.read_bytes()
+    other = quantize_api.quantize(source, "Q4_K_S", target).path.read_bytes()
+    assert other == quantize_api.quantize(source, "Q4_K_S", tmp_path / "again.gguf").path.read_bytes()
 
 
-def stop_at_once(kind: type[Exception]) -> quantizing.Progress:
+def stop_at_once(kind: type[Exception]) -> quantize_api.Progress:
     def stop(done: int, total: int) -> None:
         raise kind
 
@@ -160,11 +161,13 @@ def test_recording_changes_nothing_but_rounding(source: Path) -> None:
     """The head's importance agrees with the hidden rows that explain the logits."""
     with open_checkpoint(source) as checkpoint, loqal.load(source, context_len=256) as model:
         ids = model.tokenize(TEXT)[:100]
-        pieces = recording.text_pieces(ids)
-        sums = recording.collect(checkpoint.config, checkpoint.tensors, choose_ops(), pieces, lambda done: None)
+        pieces = activation_recorder.text_pieces(ids)
+        sums = activation_recorder.collect(
+            checkpoint.config, checkpoint.tensors, choose_ops(), pieces, lambda done: None
+        )
         name = "token_embd.weight" if checkpoint.config.tied_head else "output.weight"
         head = checkpoint.tensors["embed" if checkpoint.config.tied_head else "output"]
-        matrix = quant.decode(head.format, head.data, head.shape).astype(np.float64)
+        matrix = formats.decode(head.format, head.data, head.shape).astype(np.float64)
         hidden = np.linalg.lstsq(matrix, model.logits(ids).astype(np.float64).T, rcond=None)[0].T
         np.testing.assert_allclose(sums.squares[name][0], (hidden**2).sum(axis=0), rtol=2e-2, atol=1e-2)
         assert sums.counts[name][0] == len(ids)
@@ -172,7 +175,7 @@ def test_recording_changes_nothing_but_rounding(source: Path) -> None:
         assert sums.counts[draft][0] == len(ids) - 1
         # The second half of the projection's inputs are the trunk's rows, normed once more: of mean square 1.
         norm = checkpoint.tensors["draft.hidden_norm"]
-        weight = quant.decode(norm.format, norm.data, norm.shape).astype(np.float64)
+        weight = formats.decode(norm.format, norm.data, norm.shape).astype(np.float64)
         normed = hidden[:-1] / np.sqrt((hidden[:-1] ** 2).mean(axis=1, keepdims=True)) * weight
         half = sums.squares[draft][0][len(weight) :]
         np.testing.assert_allclose(half, (normed**2).sum(axis=0), rtol=2e-2, atol=1e-2)
@@ -188,14 +191,14 @@ def test_importance_from_images(tmp_path: Path) -> None:
         pictures.append(tmp_path / f"{seed}.png")
         pictures[-1].write_bytes(encoded(picture(*size, seed), "PNG"))
     out = tmp_path / "m.gguf"
-    plain = importance.read(quantizing.measure_importance(source, TEXT, out))
+    plain = importance.read(quantize_api.measure_importance(source, TEXT, out))
     words = ["imatrix", str(source), "--out", str(out), "--mmproj", str(mmproj)]
     assert main([*words, *(word for path in pictures for word in ("--image", str(path)))]) == 0
     seen = importance.read(out)
     assert seen.keys() == plain.keys()
     assert all(np.isfinite(means).all() and means.shape == plain[name].shape for name, means in seen.items())
     assert not np.allclose(seen["blk.0.attn_qkv.weight"], plain["blk.0.attn_qkv.weight"], rtol=0.1)
-    both = quantizing.measure_importance(source, TEXT, out, images=pictures, mmproj=mmproj)
+    both = quantize_api.measure_importance(source, TEXT, out, images=pictures, mmproj=mmproj)
     reader = pytest.importorskip("gguf").GGUFReader(both)
     counts = {tensor.name: tensor.data.reshape(-1) for tensor in reader.tensors}
     info = [loqal.media_info(loqal.MediaPart("image", str(path)), source, mmproj=mmproj) for path in pictures]
@@ -206,21 +209,21 @@ def test_importance_from_images(tmp_path: Path) -> None:
 
 
 def test_importance_brings_predictions_nearer(source: Path, matrix: Path, tmp_path: Path) -> None:
-    plain = quantizing.quantize(source, "Q2_K", tmp_path / "plain.gguf")
-    guided = quantizing.quantize(source, "Q2_K", tmp_path / "guided.gguf", imatrix=matrix)
+    plain = quantize_api.quantize(source, "Q2_K", tmp_path / "plain.gguf")
+    guided = quantize_api.quantize(source, "Q2_K", tmp_path / "guided.gguf", imatrix=matrix)
     assert any(tensor.has_importance for tensor in guided.tensors)
-    found = [quantizing.compare(source, result.path, TEXT).divergence for result in (plain, guided)]
+    found = [quantize_api.compare(source, result.path, TEXT).divergence for result in (plain, guided)]
     assert found[0] is not None and found[1] is not None
     assert found[1].mean < found[0].mean
-    finer = quantizing.quantize(source, "Q6_K", tmp_path / "fine.gguf")
-    fine = quantizing.compare(source, finer.path, TEXT).divergence
+    finer = quantize_api.quantize(source, "Q6_K", tmp_path / "fine.gguf")
+    fine = quantize_api.compare(source, finer.path, TEXT).divergence
     assert fine is not None and fine.mean < found[1].mean / 10 and fine.same_top > 0.8
 
 
 def test_a_damaged_tensor_is_found_and_named(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = quantizing.quantize(source, "Q8_0", tmp_path / "out.gguf")
-    assert not quantizing.compare(source, result.path).suspicious
-    assert quantizing.compare(result.path, result.path).differences == ()
+    result = quantize_api.quantize(source, "Q8_0", tmp_path / "out.gguf")
+    assert not quantize_api.compare(source, result.path).suspicious
+    assert quantize_api.compare(result.path, result.path).differences == ()
     with open_checkpoint(result.path) as checkpoint:
         name = "layers.1.delta.out"
         entry = next(entry for entry in entries(checkpoint.config) if entry.name == name)
@@ -230,9 +233,9 @@ def test_a_damaged_tensor_is_found_and_named(source: Path, tmp_path: Path, capsy
     raw[at + 34 * 5 + 1] = 0x60  # the scale of the sixth block
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(raw)
-    found = quantizing.compare(source, broken)
+    found = quantize_api.compare(source, broken)
     assert [difference.name for difference in found.suspicious] == [entry.gguf]
-    assert quantizing.compare(result.path, broken).differences[0].name == entry.gguf
+    assert quantize_api.compare(result.path, broken).differences[0].name == entry.gguf
     text = tmp_path / "text.txt"
     text.write_text(TEXT)
     assert main(["check", str(source), str(broken), "--text", str(text), "--max-tokens", "64"]) == 3
@@ -256,38 +259,38 @@ def test_the_verbs(source: Path, matrix: Path, tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(FormatError, match="no importance file"):
         importance.read(source)
     with pytest.raises(RequestError, match="fewer than two tokens"):
-        quantizing.measure_importance(source, "", out)
+        quantize_api.measure_importance(source, "", out)
 
 
 def test_files_of_another_shape_are_not_compared(source: Path, tmp_path: Path) -> None:
     config = tiny_config()
     other = write_gguf(tmp_path / "other.gguf", config, random_tensors(config))
     with pytest.raises(RequestError, match="not the same model"):
-        quantizing.compare(source, other)
+        quantize_api.compare(source, other)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_recipes_protect_what_is_fragile(size: str) -> None:
     config = SIZES[size]
-    bits = {name: 8 * quant.FORMATS[name].block_bytes / quant.FORMATS[name].block_len for name in quant.FORMATS}
+    bits = {name: 8 * formats.FORMATS[name].block_bytes / formats.FORMATS[name].block_len for name in formats.FORMATS}
     totals = {}
     for name in RECIPES:
         recipe = find_recipe(name)
-        formats = {entry.name: format_of(recipe, entry, config) for entry in entries(config) if entry.part != "vision"}
-        assert all(formats[entry.name] == "F32" for entry in entries(config) if entry.name in formats and entry.f32)
+        stored = {entry.name: format_of(recipe, entry, config) for entry in entries(config) if entry.part != "vision"}
+        assert all(stored[entry.name] == "F32" for entry in entries(config) if entry.name in stored and entry.f32)
         if name.endswith("_XL"):
             mlp = "experts.gate" if config.experts else "mlp.gate"
             for layer in (0, 1, 2):
-                gate, out = formats[f"layers.{layer}.{mlp}"], formats[f"layers.{layer}.delta.out"]
-                assert bits[out] > bits[formats[f"layers.{layer}.delta.qkv"]] - 0.1 and bits[out] > bits[gate]
-            attention = formats["layers.3.attention.query"]
-            assert bits[formats["layers.3.attention.value"]] >= bits[attention] > bits[formats[f"layers.3.{mlp}"]]
-            head = formats["embed" if config.tied_head else "output"]
-            assert bits[head] >= bits[formats[f"layers.3.{mlp}"]]
-        if not quant.FORMATS[recipe.base].is_float:
-            assert formats["layers.0.delta.alpha"] == "Q8_0" and formats["draft.project"] == "Q8_0"
+                gate, out = stored[f"layers.{layer}.{mlp}"], stored[f"layers.{layer}.delta.out"]
+                assert bits[out] > bits[stored[f"layers.{layer}.delta.qkv"]] - 0.1 and bits[out] > bits[gate]
+            attention = stored["layers.3.attention.query"]
+            assert bits[stored["layers.3.attention.value"]] >= bits[attention] > bits[stored[f"layers.3.{mlp}"]]
+            head = stored["embed" if config.tied_head else "output"]
+            assert bits[head] >= bits[stored[f"layers.3.{mlp}"]]
+        if not formats.FORMATS[recipe.base].is_float:
+            assert stored["layers.0.delta.alpha"] == "Q8_0" and stored["draft.project"] == "Q8_0"
         sizes = {entry.name: int(np.prod(entry.shape)) for entry in entries(config)}
-        totals[name] = sum(bits[formats[n]] * sizes[n] for n in formats) / sum(sizes[n] for n in formats)
+        totals[name] = sum(bits[stored[n]] * sizes[n] for n in stored) / sum(sizes[n] for n in stored)
     order = ["Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0"]
     assert [totals[name] for name in order] == sorted(totals[name] for name in order)
     wide = ["Q2_K_XL", "Q3_K_XL", "Q4_K_XL", "Q5_K_XL", "Q6_K_XL"]

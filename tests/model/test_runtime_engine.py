@@ -14,12 +14,12 @@ from loqal.engine import engine as engine_module
 from loqal.engine.engine import Engine
 from loqal.engine.sequence import Sequence
 from loqal.errors import ContextError, RequestError
+from loqal.formats.tensor import Tensor
 from loqal.model.decoder import Decoder
-from loqal.ops.reference import ReferenceOps
-from loqal.quant.tensor import Tensor
+from loqal.ops.backends.reference import ReferenceOps
 from loqal.state.store import StateStore
-from loqal.testing import random_tensors, tiny_config
-from loqal.types import FinishReason, SamplingParams
+from loqal.testing.checkpoints import random_tensors, tiny_config
+from loqal.types.records import FinishReason, SamplingParams
 
 PARAMS = SamplingParams(
     max_tokens=12,

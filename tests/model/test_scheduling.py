@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loqal.engine.active import Active
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.loop import Loop
-from loqal.engine.scheduler import Fairness, StepCosts, deal
+from loqal.engine.running import Active
 from loqal.engine.sequence import Sequence
-from loqal.types import TokenEvent
+from loqal.engine.step_budget import Fairness, StepCosts, deal
+from loqal.types.records import TokenEvent
 from model.engine_rig import PARAMS, Ask, Rig
 from model.scripted import ScriptedOps, scripted_loop
 
@@ -129,8 +129,8 @@ def test_what_a_cancelled_sequence_has_read_is_kept(rig: Rig) -> None:
 
 @pytest.fixture
 def rig() -> Rig:
-    from loqal.ops.cpu import CpuOps
-    from loqal.testing import tiny_config
+    from loqal.ops.backends.cpu import CpuOps
+    from loqal.testing.checkpoints import tiny_config
 
     return Rig(tiny_config(), CpuOps(threads=1))
 

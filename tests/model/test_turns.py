@@ -27,7 +27,7 @@ from loqal import (
     Tool,
     Turn,
 )
-from loqal.chat.constraint import GrammarMatcher
+from loqal.chat.constraints.compiler import GrammarMatcher
 
 QUESTION = [{"role": "user", "content": "Hello! Hello! Hello!"}]
 POINT = {

@@ -6,9 +6,9 @@ import functools
 
 import pytest
 
-from loqal.ops.cpu import CpuOps, available_isas
+from loqal.ops.backends.cpu import CpuOps, available_isas
+from loqal.ops.backends.reference import ReferenceOps
 from loqal.ops.interface import Ops
-from loqal.ops.reference import ReferenceOps
 
 REFERENCE = ReferenceOps()
 CPU_BACKENDS = [f"cpu-{isa}" for isa in available_isas()]

@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from loqal.formats import FORMATS, decode, random_blocks, to_int8
+from loqal.formats.tensor import Tensor
+from loqal.ops.backends.reference import ReferenceOps
 from loqal.ops.interface import (
     PAGE_TOKENS,
     AttentionShape,
@@ -25,9 +28,6 @@ from loqal.ops.interface import (
     Rotary,
     StepBatch,
 )
-from loqal.ops.reference import ReferenceOps
-from loqal.quant import FORMATS, decode, random_blocks, to_int8
-from loqal.quant.tensor import Tensor
 
 EPS = 1e-6
 

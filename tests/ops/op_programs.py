@@ -20,8 +20,8 @@ from op_cases import (
     run_mlp,
 )
 
+from loqal.formats import FORMATS
 from loqal.ops.interface import AttentionShape, DeltaShape, Ops, RopeConfig, YarnConfig
-from loqal.quant import FORMATS
 
 Program = Callable[[Ops], list[np.ndarray]]
 

@@ -31,8 +31,8 @@ from op_cases import (
 )
 from op_programs import PROGRAMS
 
+from loqal.formats import FORMATS
 from loqal.ops.interface import AttentionShape, DeltaShape, Norm, Ops
-from loqal.quant import FORMATS
 
 MOST_ROWS = 53  # more than are multiplied without a slab
 on_programs = pytest.mark.parametrize("program", PROGRAMS)

@@ -6,16 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from loqal import quant
+from loqal import formats
 from loqal.errors import FormatError, TensorError
-from loqal.ops.cpu import available_isas
-from loqal.ops.encode import Encoder
-from loqal.quant.loss import Loss, loss
+from loqal.formats.loss import Loss, loss
+from loqal.ops.backends.cpu import available_isas
+from loqal.ops.backends.native_encoder import Encoder
 
 Floats = npt.NDArray[np.float32]
 SHAPE = (24, 768)  # three super-blocks a row: a group of two crosses rows
 FORMATS = Encoder(threads=1).formats
-WITH_NUMPY_TWIN = [name for name in FORMATS if name in quant.ENCODABLE]
+WITH_NUMPY_TWIN = [name for name in FORMATS if name in formats.ENCODABLE]
 
 
 def bytes_of(values: Floats) -> npt.NDArray[np.uint8]:
@@ -48,9 +48,9 @@ KINDS = ("normal", "heavy", "outliers", "positive", "negative", "ties", "tiny", 
 def test_loses_no_more_than_the_numpy_encoder(name: str, kind: str) -> None:
     values = values_of(kind)
     stored, lost = Encoder(threads=2).encode(name, "F32", bytes_of(values), SHAPE)
-    decoded = quant.decode(name, stored, SHAPE)
+    decoded = formats.decode(name, stored, SHAPE)
     assert np.isfinite(decoded).all()
-    twin = quant.decode(name, quant.encode(name, values), SHAPE)
+    twin = formats.decode(name, formats.encode(name, values), SHAPE)
     runs = (-1, 16)
     typical = np.sqrt((values.reshape(runs) ** 2).mean(axis=1, keepdims=True))
     weights = (typical + np.abs(values.reshape(runs))).reshape(SHAPE)
@@ -73,29 +73,31 @@ def test_importance_moves_the_loss_to_where_it_matters_less(name: str) -> None:
     encoder = Encoder(threads=1)
     _, without = encoder.encode(name, "F32", bytes_of(values), SHAPE)
     stored, with_it = encoder.encode(name, "F32", bytes_of(values), SHAPE, importance)
-    plain = loss(values, quant.decode(name, encoder.encode(name, "F32", bytes_of(values), SHAPE)[0], SHAPE), importance)
+    plain = loss(
+        values, formats.decode(name, encoder.encode(name, "F32", bytes_of(values), SHAPE)[0], SHAPE), importance
+    )
     if name == "Q8_0":  # its scale is the largest value's, whatever matters
         assert with_it.squared == without.squared
     else:
         assert with_it.weighted < plain.weighted
-    direct = loss(values, quant.decode(name, stored, SHAPE), importance)
+    direct = loss(values, formats.decode(name, stored, SHAPE), importance)
     assert with_it.weighted == pytest.approx(direct.weighted, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_instruction_set_thread_count_and_source_gives_the_same_bytes(name: str) -> None:
-    values = quant.decode("BF16", quant.encode("BF16", values_of("heavy")), SHAPE)
+    values = formats.decode("BF16", formats.encode("BF16", values_of("heavy")), SHAPE)
     importance = np.random.default_rng(6).lognormal(0, 1, SHAPE[1]).astype(np.float32)
     for weights in (None, importance):
         expected = Encoder("plain", 1).encode(name, "F32", bytes_of(values), SHAPE, weights)
         for isa in available_isas():
             for threads, source in ((1, "F32"), (3, "BF16")):
-                data = quant.encode(source, values)
+                data = formats.encode(source, values)
                 stored, lost = Encoder(isa, threads).encode(name, source, data, SHAPE, weights)
                 np.testing.assert_array_equal(stored, expected[0])
                 assert lost == expected[1]
-    halves = quant.decode("F16", quant.encode("F16", values), SHAPE)
-    from_f16 = Encoder(threads=2).encode(name, "F16", quant.encode("F16", values), SHAPE)
+    halves = formats.decode("F16", formats.encode("F16", values), SHAPE)
+    from_f16 = Encoder(threads=2).encode(name, "F16", formats.encode("F16", values), SHAPE)
     assert from_f16[0].tobytes() == Encoder(threads=2).encode(name, "F32", bytes_of(halves), SHAPE)[0].tobytes()
 
 
@@ -113,7 +115,7 @@ def test_q8_0_is_the_one_everybody_writes() -> None:
     for kind in KINDS:
         values = values_of(kind)
         stored, _ = Encoder(threads=1).encode("Q8_0", "F32", bytes_of(values), SHAPE)
-        np.testing.assert_array_equal(stored, quant.encode("Q8_0", values))
+        np.testing.assert_array_equal(stored, formats.encode("Q8_0", values))
 
 
 def test_what_cannot_be_stored_is_refused() -> None:

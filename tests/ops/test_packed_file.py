@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loqal.formats import random_blocks
+from loqal.formats.tensor import Tensor
 from loqal.ops import packed_file
-from loqal.ops.cpu import CpuOps
-from loqal.quant import random_blocks
-from loqal.quant.tensor import Tensor
+from loqal.ops.backends.cpu import CpuOps
 
 
 def tensors(seed: int = 0) -> list[Tensor]:

@@ -16,8 +16,8 @@ from op_cases import (
     run_mlp,
 )
 
+from loqal.ops.backends.reference import ReferenceOps, quantise_inputs
 from loqal.ops.interface import AttentionShape, DeltaShape, RopeConfig
-from loqal.ops.reference import ReferenceOps, quantise_inputs
 
 OPS = ReferenceOps()
 

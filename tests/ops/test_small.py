@@ -8,9 +8,9 @@ import tolerance
 from op_backends import REFERENCE, backend_ops, on_all, on_cpu
 from op_cases import EPS, make_batch, normal, random_weight, same_bits
 
+from loqal.formats import encode
+from loqal.formats.tensor import Tensor
 from loqal.ops.interface import RopeConfig, YarnConfig
-from loqal.quant import encode
-from loqal.quant.tensor import Tensor
 
 
 @on_cpu

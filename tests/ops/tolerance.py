@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 from op_cases import EPS, AttentionCase, DeltaCase, ExpertsCase, MlpCase, RandomWeight
 
+from loqal.formats import RUN_LEN
+from loqal.ops.backends.reference import delta_heads, gated_product, quantise_inputs, turned_heads
 from loqal.ops.interface import RUN_INPUTS, Rotary
-from loqal.ops.reference import delta_heads, gated_product, quantise_inputs, turned_heads
-from loqal.quant import RUN_LEN
 
 UNIT = 2.0**-23
 FUNCTION = 8 * UNIT

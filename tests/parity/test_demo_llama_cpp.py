@@ -11,9 +11,9 @@ pytest.importorskip("llama_cpp")
 import llama_cpp
 
 import loqal
-from loqal import quantizing
-from loqal.locate import find
-from loqal.types import SamplingParams
+from loqal.hub.find import find
+from loqal.quantize import api as quantize_api
+from loqal.types.records import SamplingParams
 
 pytestmark = pytest.mark.parity
 QUESTIONS = ("What is 34 + 17?", "Label this request: dim the lights in the hall", "Who are you?")
@@ -24,7 +24,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "as shipped":
         return find().path
     path = tmp_path_factory.mktemp("demo") / f"{request.param}.gguf"
-    return quantizing.quantize(find().path, request.param, path).path
+    return quantize_api.quantize(find().path, request.param, path).path
 
 
 def test_answers_are_loqals(file: Path) -> None:

@@ -13,14 +13,15 @@ import loqal
 import tiny_checkpoint
 from golden import llama_peer
 from golden.llama_cases import divergence
-from loqal import quant, quantizing
+from loqal import formats
+from loqal.formats.loss import loss
 from loqal.model.config import ExpertsConfig
 from loqal.model.tensor_names import entries
-from loqal.ops.encode import Encoder
-from loqal.quant.loss import loss
+from loqal.ops.backends.native_encoder import Encoder
+from loqal.quantize import api as quantize_api
 from loqal.quantize import importance
 from loqal.quantize.recipes import RECIPES
-from loqal.testing import tiny_config
+from loqal.testing.checkpoints import tiny_config
 from loqal.weights.load import open_checkpoint
 
 pytestmark = pytest.mark.parity
@@ -51,7 +52,7 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_llama_cpp_opens_our_files_and_predicts_the_same(source: Path, tmp_path: Path, recipe: str) -> None:
-    path = quantizing.quantize(source, recipe, tmp_path / "out.gguf").path
+    path = quantize_api.quantize(source, recipe, tmp_path / "out.gguf").path
     theirs = llama_peer.logits(path, IDS)
     with loqal.load(path, context_len=512) as model:
         ours = model.logits(IDS.tolist())
@@ -71,14 +72,14 @@ def test_llama_cpp_opens_our_files_and_predicts_the_same(source: Path, tmp_path:
 
 @pytest.mark.parametrize("recipe", BOTH)
 def test_no_tensor_loses_more_than_with_llama_cpps_quantiser(source: Path, tmp_path: Path, recipe: str) -> None:
-    ours = quantizing.quantize(source, recipe, tmp_path / "ours.gguf").path
+    ours = quantize_api.quantize(source, recipe, tmp_path / "ours.gguf").path
     theirs = llama_peer.quantise(source, tmp_path / "theirs.gguf", recipe)
     compared = 0
     with open_checkpoint(source) as exact, open_checkpoint(ours) as a, open_checkpoint(theirs) as b:
         for name in a.tensors:
-            if a.tensors.format(name) != b.tensors.format(name) or quant.FORMATS[a.tensors.format(name)].is_float:
+            if a.tensors.format(name) != b.tensors.format(name) or formats.FORMATS[a.tensors.format(name)].is_float:
                 continue
-            values = [quant.decode(t.format, t.data, t.shape) for t in (c.tensors[name] for c in (exact, a, b))]
+            values = [formats.decode(t.format, t.data, t.shape) for t in (c.tensors[name] for c in (exact, a, b))]
             runs = values[0].reshape(-1, 32)
             weights = np.sqrt((runs**2).mean(axis=1, keepdims=True)) + np.abs(runs)
             losses = [float((weights * (v.reshape(-1, 32) - runs) ** 2).sum()) for v in values[1:]]
@@ -90,21 +91,21 @@ def test_no_tensor_loses_more_than_with_llama_cpps_quantiser(source: Path, tmp_p
 @pytest.mark.parametrize("recipe", BOTH)
 def test_no_tensor_loses_more_with_the_same_importance(source: Path, tmp_path: Path, recipe: str) -> None:
     """Whole files, from one importance file. The loss is weighted as it says inputs matter."""
-    matrix = quantizing.measure_importance(source, TEXT, tmp_path / "imatrix.gguf")
+    matrix = quantize_api.measure_importance(source, TEXT, tmp_path / "imatrix.gguf")
     means = importance.read(matrix)
-    ours = quantizing.quantize(source, recipe, tmp_path / "ours.gguf", imatrix=matrix).path
+    ours = quantize_api.quantize(source, recipe, tmp_path / "ours.gguf", imatrix=matrix).path
     theirs = llama_peer.quantise(source, tmp_path / "theirs.gguf", recipe, means)
     names = {}
     worst, compared, unlike = 0.0, 0, 0
     with open_checkpoint(source) as exact, open_checkpoint(ours) as a, open_checkpoint(theirs) as b:
         names = {entry.name: entry.gguf for entry in entries(exact.config)}
         for name in a.tensors:
-            if names[name] not in means or quant.FORMATS[a.tensors.format(name)].is_float:
+            if names[name] not in means or formats.FORMATS[a.tensors.format(name)].is_float:
                 continue
             if a.tensors.format(name) != b.tensors.format(name):
                 unlike += 1
                 continue
-            values = [quant.decode(t.format, t.data, t.shape) for t in (c.tensors[name] for c in (exact, a, b))]
+            values = [formats.decode(t.format, t.data, t.shape) for t in (c.tensors[name] for c in (exact, a, b))]
             matrices = zip(*(v.reshape(len(means[names[name]]), -1, v.shape[-1]) for v in values), strict=True)
             lost = [
                 (loss(x, y, weights).weighted, loss(x, z, weights).weighted)
@@ -120,7 +121,7 @@ def test_no_tensor_loses_more_with_the_same_importance(source: Path, tmp_path: P
 
 def test_importance_files_are_read_by_llama_cpps_quantiser(source: Path, tmp_path: Path) -> None:
     """Their own tool is not in the library; what is compared is the layout its reader asks for."""
-    path = quantizing.measure_importance(source, TEXT, tmp_path / "imatrix.gguf")
+    path = quantize_api.measure_importance(source, TEXT, tmp_path / "imatrix.gguf")
     gguf = pytest.importorskip("gguf")
     reader = gguf.GGUFReader(path)
     assert reader.fields["general.type"].contents() == "imatrix"
@@ -144,7 +145,7 @@ def test_every_encoder_loses_no_more_than_ggmls_with_and_without_importance(name
         values = made.astype(np.float32)
         for weights in (None, importance_of):
             lost = Encoder(threads=1).encode(name, "F32", values.reshape(-1).view(np.uint8), shape, weights)[1]
-            theirs = quant.decode(name, llama_peer.quantise_values(name, values, weights), shape)
+            theirs = formats.decode(name, llama_peer.quantise_values(name, values, weights), shape)
             other = loss(values, theirs, weights)
             print(f"{name} {kind} {weights is not None}: {lost.weighted / other.weighted:.4f}")
             assert lost.weighted <= other.weighted * 1.0001

@@ -16,7 +16,7 @@ from golden.logit_check import compare
 from golden.reference_model import Reference
 from loqal.model.sizes import SIZES
 from loqal.ops.choose import choose_ops
-from loqal.testing import write_safetensors
+from loqal.testing.checkpoints import write_safetensors
 from loqal.weights.load import open_checkpoint
 from model.machine import Machine
 

@@ -13,11 +13,11 @@ pytest.importorskip("transformers")
 
 from golden import reference_vision, vision_cases
 from golden.vision_check import SCENE_BOUNDS, SceneRecording, error
-from loqal.model.vision import VisionTower
+from loqal.formats import encode
+from loqal.formats.tensor import Tensor
+from loqal.model.vision_tower import VisionTower
 from loqal.ops.choose import choose_ops
-from loqal.quant import encode
-from loqal.quant.tensor import Tensor
-from loqal.testing import write_safetensors
+from loqal.testing.checkpoints import write_safetensors
 from loqal.weights.load import open_checkpoint
 from model.machine import Machine
 

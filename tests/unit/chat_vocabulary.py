@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as BpeTokenizer
 
-from loqal.chat.tokenizer import PRE_SPLITS, Tokenizer
+from loqal.chat.tokens.tokenizer import PRE_SPLITS, Tokenizer
 
 HIDDEN = [
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),

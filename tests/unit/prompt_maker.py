@@ -7,11 +7,11 @@ from typing import Any, cast
 
 from chat_vocabulary import tokenizer
 
-from loqal.chat import template as native
-from loqal.chat.choice import ChatTemplate, TemplateChoice, TemplateTraits
-from loqal.chat.file_template import SandboxedTemplate
-from loqal.eyes import Eyes, Seen
-from loqal.prompts import Prompts
+from loqal.chat.template import native
+from loqal.chat.template.from_file import SandboxedTemplate
+from loqal.chat.template.select import ChatTemplate, TemplateChoice, TemplateTraits
+from loqal.runtime.media_encoder import Eyes, Seen
+from loqal.runtime.prompts import Prompts
 
 
 class _NoEyes:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from chat_vocabulary import SPECIAL
 
-from loqal.chat import choice, template
-from loqal.chat.choice import TemplateTraits, choose_template, measure
-from loqal.chat.file_template import SandboxedTemplate
-from loqal.chat.segments import joined
-from loqal.types import Message
+from loqal.chat.template import native, select
+from loqal.chat.template.from_file import SandboxedTemplate
+from loqal.chat.template.segments import joined
+from loqal.chat.template.select import TemplateTraits, choose_template, measure
+from loqal.types.records import Message
 
 PLAIN = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
@@ -31,7 +31,7 @@ class Like:
 
     def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, **variables: Any) -> str:
         think = variables.pop("enable_thinking", self._thinks)
-        return joined(template.render(messages, tools=tools, think=think, **variables)).replace(*self._change)
+        return joined(native.render(messages, tools=tools, think=think, **variables)).replace(*self._change)
 
 
 @pytest.mark.parametrize("thinks", [True, False])
@@ -60,13 +60,13 @@ def test_another_template_runs_in_the_sandbox() -> None:
 )
 def test_without_a_template_the_size_decides(size: str | None, thinks: bool) -> None:
     chosen = choose_template(None, size=size, control_tokens=SPECIAL)
-    assert chosen.template is template
+    assert chosen.template is native
     assert chosen.traits == TemplateTraits(native=True, thinks=thinks)
 
 
 def test_the_template_language_is_loaded_only_when_needed() -> None:
     program = (
-        "import sys; from loqal.chat.choice import choose_template\n"
+        "import sys; from loqal.chat.template.select import choose_template\n"
         "choose_template(None, size='4B', control_tokens=())\n"
         "assert 'jinja2' not in sys.modules\n"
         f"choose_template({PLAIN!r}, size='4B', control_tokens=())\n"
@@ -81,14 +81,14 @@ def test_the_template_language_is_loaded_only_when_needed() -> None:
 @pytest.mark.skipif("LOQAL_OFFICIAL_TEMPLATE" not in os.environ, reason="LOQAL_OFFICIAL_TEMPLATE names no file")
 def test_the_official_text_is_recognised_both_ways() -> None:
     source = Path(os.environ["LOQAL_OFFICIAL_TEMPLATE"]).read_text(encoding="utf-8")
-    known = choice._KNOWN[choice.digest(source)]
-    assert choose_template(source, size=None, control_tokens=SPECIAL).template is template
+    known = select._KNOWN[select.digest(source)]
+    assert choose_template(source, size=None, control_tokens=SPECIAL).template is native
     changed = choose_template(source + "{# another text #}", size=None, control_tokens=SPECIAL)
-    assert changed.template is template
+    assert changed.template is native
     assert changed.traits == known
 
 
 def test_the_recorded_traits_of_our_own_template_are_measured_ones() -> None:
     source = (Path(__file__).parents[2] / "training/chat_template.jinja").read_text()
-    recorded = choice._KNOWN[choice.digest(source)]
+    recorded = select._KNOWN[select.digest(source)]
     assert recorded == measure(SandboxedTemplate(source, SPECIAL))

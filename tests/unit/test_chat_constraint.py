@@ -14,12 +14,12 @@ import jsonschema
 import pytest
 from chat_vocabulary import tokenizer
 
-from loqal.chat import tools
-from loqal.chat.output_parser import OutputParser
-from loqal.chat.turn_rules import TurnRules
+from loqal.chat.constraints.rules import TurnRules
+from loqal.chat.output.parser import OutputParser
+from loqal.chat.template import tools
 from loqal.errors import RequestError
-from loqal.turns import Grammar, JsonSchema, NamedTool, OneOf, Regex, Thinking, Tool, Turn
-from loqal.types import ToolCall
+from loqal.types.records import ToolCall
+from loqal.types.reply_options import Grammar, JsonSchema, NamedTool, OneOf, Regex, Thinking, Tool, Turn
 from random_schemas import Schemas, random_reply
 
 RULES = TurnRules(tokenizer())

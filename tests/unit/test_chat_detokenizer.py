@@ -7,7 +7,7 @@ from chat_vocabulary import tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loqal.chat.detokenizer import Detokenizer, StopStrings
+from loqal.chat.tokens.detokenizer import Detokenizer, StopStrings
 
 
 def streamed(ids: list[int], *, skip_special: bool = True) -> list[str]:

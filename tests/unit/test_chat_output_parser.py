@@ -11,10 +11,10 @@ from chat_vocabulary import SPECIAL, tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loqal.chat.output_parser import OutputParser
-from loqal.chat.segments import Segment
-from loqal.chat.template import render
-from loqal.types import Message, ReplyDelta, ToolCall
+from loqal.chat.output.parser import OutputParser
+from loqal.chat.template.native import render
+from loqal.chat.template.segments import Segment
+from loqal.types.records import Message, ReplyDelta, ToolCall
 
 CALL = "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"
 TOOLS = [{"name": "f", "parameters": {"properties": {"a": {"type": "integer"}}}}]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from chat_vocabulary import SPECIAL, tokenizer
 
-from loqal.chat import sandbox
-from loqal.chat.file_template import SandboxedTemplate
-from loqal.chat.segments import Segment, joined
+from loqal.chat.template import sandbox
+from loqal.chat.template.from_file import SandboxedTemplate
+from loqal.chat.template.segments import Segment, joined
 from loqal.errors import RequestError, UnsupportedError
-from loqal.types import MediaPart, Message, TextPart, ToolCall
+from loqal.types.records import MediaPart, Message, TextPart, ToolCall
 
 CHATML = """
 {%- macro body(content) %}

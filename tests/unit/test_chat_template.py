@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loqal.chat.segments import Segment, ends_in_thinking, joined
-from loqal.chat.template import render
+from loqal.chat.template.native import render
+from loqal.chat.template.segments import Segment, ends_in_thinking, joined
 from loqal.errors import RequestError
-from loqal.types import MediaPart, Message, TextPart, ToolCall
+from loqal.types.records import MediaPart, Message, TextPart, ToolCall
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 needs_template = pytest.mark.skipif(

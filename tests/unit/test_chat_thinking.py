@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from chat_vocabulary import tokenizer
 
-from loqal.chat import thinking
-from loqal.chat.automaton import Mask, TurnGuide
-from loqal.chat.thinking import Cycles, budget_of
-from loqal.chat.turn_rules import TurnRules
-from loqal.turns import OneOf, Thinking, Turn
+from loqal.chat.constraints import reasoning_budget
+from loqal.chat.constraints.reasoning_budget import Cycles, budget_of
+from loqal.chat.constraints.reply_automaton import Mask, TurnGuide
+from loqal.chat.constraints.rules import TurnRules
+from loqal.types.reply_options import OneOf, Thinking, Turn
 
 RULES = TurnRules(tokenizer())
 CLOSE = tokenizer().special_ids["</think>"]
@@ -120,4 +120,4 @@ def test_a_form_begins_after_the_reasoning() -> None:
 def test_what_is_forced_depends_on_the_tokens_alone() -> None:
     one, other = (think(guide(300), words("a b c d\n", seed=4)) for _ in range(2))
     assert one == other
-    assert thinking.budget_of(7, 10) == 7
+    assert reasoning_budget.budget_of(7, 10) == 7

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loqal.chat.template import argument_text
-from loqal.chat.tool_calls import parameter_schemas, parse_call, typed
-from loqal.types import ToolCall
+from loqal.chat.output.tool_calls import parameter_schemas, parse_call, typed
+from loqal.chat.template.native import argument_text
+from loqal.types.records import ToolCall
 
 
 def written(name: str, arguments: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from loqal.cli.attachments import MediaBounds
 from loqal.cli.chat import Chat
 from loqal.cli.options import ChatOptions
 from loqal.errors import MediaError, RequestError
-from loqal.types import MediaInfo, MediaPart, Message, SamplingParams, TextPart
+from loqal.types.records import MediaInfo, MediaPart, Message, SamplingParams, TextPart
 
 BOUNDS = MediaBounds()
 INFO = MediaInfo("image", "a.png", (640, 480), (640, 480), (1, 30, 40), 300)

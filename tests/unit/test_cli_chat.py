@@ -14,7 +14,7 @@ from loqal.cli import terminal
 from loqal.cli.chat import Chat
 from loqal.cli.options import ChatOptions
 from loqal.errors import ContextError
-from loqal.types import FinishReason, Message, Reply, ReplyDelta, SamplingParams, Timings, ToolCall, Usage
+from loqal.types.records import FinishReason, Message, Reply, ReplyDelta, SamplingParams, Timings, ToolCall, Usage
 
 
 class Stream:

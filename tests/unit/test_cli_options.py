@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from loqal import limits, locate, settings
+from loqal import settings
 from loqal.cli import options
 from loqal.errors import CheckpointError, RequestError
-from loqal.messages import to_messages
-from loqal.types import MediaPart, Message, SamplingParams, TextPart, ToolCall
+from loqal.hub import find
+from loqal.runtime.message_dicts import to_messages
+from loqal.types import limits
+from loqal.types.records import MediaPart, Message, SamplingParams, TextPart, ToolCall
 
 
 def parse(*words: str) -> SamplingParams:
@@ -132,16 +134,16 @@ def test_what_names_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     for word in ("demo", "folder", "./x", "/x/y", "~/x", "a b.gguf", "x.safetensors"):
-        assert locate.is_model(word), word
+        assert find.is_model(word), word
     for word in ("hello", "what is 3/4?", "/think about it", "a\nb.gguf", "x" * 5000, "bad\0name"):
-        assert not locate.is_model(word), word
+        assert not find.is_model(word), word
 
 
 def test_locate(tmp_path: Path) -> None:
-    assert locate.locate(str(tmp_path)) == tmp_path
+    assert find.locate(str(tmp_path)) == tmp_path
     for model in ("hello", "hello.gguf", tmp_path / "none", "x" * 5000):
         with pytest.raises(CheckpointError) as caught:
-            locate.locate(model)
+            find.locate(model)
         assert caught.value.fix
 
 

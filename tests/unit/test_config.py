@@ -13,7 +13,7 @@ import pytest
 from loqal.errors import CheckpointError, FormatError, UnsupportedError
 from loqal.model.config import ModelConfig, RopeConfig, YarnConfig
 from loqal.model.sizes import SIZES, layer_pattern
-from loqal.testing import tiny_config
+from loqal.testing.checkpoints import tiny_config
 from loqal.weights import config_gguf, config_json
 
 YARN = RopeConfig(yarn=YarnConfig(factor=4.0, original_context=262144))

@@ -11,9 +11,9 @@ from chat_vocabulary import SPECIAL, tokenizer
 from prompt_maker import foreign_template, prompts
 
 from loqal.errors import RequestError
-from loqal.prompts import Prompts
-from loqal.turns import Tool, Turn
-from loqal.types import Message, SamplingParams, TextPart, ToolCall
+from loqal.runtime.prompts import Prompts
+from loqal.types.records import Message, SamplingParams, TextPart, ToolCall
+from loqal.types.reply_options import Tool, Turn
 
 ASK = Message("user", "question")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loqal.state import disk
-from loqal.state.disk import DamagedError, DiskCache, DiskState
+from loqal.state import disk_cache
+from loqal.state.disk_cache import DamagedError, DiskCache, DiskState
 
 IDENTITY = b"a model"
 ROOMY = 1 << 30
@@ -159,7 +159,7 @@ def test_a_full_disk_is_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         budget -= count
         return count
 
-    monkeypatch.setattr(disk.os, "write", write)
+    monkeypatch.setattr(disk_cache.os, "write", write)
     for room in (0, 10, 5000, 20_000, 1_000_000):
         budget = room
         cache = DiskCache(tmp_path, IDENTITY, ROOMY)

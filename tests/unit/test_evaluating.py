@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from loqal import evaluating
 from loqal.cli import evaluate as command
 from loqal.errors import RequestError
-from loqal.evaluating import JUDGES, Run, Score, read_tasks
-from loqal.types import FinishReason, Message, Reply, Timings, ToolCall, Usage
+from loqal.evaluation import evaluate
+from loqal.evaluation.evaluate import JUDGES, Run, Score, read_tasks
+from loqal.types.records import FinishReason, Message, Reply, Timings, ToolCall, Usage
 
 
 class Scripted:
@@ -42,7 +42,7 @@ def question(**fields: Any) -> dict[str, Any]:
 def test_right_answers_are_counted_by_task(tmp_path: Path) -> None:
     tasks = read_tasks(write(tmp_path / "t", question(), question(), question(task="more", think=True)))
     model = Scripted("2", " 3", "2\n")
-    run = evaluating.evaluate(model, tasks, "scripted")  # type: ignore[arg-type]
+    run = evaluate.evaluate(model, tasks, "scripted")  # type: ignore[arg-type]
     assert {name: (score.right, score.asked) for name, score in run.scores.items()} == {"sums": (1, 2), "more": (1, 1)}
     assert [options["think"] for _, options in model.asked] == [False, False, True]
     assert (run.drafted, run.accepted, run.tokens) == (12, 3, 6)
@@ -54,7 +54,7 @@ def test_a_tool_must_be_called_rightly_and_its_result_used(tmp_path: Path) -> No
     tasks = read_tasks(write(tmp_path / "t", line, line, line))
     right, wrong = ToolCall("clock", {"city": "Rome"}), ToolCall("clock", {"city": "Oslo"})
     model = Scripted(right, "Noon.", wrong, right, "Midnight.")
-    run = evaluating.evaluate(model, tasks, "scripted")  # type: ignore[arg-type]
+    run = evaluate.evaluate(model, tasks, "scripted")  # type: ignore[arg-type]
     assert (run.scores["sums"].right, run.scores["sums"].asked) == (1, 3)
     assert model.asked[1][0][-1] == Message("tool", "12:00")
 

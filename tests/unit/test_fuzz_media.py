@@ -18,8 +18,8 @@ from PIL import Image
 from loqal.errors import LoqalError
 from loqal.media.fetch import Policy
 from loqal.media.prepare import Preparer
-from loqal.media.rules import ImageRules, VideoRules
-from loqal.types import MediaPart
+from loqal.media.resize_rules import ImageRules, VideoRules
+from loqal.types.records import MediaPart
 from media_files import encoded, picture, video
 
 COUNT = int(os.environ.get("LOQAL_MEDIA_FUZZ", "60"))

@@ -7,11 +7,11 @@ import pytest
 from loqal.chat import defaults
 from loqal.errors import CapacityError, RequestError
 from loqal.hub import catalog
-from loqal.hub.choice import choose, needed_bytes
+from loqal.hub.glance import quant_of
 from loqal.hub.names import Wanted, looks_like_name, parse
-from loqal.hub.peek import quant_of
+from loqal.hub.recommend import choose, needed_bytes
 from loqal.model.sizes import SIZES, parameter_count
-from loqal.types import SamplingParams
+from loqal.types.records import SamplingParams
 
 GB = 10**9
 

@@ -15,16 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from loqal.chat import slots
-from loqal.chat.segments import Segment
-from loqal.chat.slots import Picture
+from loqal.chat.template import media_slots
+from loqal.chat.template.media_slots import Picture
+from loqal.chat.template.segments import Segment
 from loqal.errors import MediaError, RequestError, UnsupportedError
 from loqal.media import fetch as fetch_module
 from loqal.media import web
 from loqal.media.fetch import Policy, fetch
-from loqal.messages import to_messages
 from loqal.model.positions import Placed, plan
-from loqal.types import MediaPart
+from loqal.runtime.message_dicts import to_messages
+from loqal.types.records import MediaPart
 from media_files import encoded, picture
 
 DATA = encoded(picture(9, 7), "PNG")
@@ -193,7 +193,7 @@ def test_slots_are_written_out() -> None:
         Segment("<|image_pad|>"),
         Segment("slot", is_template=True, media=MediaPart("video")),
     ]
-    filled = slots.fill(segments, [[Picture(2)], [Picture(1, 0.25), Picture(1, 12.35)]])
+    filled = media_slots.fill(segments, [[Picture(2)], [Picture(1, 0.25), Picture(1, 12.35)]])
     assert [segment.text for segment in filled] == [
         "a",
         "<|vision_start|><|image_pad|><|image_pad|><|vision_end|>",
@@ -210,10 +210,10 @@ def test_where_pictures_stand() -> None:
         "ab<|vision_start|><|image_pad|><|image_pad|><|vision_end|>"
         "<|vision_start|><|video_pad|><|vision_end|>c<|image_pad|><|image_pad|><|image_pad|>"
     )
-    assert slots.starts(prompt, pictures, Vocabulary()) == [3, 7, 10]  # type: ignore[arg-type]
+    assert media_slots.starts(prompt, pictures, Vocabulary()) == [3, 7, 10]  # type: ignore[arg-type]
     for wrong in (pictures[:2], [*pictures, Picture(1)], [Picture(3), *pictures[1:]]):
         with pytest.raises(RequestError, match="marks"):
-            slots.starts(prompt, wrong, Vocabulary())  # type: ignore[arg-type]
+            media_slots.starts(prompt, wrong, Vocabulary())  # type: ignore[arg-type]
 
 
 def test_a_vocabulary_without_marks() -> None:
@@ -221,7 +221,7 @@ def test_a_vocabulary_without_marks() -> None:
         special_ids: ClassVar = {"<|vision_start|>": 3}
 
     with pytest.raises(UnsupportedError, match="vision_end"):
-        slots.check_vocabulary(Other())  # type: ignore[arg-type]
+        media_slots.check_vocabulary(Other())  # type: ignore[arg-type]
 
 
 # Positions ------------------------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from loqal.media.fetch import Policy, fetch
 from loqal.media.image import Picture
 from loqal.media.patches import cut, levels
 from loqal.media.prepare import Preparer
-from loqal.media.rules import ImageRules, PatchRules, VideoRules, read_rules
-from loqal.types import MediaPart
+from loqal.media.resize_rules import ImageRules, PatchRules, VideoRules, read_rules
+from loqal.types.records import MediaPart
 from media_files import encoded, picture
 
 PREPARER = Preparer(ImageRules(), VideoRules(), Policy())
@@ -239,7 +239,7 @@ def test_one_bound_moves_the_other() -> None:
 
 
 def test_boxes_go_back_to_the_source() -> None:
-    from loqal.eyes import describe
+    from loqal.runtime.media_encoder import describe
 
     info = describe(PREPARER.prepare(MediaPart("image", picture(1000, 500))))
     assert info.box_pixels([100, 200, 1000, 999.9]) == (100, 100, 1000, 500)

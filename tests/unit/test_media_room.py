@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from loqal.media.decode_budget import Room
 from loqal.media.fetch import Policy
 from loqal.media.prepare import Preparer
-from loqal.media.room import Room
-from loqal.media.rules import ImageRules, VideoRules
-from loqal.types import MediaPart
+from loqal.media.resize_rules import ImageRules, VideoRules
+from loqal.types.records import MediaPart
 
 
 def test_the_room_is_never_overdrawn_and_nobody_is_passed_over() -> None:

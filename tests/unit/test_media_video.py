@@ -17,9 +17,9 @@ from loqal.errors import LoqalError, MediaError, RequestError
 from loqal.media import video as video_module
 from loqal.media.fetch import Policy
 from loqal.media.prepare import Item, Preparer
-from loqal.media.rules import ImageRules, VideoRules
+from loqal.media.resize_rules import ImageRules, VideoRules
 from loqal.media.video import spread, timestamps
-from loqal.types import MediaPart
+from loqal.types.records import MediaPart
 from media_files import encoded, picture, video
 
 PREPARER = Preparer(ImageRules(), VideoRules(), Policy())

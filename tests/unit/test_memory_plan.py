@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from loqal import assembly, settings
+from loqal import settings
 from loqal.engine import memory_plan
 from loqal.engine.memory_plan import MemoryPlan, make_plan
 from loqal.errors import CapacityError, RequestError
 from loqal.model.config import ModelConfig
 from loqal.model.sizes import SIZES
-from loqal.ops.cpu import CpuOps
-from loqal.state import sizes
+from loqal.ops.backends.cpu import CpuOps
+from loqal.runtime import assembly
+from loqal.state import state_sizes
 
 OPS = CpuOps(threads=1)
 GIB = 2**30
@@ -120,4 +121,4 @@ def test_a_million_tokens_are_planned() -> None:
         chunk_tokens=512,
         limit_bytes=64 * GIB,
     )
-    assert plan.required_bytes > 1_010_000 * sizes.kv_token_bytes(config, 8)
+    assert plan.required_bytes > 1_010_000 * state_sizes.kv_token_bytes(config, 8)

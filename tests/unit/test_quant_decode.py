@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from loqal import quant
+from loqal import formats
 from loqal.errors import FormatError, UnsupportedError
-from loqal.quant.i_grids import grid, signs
+from loqal.formats.i_grids import grid, signs
 
-QUANTISED = [name for name, entry in quant.FORMATS.items() if not entry.is_float]
+QUANTISED = [name for name, entry in formats.FORMATS.items() if not entry.is_float]
 WITH_MINIMUM = {"Q4_1", "Q5_1", "Q2_K", "Q4_K", "Q5_K"}
 
 # Where a block keeps its float16 fields. IQ1_M and MXFP4 have their own kind of scale.
@@ -59,31 +59,31 @@ def assert_same_bits(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.f
 
 
 def random_bytes(name: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, quant.num_bytes(name, shape), np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, formats.num_bytes(name, shape), np.uint8)
 
 
-@pytest.mark.parametrize("name", quant.FORMATS)
+@pytest.mark.parametrize("name", formats.FORMATS)
 def test_decodes_random_bytes_like_gguf(name: str) -> None:
     shape = (9, 1024)
     data = random_bytes(name, shape, seed=1)
-    assert_same_bits(quant.decode(name, data, shape), oracle(name, data, shape))
+    assert_same_bits(formats.decode(name, data, shape), oracle(name, data, shape))
 
 
 @pytest.mark.parametrize("name", HALVES)
 def test_decodes_awkward_scales_like_gguf(name: str) -> None:
-    entry = quant.FORMATS[name]
+    entry = formats.FORMATS[name]
     shape = (len(AWKWARD_HALVES) ** 2, entry.block_len)
     data = random_bytes(name, shape, seed=2).reshape(shape[0], entry.block_bytes)
     pairs = np.stack(np.meshgrid(AWKWARD_HALVES, AWKWARD_HALVES), axis=-1).reshape(-1, 2)
     for at, column in zip(HALVES[name], pairs.T, strict=False):
         data[:, at : at + 2] = np.ascontiguousarray(column)[:, None].view(np.uint8)
-    assert_same_bits(quant.decode(name, data.reshape(-1), shape), oracle(name, data, shape))
+    assert_same_bits(formats.decode(name, data.reshape(-1), shape), oracle(name, data, shape))
 
 
 def test_decodes_every_scale_of_mxfp4_like_gguf() -> None:
     data = random_bytes("MXFP4", (256, 32), seed=3).reshape(256, 17)
     data[:, 0] = np.arange(256)
-    assert_same_bits(quant.decode("MXFP4", data.reshape(-1), (256, 32)), oracle("MXFP4", data, (256, 32)))
+    assert_same_bits(formats.decode("MXFP4", data.reshape(-1), (256, 32)), oracle("MXFP4", data, (256, 32)))
 
 
 def test_decodes_awkward_scales_of_iq1_m_like_gguf() -> None:
@@ -91,20 +91,20 @@ def test_decodes_awkward_scales_of_iq1_m_like_gguf() -> None:
     data = random_bytes("IQ1_M", shape, seed=4).reshape(shape[0], 56)
     words = data[:, 48:].view(np.uint16)
     words[:] = words & 0x0FFF | (AWKWARD_HALVES[:, None] >> np.array([0, 4, 8, 12], np.uint16) & 15) << 12
-    assert_same_bits(quant.decode("IQ1_M", data.reshape(-1), shape), oracle("IQ1_M", data, shape))
+    assert_same_bits(formats.decode("IQ1_M", data.reshape(-1), shape), oracle("IQ1_M", data, shape))
 
 
 @pytest.mark.parametrize("name", ["F16", "BF16"])
 def test_decodes_all_65536_short_floats_like_gguf(name: str) -> None:
     data = np.arange(65536, dtype=np.uint16).view(np.uint8)
-    assert_same_bits(quant.decode(name, data, (1, 65536)), oracle(name, data, (1, 65536)))
+    assert_same_bits(formats.decode(name, data, (1, 65536)), oracle(name, data, (1, 65536)))
 
 
 @pytest.mark.parametrize("name", QUANTISED)
 def test_int8_form_reproduces_decode(name: str) -> None:
     shape = (3, 4, 512)
     data = random_bytes(name, shape, seed=5)
-    codes, scales, offsets = quant.to_int8(name, data, shape)
+    codes, scales, offsets = formats.to_int8(name, data, shape)
     assert (codes.dtype.name, codes.shape) == ("int8", (12, 512))
     assert (scales.dtype.name, scales.shape) == ("float32", (12, 32))
     assert (offsets is not None) == (name in WITH_MINIMUM)
@@ -112,33 +112,33 @@ def test_int8_form_reproduces_decode(name: str) -> None:
         values = codes.reshape(12, 32, 16) * scales[:, :, None]
         if offsets is not None:
             values -= offsets[:, :, None]
-    assert_same_bits(values.reshape(shape), quant.decode(name, data, shape))
+    assert_same_bits(values.reshape(shape), formats.decode(name, data, shape))
 
 
 def test_tensors_larger_than_a_slice_are_decoded_whole() -> None:
     shape = (5, 40960)  # the slices end inside a row
-    data = quant.random_blocks("Q6_K", shape, np.random.default_rng(6))
-    assert_same_bits(quant.decode("Q6_K", data, shape), oracle("Q6_K", data, shape))
-    codes, scales, _ = quant.to_int8("Q6_K", data, shape)
+    data = formats.random_blocks("Q6_K", shape, np.random.default_rng(6))
+    assert_same_bits(formats.decode("Q6_K", data, shape), oracle("Q6_K", data, shape))
+    codes, scales, _ = formats.to_int8("Q6_K", data, shape)
     assert_same_bits((codes.reshape(5, -1, 16) * scales[:, :, None]).reshape(shape), oracle("Q6_K", data, shape))
 
 
-@pytest.mark.parametrize("name", quant.FORMATS)
+@pytest.mark.parametrize("name", formats.FORMATS)
 def test_accepts_unaligned_read_only_bytes_and_empty_tensors(name: str) -> None:
     shape = (2, 256)
     data = random_bytes(name, shape, seed=7)
     shifted = np.concatenate([np.zeros(1, np.uint8), data])[1:]
     shifted.flags.writeable = False
-    values = quant.decode(name, shifted, shape)
-    assert_same_bits(values, quant.decode(name, data, shape))
+    values = formats.decode(name, shifted, shape)
+    assert_same_bits(values, formats.decode(name, data, shape))
     assert values.flags.writeable
-    assert quant.decode(name, data[:0], (0, 256)).shape == (0, 256)
+    assert formats.decode(name, data[:0], (0, 256)).shape == (0, 256)
 
 
 def test_q8_0_by_hand() -> None:
     block = struct.pack("<e32b", 0.5, *range(-16, 16))
     expected = [0.5 * code for code in range(-16, 16)]
-    assert quant.decode("Q8_0", np.frombuffer(block, np.uint8), (32,)).tolist() == expected
+    assert formats.decode("Q8_0", np.frombuffer(block, np.uint8), (32,)).tolist() == expected
 
 
 def test_q4_k_by_hand() -> None:
@@ -157,7 +157,7 @@ def test_q4_k_by_hand() -> None:
         for position in range(32):
             code = (position + run // 2) % 16 if run % 2 == 0 else 15 - position % 16
             expected.append(0.25 * run_scales[run] * code - 0.5 * run_minima[run])
-    assert quant.decode("Q4_K", np.frombuffer(block, np.uint8), (256,)).tolist() == expected
+    assert formats.decode("Q4_K", np.frombuffer(block, np.uint8), (256,)).tolist() == expected
 
 
 def test_q6_k_by_hand() -> None:
@@ -173,7 +173,7 @@ def test_q6_k_by_hand() -> None:
     block = bytes(ql + qh) + struct.pack("<16be", *scales, 0.125)
 
     expected = [0.125 * scales[i // 16] * (code - 32) for i, code in enumerate(codes)]
-    assert quant.decode("Q6_K", np.frombuffer(block, np.uint8), (256,)).tolist() == expected
+    assert formats.decode("Q6_K", np.frombuffer(block, np.uint8), (256,)).tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["IQ1_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"])
@@ -190,9 +190,9 @@ def test_the_seven_bit_signs_equal_ggufs() -> None:
 
 def test_refuses_a_wrong_number_of_bytes() -> None:
     with pytest.raises(FormatError, match="Its shape needs 144"):
-        quant.decode("Q4_K", np.zeros(143, np.uint8), (1, 256))
+        formats.decode("Q4_K", np.zeros(143, np.uint8), (1, 256))
 
 
 def test_plain_floats_have_no_int8_form() -> None:
     with pytest.raises(UnsupportedError, match="BF16 has no int8 form"):
-        quant.to_int8("BF16", np.zeros(32, np.uint8), (1, 16))
+        formats.to_int8("BF16", np.zeros(32, np.uint8), (1, 16))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from loqal import quant
+from loqal import formats
 from loqal.errors import FormatError, TensorError, UnsupportedError
 
 Floats = npt.NDArray[np.float32]
@@ -66,7 +66,7 @@ def test_encodes_like_gguf(name: str, kind: str) -> None:
     values = values_of(kind)
     with np.errstate(all="ignore"):
         expected = gguf.quantize(values, gguf.GGMLQuantizationType[name]).view(np.uint8).reshape(-1)
-    np.testing.assert_array_equal(quant.encode(name, values), expected)
+    np.testing.assert_array_equal(formats.encode(name, values), expected)
 
 
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
@@ -78,23 +78,23 @@ def test_floats_encode_every_value_like_gguf(name: str) -> None:
         values = np.where(np.isnan(values), np.float32(np.nan), values)
     with np.errstate(all="ignore"):
         expected = gguf.quantize(values, gguf.GGMLQuantizationType[name]).view(np.uint8).reshape(-1)
-    np.testing.assert_array_equal(quant.encode(name, values), expected)
+    np.testing.assert_array_equal(formats.encode(name, values), expected)
 
 
-@pytest.mark.parametrize("name", quant.ENCODABLE)
+@pytest.mark.parametrize("name", formats.ENCODABLE)
 def test_error_on_normal_values(name: str) -> None:
     values = np.random.default_rng(13).standard_normal((64, 1024)).astype(np.float32)
-    error = quant.decode(name, quant.encode(name, values), values.shape) - values
+    error = formats.decode(name, formats.encode(name, values), values.shape) - values
     assert np.sqrt(np.mean(error**2)) <= ERROR_BOUNDS[name][0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", quant.ENCODABLE)
+@pytest.mark.parametrize("name", formats.ENCODABLE)
 def test_largest_error_on_awkward_values(name: str, kind: str) -> None:
     values = values_of(kind)
-    decoded = quant.decode(name, quant.encode(name, values), values.shape)
+    decoded = formats.decode(name, formats.encode(name, values), values.shape)
     assert np.isfinite(decoded).all()
-    block_len = quant.FORMATS[name].block_len
+    block_len = formats.FORMATS[name].block_len
     largest = np.abs(values).reshape(-1, block_len).max(axis=1, keepdims=True)
     error = np.abs(decoded - values).reshape(-1, block_len)
     # Near zero the finest number is the limit: for all but F32 and BF16 a scale as small as a float16 can be.
@@ -102,10 +102,10 @@ def test_largest_error_on_awkward_values(name: str, kind: str) -> None:
     assert (error <= ERROR_BOUNDS[name][1] * largest + finest).all()
 
 
-@pytest.mark.parametrize("name", quant.ENCODABLE)
+@pytest.mark.parametrize("name", formats.ENCODABLE)
 def test_zeros_stay_zeros(name: str) -> None:
     values = np.zeros((2, 256), np.float32)
-    np.testing.assert_array_equal(quant.decode(name, quant.encode(name, values), values.shape), values)
+    np.testing.assert_array_equal(formats.decode(name, formats.encode(name, values), values.shape), values)
 
 
 @pytest.mark.parametrize(("name", "codes"), [("Q2_K", 4), ("Q3_K", 8), ("Q4_K", 16), ("Q5_K", 32), ("Q6_K", 64)])
@@ -115,15 +115,15 @@ def test_values_on_the_grid_are_nearly_kept(name: str, codes: int) -> None:
     whole[:, ::16] = -codes // 2
     whole[:, 1::16] = codes // 2 - 1
     values = whole.astype(np.float32)
-    decoded = quant.decode(name, quant.encode(name, values), values.shape)
+    decoded = formats.decode(name, formats.encode(name, values), values.shape)
     np.testing.assert_allclose(decoded, values, atol=0.02 * codes)
 
 
-@pytest.mark.parametrize("name", quant.ENCODABLE)
+@pytest.mark.parametrize("name", formats.ENCODABLE)
 def test_rows_are_encoded_independently(name: str) -> None:
     values = values_of("heavy")
-    whole = quant.encode(name, values).reshape(len(values), -1)
-    np.testing.assert_array_equal(quant.encode(name, values[3:5]).reshape(2, -1), whole[3:5])
+    whole = formats.encode(name, values).reshape(len(values), -1)
+    np.testing.assert_array_equal(formats.encode(name, values[3:5]).reshape(2, -1), whole[3:5])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1e6])
@@ -131,32 +131,32 @@ def test_quantised_formats_refuse_what_they_cannot_hold(bad: float) -> None:
     values = np.zeros((1, 256), np.float32)
     values[0, 5] = bad
     with pytest.raises(TensorError, match="cannot be stored as Q4_K"):
-        quant.encode("Q4_K", values)
-    assert quant.encode("BF16", values).size == 512
+        formats.encode("Q4_K", values)
+    assert formats.encode("BF16", values).size == 512
 
 
 def test_refuses_formats_it_cannot_write_and_partial_blocks() -> None:
     with pytest.raises(UnsupportedError, match="loqal cannot write IQ2_S"):
-        quant.encode("IQ2_S", np.zeros((1, 256), np.float32))
+        formats.encode("IQ2_S", np.zeros((1, 256), np.float32))
     with pytest.raises(FormatError, match="multiple of 256 values, these have 128"):
-        quant.encode("Q4_K", np.zeros((1, 128), np.float32))
+        formats.encode("Q4_K", np.zeros((1, 128), np.float32))
 
 
-@pytest.mark.parametrize("name", quant.FORMATS)
+@pytest.mark.parametrize("name", formats.FORMATS)
 def test_random_blocks_are_finite_centred_and_of_the_wanted_size(name: str) -> None:
     shape = (256, 2048)
-    data = quant.random_blocks(name, shape, np.random.default_rng(15), std=0.02)
-    values = quant.decode(name, data, shape)
+    data = formats.random_blocks(name, shape, np.random.default_rng(15), std=0.02)
+    values = formats.decode(name, data, shape)
     assert np.isfinite(values).all()
     assert abs(values.mean()) < 0.001
     factor = 1.5 if name == "MXFP4" else 1.06
     assert 0.02 / factor < values.std() < 0.02 * factor
-    again = quant.random_blocks(name, shape, np.random.default_rng(15), std=0.02)
+    again = formats.random_blocks(name, shape, np.random.default_rng(15), std=0.02)
     np.testing.assert_array_equal(data, again)
 
 
-@pytest.mark.parametrize("name", quant.FORMATS)
+@pytest.mark.parametrize("name", formats.FORMATS)
 def test_random_blocks_differ_along_the_tensor(name: str) -> None:
     shape = (4096, 1024)
-    rows = quant.random_blocks(name, shape, np.random.default_rng(16)).reshape(shape[0], -1)
+    rows = formats.random_blocks(name, shape, np.random.default_rng(16)).reshape(shape[0], -1)
     assert len({row.tobytes() for row in rows[::64]}) == 64

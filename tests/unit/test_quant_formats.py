@@ -5,34 +5,34 @@ from __future__ import annotations
 import gguf
 import pytest
 
-from loqal import quant
+from loqal import formats
 from loqal.errors import FormatError, UnsupportedError
 
 
 def test_ids_and_sizes_equal_ggufs() -> None:
-    for name, entry in quant.FORMATS.items():
+    for name, entry in formats.FORMATS.items():
         kind = gguf.GGMLQuantizationType[name]
         assert entry.ggml_type == int(kind)
         assert (entry.block_len, entry.block_bytes) == gguf.GGML_QUANT_SIZES[kind]
-        assert quant.GGML_TYPES[entry.ggml_type] == name == entry.name
+        assert formats.GGML_TYPES[entry.ggml_type] == name == entry.name
 
 
 def test_every_type_of_gguf_is_read_or_named_as_refused() -> None:
     for kind in gguf.GGMLQuantizationType:
-        names = [table[int(kind)] for table in (quant.GGML_TYPES, quant.REFUSED_GGML_TYPES) if int(kind) in table]
+        names = [table[int(kind)] for table in (formats.GGML_TYPES, formats.REFUSED_GGML_TYPES) if int(kind) in table]
         assert names == [kind.name]
 
 
 def test_num_bytes_counts_whole_blocks() -> None:
-    assert quant.num_bytes("Q4_K", (3, 512)) == 3 * 2 * 144
-    assert quant.num_bytes("Q8_0", (2, 3, 64)) == 2 * 3 * 2 * 34
-    assert quant.num_bytes("BF16", (5,)) == 10
-    assert quant.num_bytes("F32", ()) == 4
-    assert quant.num_bytes("Q6_K", (0, 256)) == 0
+    assert formats.num_bytes("Q4_K", (3, 512)) == 3 * 2 * 144
+    assert formats.num_bytes("Q8_0", (2, 3, 64)) == 2 * 3 * 2 * 34
+    assert formats.num_bytes("BF16", (5,)) == 10
+    assert formats.num_bytes("F32", ()) == 4
+    assert formats.num_bytes("Q6_K", (0, 256)) == 0
 
 
 def test_num_bytes_refuses_partial_blocks_and_unknown_formats() -> None:
     with pytest.raises(FormatError, match="Rows must be a multiple of 32 values, these have 48"):
-        quant.num_bytes("Q8_0", (2, 48))
+        formats.num_bytes("Q8_0", (2, 48))
     with pytest.raises(UnsupportedError, match="stored as TQ1_0"):
-        quant.num_bytes("TQ1_0", (1, 256))
+        formats.num_bytes("TQ1_0", (1, 256))

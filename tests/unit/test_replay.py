@@ -13,9 +13,9 @@ from prompt_maker import foreign_template, prompts
 
 from loqal.errors import RequestError
 from loqal.opaque import pack_ids, unpack_ids
-from loqal.prompts import Prepared
-from loqal.turns import OneOf, Thinking, Tool, Turn
-from loqal.types import Message, SamplingParams, TextPart, ToolCall
+from loqal.runtime.prompts import Prepared
+from loqal.types.records import Message, SamplingParams, TextPart, ToolCall
+from loqal.types.reply_options import OneOf, Thinking, Tool, Turn
 
 ASK = Message("user", "question")
 ARGUMENTS = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "object"}}}

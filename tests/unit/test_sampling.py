@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loqal.engine import portable_math, sampling
-from loqal.engine.guide import Allowed, allow
-from loqal.engine.sampling import TokenCounts
-from loqal.types import SamplingParams
+from loqal.engine import sampling
+from loqal.engine.sampling import portable_math
+from loqal.engine.sampling.choose import TokenCounts
+from loqal.engine.sampling.constraint import Allowed, allow
+from loqal.types.records import SamplingParams
 
 NOISE = ["0x1.946ee1f694453p+0", "0x1.7aef8c68b9d9ap+1", "-0x1.6cd55936f57c5p-3"]
 NOISE_OF_A_NEGATIVE_SEED = "0x1.2ba0b69f90968p+1"

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from loqal.runtime import Runtime
+from loqal.runtime.runtime import Runtime
 from loqal.server.app import DIALECTS, create_app
-from loqal.server.pool import unknown_model
-from loqal.server.security import SCOPES, Client, Key
+from loqal.server.service.auth import SCOPES, Client, Key
+from loqal.server.service.model_pool import unknown_model
 from loqal.settings import ServerSettings
 
 ROUTES = [(dialect, route) for dialect in DIALECTS for route in dialect.routes]

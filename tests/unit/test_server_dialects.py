@@ -8,26 +8,28 @@ from typing import Any
 
 import pytest
 
-from loqal.chat.segments import joined
-from loqal.chat.template import render
+from loqal.chat.template.native import render
+from loqal.chat.template.segments import joined
 from loqal.errors import RequestError
-from loqal.server import anthropic, ollama_parse, responses_parse
-from loqal.server import anthropic_fields as claude
-from loqal.server import ollama_fields as llama
-from loqal.server import responses_fields as openai
-from loqal.server.anthropic_writer import sign
-from loqal.server.conversation import settled
-from loqal.server.errors import FieldError
-from loqal.server.request import ChatRequest, Notes, RawRequest, read_body
-from loqal.server.responses_writer import hidden
-from loqal.server.store import Store
-from loqal.turns import JsonSchema, NamedTool, Thinking
-from loqal.types import MediaPart, Message, TextPart, ToolCall
+from loqal.server.anthropic import protocol as claude
+from loqal.server.anthropic import routes as anthropic_routes
+from loqal.server.anthropic.format import sign
+from loqal.server.ollama import parse as ollama_parse
+from loqal.server.ollama import protocol as llama
+from loqal.server.openai_responses import parse as responses_parse
+from loqal.server.openai_responses import protocol as openai
+from loqal.server.openai_responses.format import hidden
+from loqal.server.service.conversation_store import Store
+from loqal.server.shared.conversation import settled
+from loqal.server.shared.errors import FieldError
+from loqal.server.shared.generation_request import ChatRequest, Notes, RawRequest, read_body
+from loqal.types.records import MediaPart, Message, TextPart, ToolCall
+from loqal.types.reply_options import JsonSchema, NamedTool, Thinking
 
 
 def _claude(notes: Notes | None = None, **body: Any) -> ChatRequest:
     body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}], **body}
-    return anthropic.parse(claude.MessagesBody.model_validate(body), notes or Notes())
+    return anthropic_routes.parse(claude.MessagesBody.model_validate(body), notes or Notes())
 
 
 def _llama(notes: Notes | None = None, **body: Any) -> ChatRequest:

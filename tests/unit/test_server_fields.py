@@ -15,25 +15,31 @@ import pytest
 from pydantic import BaseModel
 
 from loqal.errors import RequestError
-from loqal.server import (
-    anthropic,
-    anthropic_writer,
-    ollama_parse,
-    openai_fields,
-    openai_parse,
-    own,
-    responses,
-    responses_fields,
-    responses_parse,
-    responses_writer,
-    thinking,
+from loqal.server.anthropic import format as anthropic_format
+from loqal.server.anthropic import protocol as claude
+from loqal.server.anthropic import routes as anthropic_routes
+from loqal.server.native import routes as native_routes
+from loqal.server.ollama import parse as ollama_parse
+from loqal.server.ollama import protocol as llama
+from loqal.server.openai import parse as openai_parse
+from loqal.server.openai import protocol as openai_protocol
+from loqal.server.openai_responses import (
+    format as responses_format,
 )
-from loqal.server import anthropic_fields as claude
-from loqal.server import ollama_fields as llama
-from loqal.server.errors import FieldError
-from loqal.server.fields import review
-from loqal.server.request import Notes, read_body
-from loqal.types import Message
+from loqal.server.openai_responses import (
+    parse as responses_parse,
+)
+from loqal.server.openai_responses import (
+    protocol as responses_protocol,
+)
+from loqal.server.openai_responses import (
+    routes as responses_routes,
+)
+from loqal.server.shared import thinking
+from loqal.server.shared.errors import FieldError
+from loqal.server.shared.fields import review
+from loqal.server.shared.generation_request import Notes, read_body
+from loqal.types.records import Message
 from request_bodies import Bodies, Case
 
 ROOT = Path(__file__).parents[2]
@@ -41,17 +47,17 @@ sys.path.append(str(ROOT / "tools"))
 import field_matrix  # noqa: E402
 
 
-def _respond(body: responses_fields.ResponseBody, notes: Notes) -> Any:
-    writer = responses_writer.ResponseWriter(
+def _respond(body: responses_protocol.ResponseBody, notes: Notes) -> Any:
+    writer = responses_format.ResponseWriter(
         body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: b""
     )
     asked = responses_parse.parse(body, body.model or "", notes, find=_find)
-    items = [(item["id"], item["status"]) for item in responses.listed(body, lambda prefix: prefix)]
+    items = [(item["id"], item["status"]) for item in responses_routes.listed(body, lambda prefix: prefix)]
     return asked, writer.response, body.store, body.include, items
 
 
-def _find(identity: str) -> responses_fields.Item:
-    return responses_fields.MessageItem(role="user", content=identity)
+def _find(identity: str) -> responses_protocol.Item:
+    return responses_protocol.MessageItem(role="user", content=identity)
 
 
 def _reviewed(body: BaseModel, notes: Notes) -> Any:
@@ -70,27 +76,30 @@ def _generated(body: llama.OllamaGenerateBody, notes: Notes) -> Any:
 
 READ: dict[type[BaseModel], Callable[[Any, Notes], Any]] = {
     claude.MessagesBody: lambda body, notes: (
-        anthropic.parse(body, notes),
+        anthropic_routes.parse(body, notes),
         getattr(body.thinking, "display", None),
     ),
-    openai_fields.ChatBody: lambda body, notes: (
+    openai_protocol.ChatBody: lambda body, notes: (
         openai_parse.parse(body, notes),
         body.stream_options,
         body.service_tier,
     ),
-    openai_fields.CompletionBody: lambda body, notes: (
+    openai_protocol.CompletionBody: lambda body, notes: (
         openai_parse.parse_completion(body, notes),
         body.stream_options,
         body.echo,
     ),
-    openai_fields.EmbeddingBody: _reviewed,
-    **dict.fromkeys((own.TokenizeBody, own.DetokenizeBody, own.ScoreBody, own.UnloadBody), _reviewed),
+    openai_protocol.EmbeddingBody: _reviewed,
+    **dict.fromkeys(
+        (native_routes.TokenizeBody, native_routes.DetokenizeBody, native_routes.ScoreBody, native_routes.UnloadBody),
+        _reviewed,
+    ),
     llama.OllamaChatBody: _chatted,
     llama.OllamaGenerateBody: _generated,
     llama.OllamaEmbedBody: _reviewed,
     llama.OllamaEmbeddingsBody: _reviewed,
     llama.OllamaShowBody: _reviewed,
-    responses_fields.ResponseBody: _respond,
+    responses_protocol.ResponseBody: _respond,
 }
 """How each body is read: whatever a field changes shows in what comes out."""
 
@@ -106,7 +115,7 @@ AROUND: dict[type[BaseModel], list[Any]] = {
         },
         {"role": "tool", "tool_call_id": "c", "content": "c"},
     ],
-    responses_fields.FunctionCallOutputItem: [
+    responses_protocol.FunctionCallOutputItem: [
         *({"type": "function_call", "call_id": name, "name": "f", "arguments": "{}"} for name in "acb"),
         {"type": "function_call_output", "call_id": "c", "output": "c"},
     ],
@@ -118,25 +127,25 @@ _PNG = "iVBORw0KGgo="
 CHOSEN: dict[tuple[type[BaseModel], str], tuple[Any, Any]] = {
     (claude.Base64Image, "data"): (_PNG, "iVBORw0KGgoA"),
     (claude.UrlImage, "url"): ("data:,a", "data:,b"),
-    (openai_fields.ImageUrl, "url"): ("data:,a", "data:,b"),
-    (openai_fields.VideoUrl, "url"): ("data:,a", "data:,b"),
-    (openai_fields.ChatBody, "parallel_tool_calls"): (True, False),
-    (openai_fields.ChatBody, "response_format"): ({"type": "text"}, {"type": "json_object"}),
+    (openai_protocol.ImageUrl, "url"): ("data:,a", "data:,b"),
+    (openai_protocol.VideoUrl, "url"): ("data:,a", "data:,b"),
+    (openai_protocol.ChatBody, "parallel_tool_calls"): (True, False),
+    (openai_protocol.ChatBody, "response_format"): ({"type": "text"}, {"type": "json_object"}),
     (thinking.ThinkingSwitch, "type"): ("enabled", "disabled"),
-    (openai_fields.ImageUrl, "detail"): ("auto", "low"),
-    (openai_fields.FunctionCall, "arguments"): ("{}", '{"a": 1}'),
-    (claude.ThinkingBlock, "signature"): (anthropic_writer.sign("a"), "b"),
+    (openai_protocol.ImageUrl, "detail"): ("auto", "low"),
+    (openai_protocol.FunctionCall, "arguments"): ("{}", '{"a": 1}'),
+    (claude.ThinkingBlock, "signature"): (anthropic_format.sign("a"), "b"),
     (claude.OutputConfig, "effort"): ("low", "medium"),
-    (responses_fields.FunctionCallItem, "arguments"): ("{}", '{"a": 1}'),
-    (responses_fields.InputImage, "image_url"): ("data:,a", "data:,b"),
-    (responses_fields.TextConfig, "format"): ({"type": "text"}, {"type": "json_object"}),
-    (responses_fields.ReasoningItem, "encrypted_content"): ("", responses_writer.hidden("a")),
+    (responses_protocol.FunctionCallItem, "arguments"): ("{}", '{"a": 1}'),
+    (responses_protocol.InputImage, "image_url"): ("data:,a", "data:,b"),
+    (responses_protocol.TextConfig, "format"): ({"type": "text"}, {"type": "json_object"}),
+    (responses_protocol.ReasoningItem, "encrypted_content"): ("", responses_format.hidden("a")),
 }
 
 BESIDE: dict[tuple[type[BaseModel], str], dict[str, Any]] = {
-    (openai_fields.SamplingFields, "stream_options"): {"stream": True},
-    (openai_fields.ChatBody, "top_logprobs"): {"logprobs": True},
-    (openai_fields.ChatBody, "tool_choice"): {
+    (openai_protocol.SamplingFields, "stream_options"): {"stream": True},
+    (openai_protocol.ChatBody, "top_logprobs"): {"logprobs": True},
+    (openai_protocol.ChatBody, "tool_choice"): {
         "tools": [{"type": "function", "function": {"name": name}} for name in "ab"]
     },
 }

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from loqal.server import anthropic_fields as claude
-from loqal.server import ollama_fields as llama
-from loqal.server import responses_fields as openai
+from loqal.server.anthropic import protocol as claude
+from loqal.server.ollama import protocol as llama
+from loqal.server.openai_responses import protocol as openai
 
 anthropic_types = pytest.importorskip("anthropic.types")
 ollama_types = pytest.importorskip("ollama._types")

@@ -10,11 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loqal.server import openai_answers as answers
-from loqal.server.errors import FieldError, Problem
-from loqal.server.openai_fields import ChatBody, CompletionBody
-from loqal.server.openai_parse import parse, parse_completion
-from loqal.server.openai_writer import (
+from loqal.server.openai import schema as answers
+from loqal.server.openai.format import (
     ChatChunks,
     CompletionChunks,
     Echo,
@@ -23,10 +20,12 @@ from loqal.server.openai_writer import (
     format_completion,
     format_reply,
 )
-from loqal.server.request import Notes
-from loqal.server.streaming import Event
-from loqal.turns import Grammar, JsonSchema, NamedTool, OneOf, Regex, Thinking
-from loqal.types import (
+from loqal.server.openai.parse import parse, parse_completion
+from loqal.server.openai.protocol import ChatBody, CompletionBody
+from loqal.server.shared.errors import FieldError, Problem
+from loqal.server.shared.generation_request import Notes
+from loqal.server.shared.streaming import Event
+from loqal.types.records import (
     FinishReason,
     MediaPart,
     Message,
@@ -39,6 +38,7 @@ from loqal.types import (
     ToolCallDelta,
     Usage,
 )
+from loqal.types.reply_options import Grammar, JsonSchema, NamedTool, OneOf, Regex, Thinking
 
 USER = {"role": "user", "content": "hi"}
 TOOLS = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("f", "g")]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from loqal.errors import CapacityError
-from loqal.server import pool as pool_module
-from loqal.server.errors import RefusedError
-from loqal.server.pool import ModelPool
+from loqal.server.service import model_pool as pool_module
+from loqal.server.service.model_pool import ModelPool
+from loqal.server.shared.errors import RefusedError
 
 BASE = 10
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from loqal.server.replies import Replies
-from loqal.server.request import ChatRequest
-from loqal.turns import Turn
-from loqal.types import FinishReason, MediaPart, Message, Reply, TextPart, Timings, ToolCall, Usage
+from loqal.server.service.reply_memory import Replies
+from loqal.server.shared.generation_request import ChatRequest
+from loqal.types.records import FinishReason, MediaPart, Message, Reply, TextPart, Timings, ToolCall, Usage
+from loqal.types.reply_options import Turn
 
 CALLS = (ToolCall("f", {"a": 1, "b": 2}, "x"),)
 REPLY = Reply("said ", "why", (1, 2), FinishReason.STOP, Usage(1, 2), Timings(0, 0, 0, 0), 1, tool_calls=CALLS)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loqal.server.errors import FieldError, RefusedError, problem
-from loqal.server.openai_fields import ChatBody
-from loqal.server.request import Notes, load_json, media_part, read_body
-from loqal.types import MediaPart
+from loqal.server.openai.protocol import ChatBody
+from loqal.server.shared.errors import FieldError, RefusedError, problem
+from loqal.server.shared.generation_request import Notes, load_json, media_part, read_body
+from loqal.types.records import MediaPart
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from loqal.errors import RequestError
-from loqal.server.errors import RefusedError
-from loqal.server.house import Room
-from loqal.server.metrics import Metrics
-from loqal.server.security import Addresses, Client, Guard, Key, check_bind, is_loopback, keys_of, read_keys
+from loqal.server.service.auth import Addresses, Client, Guard, Key, check_bind, is_loopback, keys_of, read_keys
+from loqal.server.service.metrics import Metrics
+from loqal.server.service.state import Room
+from loqal.server.shared.errors import RefusedError
 from loqal.settings import ServerSettings
 
 READER = Client("reader", frozenset({"read"}))

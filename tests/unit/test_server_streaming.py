@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from loqal.server import kept_streams
-from loqal.server.errors import Problem, RefusedError
-from loqal.server.kept_streams import KeptStreams, window_of
-from loqal.server.streaming import Event, Formatter, JsonLines, ServerSentEvents, StreamedResponse, frames
-from loqal.types import Reply, ReplyDelta
+from loqal.server.shared import resumable_streams
+from loqal.server.shared.errors import Problem, RefusedError
+from loqal.server.shared.resumable_streams import KeptStreams, window_of
+from loqal.server.shared.streaming import Event, Formatter, JsonLines, ServerSentEvents, StreamedResponse, frames
+from loqal.types.records import Reply, ReplyDelta
 
 
 class FakeStream:
@@ -197,7 +197,7 @@ def test_nobody_comes_back() -> None:
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_streams, "_MAX_BYTES", 100)
+    monkeypatch.setattr(resumable_streams, "_MAX_BYTES", 100)
     made: list[int] = []
 
     async def run() -> None:
@@ -227,6 +227,6 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_wish_to_come_back() -> None:
     assert window_of("handling=lenient, resume=30") == 30
-    assert window_of("resume=999999") == kept_streams.MAX_WINDOW_S
+    assert window_of("resume=999999") == resumable_streams.MAX_WINDOW_S
     for text in ("", "resume", "resume=0", "resume=-1", "resume=x"):
         assert window_of(text) is None

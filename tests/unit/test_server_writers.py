@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from loqal.server import anthropic_answers, ollama_answers, responses_answers
-from loqal.server.anthropic_writer import MessageWriter
-from loqal.server.errors import Problem
-from loqal.server.ollama_writer import LineWriter
-from loqal.server.responses_fields import ResponseBody
-from loqal.server.responses_writer import ResponseWriter, unhidden
-from loqal.server.streaming import Event, Formatter
-from loqal.types import (
+from loqal.server.anthropic import schema as anthropic_schema
+from loqal.server.anthropic.format import MessageWriter
+from loqal.server.ollama import schema as ollama_schema
+from loqal.server.ollama.format import LineWriter
+from loqal.server.openai_responses import schema as responses_schema
+from loqal.server.openai_responses.format import ResponseWriter, unhidden
+from loqal.server.openai_responses.protocol import ResponseBody
+from loqal.server.shared.errors import Problem
+from loqal.server.shared.streaming import Event, Formatter
+from loqal.types.records import (
     FinishReason,
     Reply,
     ReplyDelta,
@@ -112,11 +114,11 @@ def test_an_anthropic_message_is_its_events(cut: int | None) -> None:
     events = _events(writer, _deltas(cut))
     assert _folded(events) == writer.message == whole.message
     assert [event.name for event in events] == [event.data["type"] for event in events]
-    anthropic_answers.MessageAnswer.model_validate(writer.message)
+    anthropic_schema.MessageAnswer.model_validate(writer.message)
     stream = TypeAdapter(anthropic_types.RawMessageStreamEvent)
     for event in events:
         stream.validate_json(json.dumps(event.data), strict=True)
-        anthropic_answers.MessageEvent.model_validate(event.data)
+        anthropic_schema.MessageEvent.model_validate(event.data)
 
 
 def test_an_anthropic_message_is_what_the_client_expects() -> None:
@@ -179,7 +181,7 @@ def test_ollama_lines_add_up(cut: int | None, chats: bool) -> None:
     _events(whole, _deltas(cut))
     events = _events(writer, _deltas(cut))
     kind = ollama_types.ChatResponse if chats else ollama_types.GenerateResponse
-    ours = ollama_answers.OllamaChatAnswer if chats else ollama_answers.OllamaGenerateAnswer
+    ours = ollama_schema.OllamaChatAnswer if chats else ollama_schema.OllamaGenerateAnswer
     lines = [event.data for event in events]
     for line in lines:
         kind.model_validate_json(json.dumps(line), strict=True)
@@ -236,10 +238,10 @@ def test_a_response_is_its_events(cut: int | None) -> None:
     assert writer.response == whole.response == events[-1]["response"]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     stream = TypeAdapter(openai_types.ResponseStreamEvent)
-    responses_answers.ResponseAnswer.model_validate(writer.response)
+    responses_schema.ResponseAnswer.model_validate(writer.response)
     for event in events:
         stream.validate_json(json.dumps(event), strict=True)
-        responses_answers.ResponseEvent.model_validate(event)
+        responses_schema.ResponseEvent.model_validate(event)
     texts: dict[str, str] = {}
     done: list[dict[str, Any]] = []
     for event in events:

@@ -7,22 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loqal import machine, testing
-from loqal.chat.tokenizer import Tokenizer
+from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.errors import UnsupportedError
-from loqal.quant import decode
+from loqal.formats import decode
+from loqal.system import hardware
+from loqal.testing import checkpoints
 from loqal.weights.load import open_checkpoint
 
 
 @pytest.fixture
 def tiny_size(monkeypatch: pytest.MonkeyPatch) -> str:
-    config = testing.tiny_config(width=256, ffn_width=512, vocab_size=512, num_draft_layers=1)
-    monkeypatch.setitem(testing.SIZES, "tiny", config)
+    config = checkpoints.tiny_config(width=256, ffn_width=512, vocab_size=512, num_draft_layers=1)
+    monkeypatch.setitem(checkpoints.SIZES, "tiny", config)
     return "tiny"
 
 
 def test_a_recipe_mixes_formats(tiny_size: str, tmp_path: Path) -> None:
-    path = testing.write_synthetic(tmp_path / "tiny.gguf", tiny_size, "Q4_K_M")
+    path = checkpoints.write_synthetic(tmp_path / "tiny.gguf", tiny_size, "Q4_K_M")
     checkpoint = open_checkpoint(path)
     formats = {name: checkpoint.tensors.format(name) for name in checkpoint.tensors}
     assert formats["embed"] == "Q6_K"
@@ -35,7 +36,7 @@ def test_a_recipe_mixes_formats(tiny_size: str, tmp_path: Path) -> None:
 
 def test_the_placeholder_vocabulary_can_be_read(tiny_size: str, tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_gguf(
-        open_checkpoint(testing.write_synthetic(tmp_path / "tiny.gguf", tiny_size, "Q8_0")).metadata
+        open_checkpoint(checkpoints.write_synthetic(tmp_path / "tiny.gguf", tiny_size, "Q8_0")).metadata
     )
     assert tokenizer.decode(tokenizer.encode_text("abcd Hello!")) == "abcd Hello!"
     assert tokenizer.encode_text("ab") == [262]
@@ -43,7 +44,7 @@ def test_the_placeholder_vocabulary_can_be_read(tiny_size: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("format", ["Q8_0", "BF16", "F32"])
 def test_a_format_for_all_matrices(tiny_size: str, tmp_path: Path, format: str) -> None:
-    checkpoint = open_checkpoint(testing.write_synthetic(tmp_path / "tiny.gguf", tiny_size, format, draft=True))
+    checkpoint = open_checkpoint(checkpoints.write_synthetic(tmp_path / "tiny.gguf", tiny_size, format, draft=True))
     assert checkpoint.config.num_draft_layers == 1
     tensor = checkpoint.tensors["layers.1.mlp.up"]
     assert tensor.format == format
@@ -55,7 +56,7 @@ def test_a_format_for_all_matrices(tiny_size: str, tmp_path: Path, format: str) 
 
 def test_the_same_seed_makes_the_same_file(tiny_size: str, tmp_path: Path) -> None:
     one, two, other = (
-        testing.write_synthetic(tmp_path / folder / "tiny.gguf", tiny_size, "Q4_K_M", seed=seed)
+        checkpoints.write_synthetic(tmp_path / folder / "tiny.gguf", tiny_size, "Q4_K_M", seed=seed)
         for folder, seed in (("1", 0), ("2", 0), ("3", 1))
     )
     assert one.read_bytes() == two.read_bytes() != other.read_bytes()
@@ -63,19 +64,19 @@ def test_the_same_seed_makes_the_same_file(tiny_size: str, tmp_path: Path) -> No
 
 def test_an_unknown_format_is_refused_before_anything_is_written(tiny_size: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError):
-        testing.write_synthetic(tmp_path / "tiny.gguf", tiny_size, "Q4_K_X")
+        checkpoints.write_synthetic(tmp_path / "tiny.gguf", tiny_size, "Q4_K_X")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_machine_has_a_name_and_memory() -> None:
-    assert machine.cpu_model()
-    assert machine.largest_cache_bytes() >= 0
-    assert machine.available_memory_bytes() is None or machine.available_memory_bytes() > 0  # type: ignore[operator]
+    assert hardware.cpu_model()
+    assert hardware.largest_cache_bytes() >= 0
+    assert hardware.available_memory_bytes() is None or hardware.available_memory_bytes() > 0  # type: ignore[operator]
 
 
 def test_a_system_that_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("_CPU_INFO", "_MEMORY_INFO", "_CACHES"):
-        monkeypatch.setattr(machine, name, tmp_path / "absent")
-    assert machine.cpu_model()
-    assert machine.largest_cache_bytes() == 0
-    assert machine.available_memory_bytes() is None
+        monkeypatch.setattr(hardware, name, tmp_path / "absent")
+    assert hardware.cpu_model()
+    assert hardware.largest_cache_bytes() == 0
+    assert hardware.available_memory_bytes() is None

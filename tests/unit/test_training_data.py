@@ -15,9 +15,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 import loqal
-from loqal.chat import choice, template
-from loqal.chat.segments import joined
-from loqal.types import MediaPart, Message, TextPart, ToolCall
+from loqal.chat.template import native, select
+from loqal.chat.template.segments import joined
+from loqal.types.records import MediaPart, Message, TextPart, ToolCall
 
 RECIPE = Path(__file__).parents[2] / "training"
 
@@ -121,7 +121,7 @@ def test_prompts_are_the_familys(thinking: bool) -> None:
     for _ in range(100):
         sample = mixture.training_sample(rng, level)
         if (sample.reasoning is not None) == thinking:
-            rendered = template.render(spoken(sample), think=thinking, tools=sample.tools or None)
+            rendered = native.render(spoken(sample), think=thinking, tools=sample.tools or None)
             assert joined(rendered) == sample.prompt()
 
 
@@ -134,7 +134,7 @@ def test_prompts_with_pictures_are_the_familys() -> None:
             sample = mixture.draw(rng, False, task)
         except SystemExit as missing:
             pytest.skip(str(missing))
-        rendered = joined(template.render(spoken(sample), think=sample.reasoning is not None))
+        rendered = joined(native.render(spoken(sample), think=sample.reasoning is not None))
         assert re.sub(r"(<\|image_pad\|>)+", r"\1", sample.prompt()) == rendered
         assert sample.prompt().count("<|image_pad|>") == 64
 
@@ -220,10 +220,10 @@ def test_shapes_in_words_are_counted() -> None:
 
 
 def test_template_file_is_the_familys_and_does_not_think_unasked() -> None:
-    from loqal.chat.file_template import SandboxedTemplate
+    from loqal.chat.template.from_file import SandboxedTemplate
 
     source = (RECIPE / "chat_template.jinja").read_text()
-    traits = choice.measure(SandboxedTemplate(source, ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]))
+    traits = select.measure(SandboxedTemplate(source, ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]))
     assert (traits.native, traits.thinks) == (True, False)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from loqal.errors import CheckpointError, FormatError, TensorError, UnsupportedError
-from loqal.testing import random_tensors, tiny_config, to_gguf, to_hf, write_gguf, write_safetensors
+from loqal.testing.checkpoints import random_tensors, tiny_config, to_gguf, to_hf, write_gguf, write_safetensors
 from loqal.weights import gguf, gguf_writer, safetensors, safetensors_writer
 from loqal.weights.config_gguf import write_config
 from loqal.weights.load import open_checkpoint

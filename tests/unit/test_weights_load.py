@@ -12,10 +12,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from loqal.formats import decode, encode
 from loqal.model.config import ModelConfig, RopeConfig, YarnConfig
 from loqal.model.tensor_names import entries
-from loqal.quant import decode, encode
-from loqal.testing import from_hf, random_tensors, tiny_config, to_gguf, to_hf, write_gguf, write_safetensors
+from loqal.testing.checkpoints import (
+    from_hf,
+    random_tensors,
+    tiny_config,
+    to_gguf,
+    to_hf,
+    write_gguf,
+    write_safetensors,
+)
 from loqal.weights import gguf_writer, safetensors_writer
 from loqal.weights.config_gguf import write_config, write_vision
 from loqal.weights.load import Checkpoint, open_checkpoint

@@ -6,7 +6,7 @@ import pytest
 
 from loqal.model.sizes import SIZES, parameter_count, size_label
 from loqal.model.tensor_names import entries, gguf_options, hf_options, resolve
-from loqal.testing import tiny_config
+from loqal.testing.checkpoints import tiny_config
 
 # Published shapes: embedding, text without it, text, vision, draft head, everything.
 COUNTS = {

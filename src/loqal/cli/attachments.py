@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import RequestError
-from ..types import MediaPart, Message, TextPart
+from loqal.errors import RequestError
+from loqal.types.records import MediaPart, Message, TextPart
 
 Kind = Literal["image", "video"]
 

@@ -8,11 +8,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import locate
-from ..bench import QUICK, Bench, Phase, Plan, Report, Row, context_len_of
-from ..errors import RequestError
-from ..settings import KNOBS
-from . import options, terminal
+from loqal.cli import options, terminal
+from loqal.errors import RequestError
+from loqal.hub import find
+from loqal.performance.bench import QUICK, Bench, Phase, Plan, Report, Row, context_len_of
+from loqal.settings import KNOBS
 
 _USAGE = """loqal bench [options] [MODEL]
 
@@ -30,7 +30,7 @@ def bench(words: Sequence[str]) -> int:
     knobs = {knob.name: knob for knob in KNOBS if knob.name in _MACHINE_FLAGS}
     given = {name: getattr(parsed, name) for name in knobs}
     machine = {name: value and knobs[name].parse(value, knobs[name].flag) for name, value in given.items()}
-    path = locate.locate(parsed.model)
+    path = find.locate(parsed.model)
     runner = Bench(path, _plan(parsed, path), **machine)
     if not parsed.json:
         terminal.print_line(HEADINGS)

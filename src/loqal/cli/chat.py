@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import LoqalError
-from ..types import FinishReason, Message
-from . import attachments, terminal
-from .options import ChatOptions
+from loqal.cli import attachments, terminal
+from loqal.cli.options import ChatOptions
+from loqal.errors import LoqalError
+from loqal.types.records import FinishReason, Message
 
 if TYPE_CHECKING:
-    from ..runtime import Runtime
+    from loqal.runtime.runtime import Runtime
 
 _HELP = """\
 Enter sends. Alt-Enter, or a backslash at the end of a line, begins a new line.

@@ -6,8 +6,8 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from ..diagnosis import diagnose
-from . import options, terminal
+from loqal.cli import options, terminal
+from loqal.cli.diagnosis import diagnose
 
 
 def doctor(words: Sequence[str]) -> int:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from .. import evaluating, runtime
-from ..errors import RequestError
-from ..evaluating import Run
-from . import options, terminal
-from .progress import Progress
+from loqal.cli import options, terminal
+from loqal.cli.progress import Progress
+from loqal.errors import RequestError
+from loqal.evaluation import evaluate as evaluating
+from loqal.evaluation.evaluate import Run
+from loqal.runtime import runtime
 
 _USAGE = """loqal eval [options] TASKS [MODEL]
 
@@ -21,7 +22,7 @@ _USAGE = """loqal eval [options] TASKS [MODEL]
   loqal eval tasks.jsonl F32.gguf --recipes Q8_0,Q4_K_M    and what loqal quantize makes of it
   loqal eval tasks.jsonl --drafts --yarn 2,4 --out report  with drafting and without, with stretched positions
 
-TASKS has one JSON object a line; loqal/evaluating.py says which. training/make_tasks.py writes one.
+TASKS has one JSON object a line; loqal/evaluation/evaluate.py says which. training/make_tasks.py writes one.
 """
 _COLOURS = ("#30527a", "#4f81bd", "#8aabd6", "#c48a3a", "#b3543f", "#777777", "#999999")
 

@@ -10,17 +10,17 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import __version__
-from ..errors import LoqalError, RequestError
-from .options import EXIT_CODES
-from .terminal import print_error, print_line
+from loqal import __version__
+from loqal.cli.options import EXIT_CODES
+from loqal.cli.terminal import print_error, print_line
+from loqal.errors import LoqalError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..runtime import Runtime
-    from ..settings import ServerSettings
-    from .options import ChatOptions
+    from loqal.cli.options import ChatOptions
+    from loqal.runtime.runtime import Runtime
+    from loqal.settings import ServerSettings
 
 VERBS = {
     "run": "answer a prompt, or chat when none is given",
@@ -90,24 +90,24 @@ def _dispatch(words: list[str]) -> int:
         return 0
     verb, rest = words[0], words[1:]
     if verb == "run":
-        from . import run
+        from loqal.cli import run
 
         return run.run(rest, _chat, _fetch)
     if verb == "serve":
-        from . import serve
+        from loqal.cli import serve
 
         return serve.serve(rest, _serve, _fetch)
     if verb == "show":
-        from . import show
+        from loqal.cli import show
 
         return show.show(rest)
     if verb == "bench":
-        from . import bench
+        from loqal.cli import bench
 
         return bench.bench(rest)
     if verb in _FUNCTIONS:
         module, function = _FUNCTIONS[verb]
-        code: int = getattr(importlib.import_module(f".{module}", __package__), function)(rest)
+        code: int = getattr(importlib.import_module(f"loqal.cli.{module}"), function)(rest)
         return code
     raise RequestError(
         f"There is no command {verb!r}.",
@@ -118,8 +118,8 @@ def _dispatch(words: list[str]) -> int:
 
 def _chat(model: Runtime, options: ChatOptions) -> int:
     """Chat until the user leaves. The line editor is loaded only when there is somebody to use it."""
-    from .chat import Chat
-    from .line_editor import prompt_reader
+    from loqal.cli.chat import Chat
+    from loqal.cli.line_editor import prompt_reader
 
     return Chat(model, options, prompt_reader()).run()
 
@@ -131,19 +131,20 @@ def _serve(
     ready: Callable[[Sequence[str]], None],
 ) -> None:
     """Run the server. It is imported while the first model loads."""
-    from ..engine.memory_plan import resident_bytes
-    from ..server import pool, process
+    from loqal.engine.memory_plan import resident_bytes
+    from loqal.server import serve
+    from loqal.server.service import model_pool
 
-    process.log_to_stderr()
-    models = pool.ModelPool(
+    serve.log_to_stderr()
+    models = model_pool.ModelPool(
         loaders, limit_bytes=limit_bytes, resident=resident_bytes, unload_after_s=settings.unload_after_s
     )
-    process.run(models, settings, ready)
+    serve.run(models, settings, ready)
 
 
 def _fetch(name: str) -> None:
     """Fetch a model. The network is loaded only when there is something to fetch."""
-    from .pull import fetch
+    from loqal.cli.pull import fetch
 
     fetch(name)
 

@@ -11,14 +11,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import locate
-from ..errors import CheckpointError
-from ..fetching import repair as repair_model
-from ..hub import catalog, record, remove, store, verify
-from ..hub.store import LocalModel
-from ..weights.load import open_checkpoint
-from . import options, terminal
-from .progress import Progress, amount
+from loqal.cli import options, terminal
+from loqal.cli.progress import Progress, amount
+from loqal.errors import CheckpointError
+from loqal.hub import catalog, find, local_models, provenance, remove, verify
+from loqal.hub.fetch import repair as repair_model
+from loqal.hub.local_models import LocalModel
+from loqal.weights.load import open_checkpoint
 
 
 def list_models(words: Sequence[str]) -> int:
@@ -33,7 +32,7 @@ def list_models(words: Sequence[str]) -> int:
     parsed = parser.parse_args(list(words))
     if parsed.available:
         return _list_available(as_json=parsed.json)
-    models = store.all_models()
+    models = local_models.all_models()
     if parsed.json:
         terminal.print_line(json.dumps([_record(model) for model in models], ensure_ascii=False))
         return 0
@@ -51,14 +50,14 @@ def list_models(words: Sequence[str]) -> int:
 
 
 def _embedded_row() -> tuple[str, str, str, str, str]:
-    found = locate.find(locate.EMBEDDED)
+    found = find.find(find.EMBEDDED)
     checkpoint = open_checkpoint(found.path, mmproj=found.mmproj)
     tensors = [checkpoint.tensors[name] for name in checkpoint.tensors]
     parameters = sum(math.prod(tensor.shape) for tensor in tensors)
     size_bytes = sum(path.stat().st_size for path in (found.path, found.mmproj) if path)
     formats = collections.Counter(tensor.format for tensor in tensors if len(tensor.shape) == 2)
     quant = formats.most_common(1)[0][0]
-    return locate.EMBEDDED, f"{parameters / 1e6:.1f}M", quant, amount(size_bytes), "embedded"
+    return find.EMBEDDED, f"{parameters / 1e6:.1f}M", quant, amount(size_bytes), "embedded"
 
 
 def _list_available(*, as_json: bool) -> int:
@@ -93,7 +92,7 @@ def import_model(words: Sequence[str]) -> int:
     parser.add_argument("path", metavar="PATH", help="a GGUF file, or a folder of one model")
     parser.add_argument("--name", metavar="NAME", help="default: as the file is called")
     parsed = parser.parse_args(list(words))
-    model = store.import_model(Path(parsed.path), parsed.name)
+    model = local_models.import_model(Path(parsed.path), parsed.name)
     terminal.print_line(f"{model.name}  {amount(model.size_bytes)}, linked")
     return 0
 
@@ -177,14 +176,14 @@ def _line(verdict: verify.Verdict) -> str:
 def _local(name: str) -> LocalModel:
     if Path(name).exists():
         raise CheckpointError(f"{name} is a path.", "This command takes names.", "See loqal list, or loqal import.")
-    return locate.find_named(name)
+    return find.find_named(name)
 
 
 def _record(model: LocalModel) -> dict[str, object]:
     etag = record_of = None
     if model.origin == "hub":
         etag = model.path.resolve().name
-        record_of = record.find(etag)
+        record_of = provenance.find(etag)
     return {
         "name": model.name,
         "origin": model.origin,

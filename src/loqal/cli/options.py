@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
-from .. import limits
-from ..errors import RequestError
-from ..settings import KNOBS, Knob
-from ..types import MediaPart, SamplingParams
-from .attachments import MediaBounds
+from loqal.cli.attachments import MediaBounds
+from loqal.errors import RequestError
+from loqal.settings import KNOBS, Knob
+from loqal.types import limits
+from loqal.types.records import MediaPart, SamplingParams
 
 EXIT_CODES = """\
 exit codes:

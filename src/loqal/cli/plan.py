@@ -6,11 +6,11 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from ..errors import CapacityError, RequestError
-from ..hub import catalog
-from ..planning.plan import SPARE_SHARE, Plan, Planner, Wish
-from . import options, terminal
-from .progress import amount
+from loqal.cli import options, terminal
+from loqal.cli.progress import amount
+from loqal.errors import CapacityError, RequestError
+from loqal.hub import catalog
+from loqal.performance.planner import SPARE_SHARE, Plan, Planner, Wish
 
 _USAGE = f"""loqal plan [options] [MODEL]
 

@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import locate
-from ..errors import CheckpointError, RequestError
-from ..fetching import Fetching
-from ..hub.catalog import FAMILY
-from . import options, terminal
-from .progress import Progress, amount
+from loqal.cli import options, terminal
+from loqal.cli.progress import Progress, amount
+from loqal.errors import CheckpointError, RequestError
+from loqal.hub import find
+from loqal.hub.catalog import FAMILY
+from loqal.hub.fetch import Fetching
 
 _USAGE = f"""loqal pull [options] NAME
 
@@ -42,7 +42,7 @@ def pull(words: Sequence[str]) -> int:
 
 def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool = False) -> Path | None:
     """Fetch a model, say on stderr what is fetched and why, and return its path. Raises LoqalError."""
-    if locate.looks_like_path(name):
+    if find.looks_like_path(name):
         raise CheckpointError(f"{name!r} is a path.", "Only names are fetched.", f"Write for example {FAMILY}:4b.")
     fetching = Fetching(name, vision=vision, connections=connections)
     if fetching.why:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import quantizing
-from ..quantizing import RECIPES, Comparison, Result
-from . import options, terminal
-from .progress import Progress, amount, clock
+from loqal.cli import options, terminal
+from loqal.cli.progress import Progress, amount, clock
+from loqal.quantize import api as quantize_api
+from loqal.quantize.api import RECIPES, Comparison, Result
 
 _SHOWN = 12  # tensors in a list that is not asked for in full
 
@@ -38,7 +38,7 @@ def quantize(words: Sequence[str]) -> int:
     parsed = parser.parse_args(list(words))
     started = time.monotonic()
     with Progress("quantising", 1, "values") as line:
-        result = quantizing.quantize(
+        result = quantize_api.quantize(
             parsed.source,
             parsed.type,
             None if parsed.target is None else Path(parsed.target),
@@ -115,11 +115,11 @@ def imatrix(words: Sequence[str]) -> int:
     parser.add_argument("--max-tokens", type=int, metavar="N", help="stop after so many")
     parser.add_argument("--threads", type=int, metavar="N", help="default: the cores this process may use")
     parsed = parser.parse_args(list(words))
-    text = "\n\n".join(quantizing.texts([Path(path) for path in parsed.text]))
+    text = "\n\n".join(quantize_api.texts([Path(path) for path in parsed.text]))
     mmproj = None if parsed.mmproj is None else Path(parsed.mmproj)
     target = Path(parsed.out or f"{Path(parsed.model.rpartition(':')[2]).stem}-imatrix.gguf")
     with Progress("reading", 1, "tokens") as line:
-        quantizing.measure_importance(
+        quantize_api.measure_importance(
             parsed.model,
             text,
             target,
@@ -149,9 +149,9 @@ def check(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="write one JSON record")
     parser.add_argument("--verbose", action="store_true", help="list every tensor that differs")
     parsed = parser.parse_args(list(words))
-    text = "\n\n".join(quantizing.texts([Path(path) for path in parsed.text])) if parsed.text else None
+    text = "\n\n".join(quantize_api.texts([Path(path) for path in parsed.text])) if parsed.text else None
     with Progress("reading", 1, "tokens") as line:
-        found = quantizing.compare(
+        found = quantize_api.compare(
             parsed.first,
             parsed.second,
             text,

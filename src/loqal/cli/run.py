@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import loqal
-
-from .. import locate
-from ..errors import RequestError
-from ..types import MediaPart, Message, Reply, SamplingParams
-from . import attachments, options, terminal
+from loqal.cli import attachments, options, terminal
+from loqal.errors import RequestError
+from loqal.hub import find
+from loqal.types.records import MediaPart, Message, Reply, SamplingParams
 
 if TYPE_CHECKING:
-    from ..runtime import Runtime
+    from loqal.runtime.runtime import Runtime
 
 _USAGE = """loqal run [options] [MODEL] [PROMPT ...]
 
@@ -35,7 +34,7 @@ _USAGE = """loqal run [options] [MODEL] [PROMPT ...]
 class _Job:
     """One command line, understood."""
 
-    model: locate.Found
+    model: find.Found
     prompt: str  # empty: chat
     prompt_ids: list[int] | None
     system: str | None
@@ -110,10 +109,10 @@ def _understand(parsed: argparse.Namespace, fetch: Callable[[str], None]) -> _Jo
     words, media = attachments.taken_out(parsed.words, bounds)
     media = (*media, *attachments.of_flags(parsed, bounds))
     model, prompt = _split(words)
-    if locate.is_absent_name(model):
+    if find.is_absent_name(model):
         terminal.print_note(f"{model} is not on this machine yet.")
         fetch(str(model))
-    path = locate.find(model)
+    path = find.find(model)
     prompt_ids = None if parsed.prompt_ids is None else options.token_ids(parsed.prompt_ids)
     piped = "" if prompt_ids is not None or sys.stdin.isatty() else _read_stdin()
     prompt = "\n\n".join(text for text in (prompt, piped) if text)
@@ -160,9 +159,9 @@ def _understand(parsed: argparse.Namespace, fetch: Callable[[str], None]) -> _Jo
 
 def _split(words: Sequence[str]) -> tuple[str | None, str]:
     """Model and prompt. A first word that cannot be a model because it holds spaces begins the prompt."""
-    if not words or locate.is_model(words[0]) or not any(space in words[0] for space in " \n\t"):
+    if not words or find.is_model(words[0]) or not any(space in words[0] for space in " \n\t"):
         return (words[0] if words else None), " ".join(words[1:])
-    terminal.print_note(f"No model named, so the embedded one answers (loqal run {locate.EMBEDDED} ...).")
+    terminal.print_note(f"No model named, so the embedded one answers (loqal run {find.EMBEDDED} ...).")
     return None, " ".join(words)
 
 

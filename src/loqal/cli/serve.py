@@ -9,13 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .. import locate, runtime
-from ..errors import RequestError
-from ..settings import KNOBS, SERVER_KNOBS, ServerSettings, resolve, resolve_server
-from . import options, terminal
+from loqal.cli import options, terminal
+from loqal.errors import RequestError
+from loqal.hub import find
+from loqal.runtime import runtime
+from loqal.settings import KNOBS, SERVER_KNOBS, ServerSettings, resolve, resolve_server
 
 if TYPE_CHECKING:
-    from ..runtime import Runtime
+    from loqal.runtime.runtime import Runtime
 
 _USAGE = """loqal serve [options] [MODEL ...]
 
@@ -60,7 +61,7 @@ def serve(words: Sequence[str], start: Start, fetch: Callable[[str], None]) -> i
     chosen |= {name: value for name, value in machine.items() if value is not None}
     loaders = {
         name: _Loader(found, chosen, settings)
-        for name, found in _models(parsed.models or file.get("models") or [locate.EMBEDDED], fetch).items()
+        for name, found in _models(parsed.models or file.get("models") or [find.EMBEDDED], fetch).items()
     }
     names = list(loaders)
     loaders[names[0]].begin(limit_bytes)
@@ -76,7 +77,7 @@ def serve(words: Sequence[str], start: Start, fetch: Callable[[str], None]) -> i
 class _Loader:
     """Loads one model. The first time may have begun before it is asked for."""
 
-    def __init__(self, found: locate.Found, chosen: Mapping[str, Any], settings: ServerSettings) -> None:
+    def __init__(self, found: find.Found, chosen: Mapping[str, Any], settings: ServerSettings) -> None:
         self._found, self._chosen, self._allow_urls = found, dict(chosen), settings.allow_urls
         self._begun: Future[Runtime] | None = None
 
@@ -95,16 +96,16 @@ class _Loader:
         )
 
 
-def _models(words: Sequence[str], fetch: Callable[[str], None]) -> dict[str, locate.Found]:
+def _models(words: Sequence[str], fetch: Callable[[str], None]) -> dict[str, find.Found]:
     """The models by the names that requests will use. Raises LoqalError."""
-    found: dict[str, locate.Found] = {}
+    found: dict[str, find.Found] = {}
     for word in words:
         name, _, model = word.rpartition("=")
-        if locate.is_absent_name(model):
+        if find.is_absent_name(model):
             terminal.print_note(f"{model} is not on this machine yet.")
             fetch(model)
-        place = locate.find(model)
-        is_path = locate.looks_like_path(model) or Path(model).exists()
+        place = find.find(model)
+        is_path = find.looks_like_path(model) or Path(model).exists()
         name = name or (Path(model).name.removesuffix(".gguf") if is_path else model)
         if name in found:
             raise RequestError(

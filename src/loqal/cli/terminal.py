@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
-from ..errors import LoqalError
-from ..types import MediaInfo, Reply, ReplyDelta
+from loqal.errors import LoqalError
+from loqal.types.records import MediaInfo, Reply, ReplyDelta
 
 _DIM, _RED, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 

@@ -17,22 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from .. import limits
-from ..errors import CapacityError, ContextError, RequestError
-from ..model.decoder import Decoder
-from ..model.draft_head import DraftHead
-from ..ops.interface import FloatArray, Ops
-from ..state.disk import DiskCache
-from ..state.store import StateStore, num_pages
-from ..types import SamplingParams, TokenEvent, TokenLogprobs
-from . import sampling
-from .active import Active
-from .event_stream import EventStream, Mailbox
-from .loop import Loop
-from .memory_plan import LOGIT_ROWS
-from .prefix_cache import CacheReport
-from .scheduler import LATENCY_S
-from .sequence import Reading, Sequence
+from loqal.engine import sampling
+from loqal.engine.cache.prefix_cache import CacheReport
+from loqal.engine.event_stream import EventStream, Mailbox
+from loqal.engine.loop import Loop
+from loqal.engine.memory_plan import LOGIT_ROWS
+from loqal.engine.running import Active
+from loqal.engine.sequence import Reading, Sequence
+from loqal.engine.step_budget import LATENCY_S
+from loqal.errors import CapacityError, ContextError, RequestError
+from loqal.model.decoder import Decoder
+from loqal.model.draft_head import DraftHead
+from loqal.ops.interface import FloatArray, Ops
+from loqal.state.disk_cache import DiskCache
+from loqal.state.store import StateStore, num_pages
+from loqal.types import limits
+from loqal.types.records import SamplingParams, TokenEvent, TokenLogprobs
 
 _SOON_S, _LATE_S = 1.0, 10.0  # how long to wait for a thread that has nothing to do, or is in a step
 _Job = Callable[[Loop], Any]

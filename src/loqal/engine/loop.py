@@ -14,24 +14,25 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import CapacityError, LoqalError
-from ..model.decoder import Decoder
-from ..model.draft_head import DraftHead
-from ..ops.interface import FloatArray, IntArray, Ops
-from ..state.disk import DiskCache
-from ..state.store import StateStore
-from ..types import TokenEvent
-from . import head_logits, sampling, step_batch
-from .active import Active, prompt_keys
-from .drafting import Drafter
-from .event_stream import Mailbox
-from .head_logits import HeadLogits
-from .metrics import Counts
-from .prefix_cache import CacheReport, PrefixCache
-from .roster import Roster
-from .scheduler import LATENCY_S, StepCosts, deal
-from .sequence import Reading, Sequence
-from .step_batch import Run
+from loqal.engine import sampling, step_batch
+from loqal.engine.admission import Roster
+from loqal.engine.cache.prefix_cache import CacheReport, PrefixCache
+from loqal.engine.event_stream import Mailbox
+from loqal.engine.metrics import Counts
+from loqal.engine.running import Active, prompt_keys
+from loqal.engine.sampling import head_logits
+from loqal.engine.sampling.head_logits import HeadLogits
+from loqal.engine.sequence import Reading, Sequence
+from loqal.engine.speculation.drafter import Drafter
+from loqal.engine.step_batch import Run
+from loqal.engine.step_budget import LATENCY_S, StepCosts, deal
+from loqal.errors import CapacityError, LoqalError
+from loqal.model.decoder import Decoder
+from loqal.model.draft_head import DraftHead
+from loqal.ops.interface import FloatArray, IntArray, Ops
+from loqal.state.disk_cache import DiskCache
+from loqal.state.store import StateStore
+from loqal.types.records import TokenEvent
 
 _Drawing = tuple[Active, Run, FloatArray]  # rows [n D], each followed by a token to be drawn
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import CapacityError
-from ..model.config import ModelConfig
-from ..model.decoder import Decoder
-from ..model.draft_head import DraftHead
-from ..model.tensor_names import entries
-from ..model.vision import VisionTower
-from ..ops.counting import BlockCount, CountingOps, hollow
-from ..ops.interface import JOURNAL_ROWS, PAGE_TOKENS, Ops
-from ..state.sizes import journal_bytes, kv_token_bytes, page_bytes, slot_bytes, slot_group
+from loqal.errors import CapacityError
+from loqal.model.config import ModelConfig
+from loqal.model.decoder import Decoder
+from loqal.model.draft_head import DraftHead
+from loqal.model.tensor_names import entries
+from loqal.model.vision_tower import VisionTower
+from loqal.ops.backends.counting import BlockCount, CountingOps, hollow
+from loqal.ops.interface import JOURNAL_ROWS, PAGE_TOKENS, Ops
+from loqal.state.state_sizes import journal_bytes, kv_token_bytes, page_bytes, slot_bytes, slot_group
 
 __all__ = [
     "MemoryPlan",

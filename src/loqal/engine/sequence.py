@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ops.interface import FloatArray, IntArray
-from ..types import FinishReason, SamplingParams
-from . import sampling
-from .guide import Allowed, Guide, allow
-from .metrics import DraftCounts
-from .prefix_cache import CacheReport
+from loqal.engine import sampling
+from loqal.engine.cache.prefix_cache import CacheReport
+from loqal.engine.metrics import DraftCounts
+from loqal.engine.sampling.constraint import Allowed, Guide, allow
+from loqal.ops.interface import FloatArray, IntArray
+from loqal.types.records import FinishReason, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)

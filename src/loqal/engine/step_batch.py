@@ -8,8 +8,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..ops.interface import FloatArray, IntArray, StepBatch
-from ..state.store import SequenceState
+from loqal.ops.interface import FloatArray, IntArray, StepBatch
+from loqal.state.store import SequenceState
 
 
 @dataclass(frozen=True, slots=True)

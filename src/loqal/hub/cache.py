@@ -12,15 +12,15 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from ..errors import CheckpointError
-from . import places
+from loqal.errors import CheckpointError
+from loqal.hub import paths
 
 _SAFE = re.compile(r"[\w.=+-]+", re.ASCII)
 
 
 def repo_folder(repo: str, cache: Path | None = None) -> Path:
     """The folder of a repository."""
-    return (cache or places.hub_cache()) / ("models--" + repo.replace("/", "--"))
+    return (cache or paths.hub_cache()) / ("models--" + repo.replace("/", "--"))
 
 
 def repo_of(folder: Path) -> str | None:

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import CapacityError, CheckpointError, LoqalError
-from .broken import BrokenError
-from .digest import Hasher, hasher
-from .partial import PART_BYTES, Partial
+from loqal.errors import CapacityError, CheckpointError, LoqalError
+from loqal.hub.checksums import Hasher, hasher
+from loqal.hub.partial import PART_BYTES, Partial
+from loqal.hub.transfer_error import BrokenError
 
 _SPARE_BYTES = 64 << 20  # left free on the disk
 _HASH_BYTES = 1 << 22

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
-from ..errors import CheckpointError
-from . import places
-from .cache import repo_folder
+from loqal.errors import CheckpointError
+from loqal.hub import paths
+from loqal.hub.cache import repo_folder
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def lock(repo: str, etag: str, waiting: str) -> Iterator[None]:
     Raises:
         CheckpointError: another process holds it and did not let go within an hour.
     """
-    path = places.hub_cache() / ".locks" / repo_folder(repo).name / f"{etag}.lock"
+    path = paths.hub_cache() / ".locks" / repo_folder(repo).name / f"{etag}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path, mode=0o664)
     try:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..errors import RequestError
-from . import catalog
+from loqal.errors import RequestError
+from loqal.hub import catalog
 
 _FAMILY = re.compile(r"(?:qwen-?3\.5|qwen35)(?::(?P<tag>[\w.-]+))?", re.IGNORECASE)
 _REPO = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?::(?P<quant>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)

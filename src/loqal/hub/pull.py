@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CheckpointError
-from . import cache, catalog, record, remote
-from .choice import choose
-from .download import Policy, fetch
-from .locking import lock
-from .names import Wanted
-from .peek import quant_of
-from .remote import RemoteFile, Repository
+from loqal.errors import CheckpointError
+from loqal.hub import cache, catalog, provenance, remote
+from loqal.hub.download import Policy, fetch
+from loqal.hub.glance import quant_of
+from loqal.hub.locking import lock
+from loqal.hub.names import Wanted
+from loqal.hub.recommend import choose
+from loqal.hub.remote import RemoteFile, Repository
 
 _PART = re.compile(r"-\d{5}-of-\d{5}$")
 _ORIGINAL = re.compile(
@@ -156,7 +156,7 @@ def pull(
                 note = (lambda done, file=file: progress(file, done)) if progress else None
                 fetched = fetch(file, blob, policy=policy, progress=note)
                 origin = f"{file.endpoint}/{file.repo}/blob/{file.commit}/{file.path}"
-                record.note(file.etag, file.size_bytes, origin, repository.licence, fetched)
+                provenance.note(file.etag, file.size_bytes, origin, repository.licence, fetched)
             shown[file.path] = cache.publish(file.repo, file.commit, file.path, file.etag, revision or "main")
     main = shown[selection.main.path]
     return main.parent if selection.is_folder else main

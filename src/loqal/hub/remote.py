@@ -19,9 +19,9 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
-from ..errors import CheckpointError, RequestError
-from . import places
-from .broken import BrokenError
+from loqal.errors import CheckpointError, RequestError
+from loqal.hub import paths
+from loqal.hub.transfer_error import BrokenError
 
 _TIMEOUT_S = 20.0  # without a byte, after which a connection is given up for a new one
 _MAX_WAIT_S = 120.0  # that a server may ask us to wait
@@ -122,7 +122,7 @@ def list_repository(repo: str, revision: str | None = None) -> Repository:
 
 def check_online(what: str) -> None:
     """Raise RequestError when the user has switched the network off."""
-    if places.is_offline():
+    if paths.is_offline():
         raise RequestError(
             f"{what} is not on this machine, and the network is switched off.",
             "HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE or LOQAL_OFFLINE is set.",

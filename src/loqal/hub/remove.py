@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import RequestError
-from . import cache, places, record
-from .store import LocalModel, remove_links
+from loqal.errors import RequestError
+from loqal.hub import cache, paths, provenance
+from loqal.hub.local_models import LocalModel, remove_links
 
 _LEFT_BEHIND = (".loqal-partial", ".loqal-journal", ".loqal-journal.new")
 
@@ -49,7 +49,7 @@ def remove(model: LocalModel, *, foreign: bool = False) -> list[Path]:
         removed.append(path)
         if model.origin == "hub" and blob != path and not _shown(blob):
             blob.unlink(missing_ok=True)
-            record.forget(blob.name)
+            provenance.forget(blob.name)
     if model.origin == "hub" and model.repo is not None:
         _remove_empty(cache.repo_folder(model.repo))
     return removed
@@ -78,7 +78,7 @@ def _remove_empty(folder: Path) -> None:
 def waste() -> Iterator[Waste]:
     """What nothing needs: downloads given up, blobs no name leads to, links that lead nowhere, old records."""
     etags = set()
-    for folder in sorted(places.hub_cache().glob("models--*")):
+    for folder in sorted(paths.hub_cache().glob("models--*")):
         blobs = [path for path in (folder / "blobs").glob("*") if path.is_file()]
         etags |= {path.name for path in blobs}
         ours = [path for path in blobs if path.name.endswith(_LEFT_BEHIND)]
@@ -86,18 +86,18 @@ def waste() -> Iterator[Waste]:
             yield Waste(path, _on_disk(path), "a download that was not finished")
         shown = {path.resolve() for path in (folder / "snapshots").rglob("*") if path.is_symlink()}
         for path in blobs:
-            if path not in ours and path.resolve() not in shown and record.find(path.name) is not None:
+            if path not in ours and path.resolve() not in shown and provenance.find(path.name) is not None:
                 yield Waste(path, _on_disk(path), "no name leads to it")
         for path in (folder / "snapshots").rglob("*"):
             if path.is_symlink() and not path.exists():
                 yield Waste(path, 0, "a name that leads nowhere")
-    for folder in sorted((places.own_folder() / "models").glob("*")):
+    for folder in sorted((paths.own_folder() / "models").glob("*")):
         for path in sorted(folder.glob("*")):
             if path.is_symlink() and not path.exists():
                 yield Waste(path, 0, "an imported file that is gone")
-    for etag in record.all_etags():
+    for etag in provenance.all_etags():
         if etag not in etags:
-            yield Waste(places.own_folder() / "records" / f"{etag}.json", 0, "a record of a file that is gone")
+            yield Waste(paths.own_folder() / "records" / f"{etag}.json", 0, "a record of a file that is gone")
 
 
 def _on_disk(path: Path) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import CheckpointError
-from . import catalog
-from .choice import needed_bytes
-from .names import Wanted, parse
-from .store import LocalModel, all_models
+from loqal.errors import CheckpointError
+from loqal.hub import catalog
+from loqal.hub.local_models import LocalModel, all_models
+from loqal.hub.names import Wanted, parse
+from loqal.hub.recommend import needed_bytes
 
 
 def find_local(name: str, memory_bytes: int, models: Sequence[LocalModel] | None = None) -> LocalModel | None:

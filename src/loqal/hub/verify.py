@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import CheckpointError, RequestError
-from . import cache, digest, places, record, remote
-from .download import Policy, fetch
-from .locking import lock
-from .partial import PART_BYTES, adopt_damaged
-from .store import LocalModel
+from loqal.errors import CheckpointError, RequestError
+from loqal.hub import cache, checksums, paths, provenance, remote
+from loqal.hub.download import Policy, fetch
+from loqal.hub.local_models import LocalModel
+from loqal.hub.locking import lock
+from loqal.hub.partial import PART_BYTES, adopt_damaged
 
 State = Literal["right", "damaged", "missing", "unknown", "noted"]
 
@@ -43,13 +43,13 @@ def _verify(path: Path) -> Verdict:
     etag = _etag(path)
     if etag is None:
         return _compare_noted(path)
-    kept = record.find(etag)
+    kept = provenance.find(etag)
     size = kept.size_bytes if kept else path.stat().st_size
     if path.stat().st_size != size:
         return Verdict(path, "damaged", f"has {path.stat().st_size:,} bytes instead of {size:,}", _damaged(path, kept))
-    if digest.hasher(etag, size) is None:
+    if checksums.hasher(etag, size) is None:
         return Verdict(path, "unknown", "its name states no digest")
-    if digest.is_right(path.resolve(), size, etag):
+    if checksums.is_right(path.resolve(), size, etag):
         return Verdict(path, "right", etag)
     return Verdict(path, "damaged", f"its digest is not {etag}", _damaged(path, kept))
 
@@ -65,10 +65,12 @@ def _etag(path: Path) -> str | None:
 def _compare_noted(path: Path) -> Verdict:
     """A file whose name states nothing: compare with what was noted when it was made or verified before."""
     real = path.resolve()
-    kept = record.read_json(record.beside(real)) or record.read_json(_note_path(real))
-    found = digest.sha256(real)
+    kept = provenance.read_json(provenance.beside(real)) or provenance.read_json(_note_path(real))
+    found = checksums.sha256(real)
     if kept is None:
-        record.write_json(_note_path(real), {"etag": found, "size_bytes": real.stat().st_size, "noted": record.now()})
+        provenance.write_json(
+            _note_path(real), {"etag": found, "size_bytes": real.stat().st_size, "noted": provenance.now()}
+        )
         return Verdict(path, "noted", f"nothing stated its digest; from now on it is {found}")
     if kept.get("etag") == found:
         return Verdict(path, "right", found)
@@ -76,15 +78,15 @@ def _compare_noted(path: Path) -> Verdict:
 
 
 def _note_path(real: Path) -> Path:
-    key = digest.text_key(str(real))
-    return places.own_folder() / "digests" / f"{key}.json"
+    key = checksums.text_key(str(real))
+    return paths.own_folder() / "digests" / f"{key}.json"
 
 
-def _damaged(path: Path, kept: record.Record | None) -> int:
+def _damaged(path: Path, kept: provenance.Record | None) -> int:
     return sum(end - start for start, end in damaged_spans(path, kept)) if kept and kept.digests else 0
 
 
-def damaged_spans(path: Path, kept: record.Record) -> list[tuple[int, int]]:
+def damaged_spans(path: Path, kept: provenance.Record) -> list[tuple[int, int]]:
     """The byte ranges of the parts whose digests differ."""
     spans = []
     with path.open("rb") as file:
@@ -92,7 +94,7 @@ def damaged_spans(path: Path, kept: record.Record) -> list[tuple[int, int]]:
             start = part * kept.part_bytes
             end = min(start + kept.part_bytes, kept.size_bytes)
             file.seek(start)
-            if digest.of_bytes(file.read(end - start)) != wanted:
+            if checksums.of_bytes(file.read(end - start)) != wanted:
                 spans.append((start, end))
     return spans
 
@@ -136,7 +138,7 @@ def _repair(
     file: remote.RemoteFile, policy: Policy | None, progress: Callable[[remote.RemoteFile, int], None] | None
 ) -> None:
     blob = cache.blob_path(file.repo, file.etag)
-    kept = record.find(file.etag)
+    kept = provenance.find(file.etag)
     note = (lambda done: progress(file, done)) if progress else None
     with lock(file.repo, file.etag, file.path):
         partial = None
@@ -146,7 +148,7 @@ def _repair(
             partial = adopt_damaged(blob, file.size_bytes, file.etag, part_bytes, digests)
         fetched = fetch(file, blob, policy=policy, progress=note, partial=partial)
         origin = f"{file.endpoint}/{file.repo}/blob/{file.commit}/{file.path}"
-        record.note(file.etag, file.size_bytes, origin, kept.licence if kept else None, fetched)
+        provenance.note(file.etag, file.size_bytes, origin, kept.licence if kept else None, fetched)
         cache.publish(file.repo, file.commit, file.path, file.etag, file.commit)
 
 

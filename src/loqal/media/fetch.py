@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import MediaError, RequestError
-from .web import download
+from loqal.errors import MediaError, RequestError
+from loqal.media.web import download
 
 MAX_IMAGE_BYTES = 256 << 20
 MAX_VIDEO_BYTES = 4 << 30

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import LoqalError, MediaError
-from .fetch import MAX_SOURCE_PIXELS, Fetched, check_pixels
-from .patches import Bytes
+from loqal.errors import LoqalError, MediaError
+from loqal.media.fetch import MAX_SOURCE_PIXELS, Fetched, check_pixels
+from loqal.media.patches import Bytes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _ORIENTATION = 0x0112

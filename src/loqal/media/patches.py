@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .rules import Grid, PatchRules
+from loqal.media.resize_rules import Grid, PatchRules
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import RequestError
-from ..types import MediaPart
-from .fetch import Fetched, Policy, fetch
-from .image import Picture
-from .patches import Bytes, Patches, cut
-from .rules import Grid, ImageRules, VideoRules
-from .video import FrameFile, FrameList, Frames, check_list, is_frame_list, spread, timestamps
+from loqal.errors import RequestError
+from loqal.media.fetch import Fetched, Policy, fetch
+from loqal.media.image import Picture
+from loqal.media.patches import Bytes, Patches, cut
+from loqal.media.resize_rules import Grid, ImageRules, VideoRules
+from loqal.media.video import FrameFile, FrameList, Frames, check_list, is_frame_list, spread, timestamps
+from loqal.types.records import MediaPart
 
 _COLOURS = 3
 _DECODED_FRAME = 10  # bytes a pixel of a frame of a video: as the decoder has it, in colours, and as an image of Pillow

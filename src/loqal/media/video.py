@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import LoqalError, MediaError, RequestError
-from .fetch import MAX_LIST_BYTES, Fetched, check_pixels
-from .image import Picture
-from .patches import Bytes
+from loqal.errors import LoqalError, MediaError, RequestError
+from loqal.media.fetch import MAX_LIST_BYTES, Fetched, check_pixels
+from loqal.media.image import Picture
+from loqal.media.patches import Bytes
 
 UNKNOWN_FPS = 24.0
 """Assumed of a video that does not say how fast it is."""

@@ -14,7 +14,7 @@ import ssl
 import time
 import urllib.parse
 
-from ..errors import MediaError
+from loqal.errors import MediaError
 
 _TIMEOUT_S = 20.0
 _TOTAL_S = 120.0

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ..ops.interface import (
+from loqal.formats.tensor import Tensor
+from loqal.model.config import ModelConfig
+from loqal.ops.interface import (
     AttentionMixer,
     DeltaMixer,
     DeltaWeights,
@@ -20,8 +22,6 @@ from ..ops.interface import (
     Slots,
     StepBatch,
 )
-from ..quant.tensor import Tensor
-from .config import ModelConfig
 
 
 class MixerStates(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..ops.interface import FloatArray, Pages, StepBatch
-from ..quant.tensor import Tensor
-from .decoder import Decoder, put_layer
+from loqal.formats.tensor import Tensor
+from loqal.model.decoder import Decoder, put_layer
+from loqal.ops.interface import FloatArray, Pages, StepBatch
 
 
 class DraftHead:

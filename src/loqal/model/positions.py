@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ops.interface import IntArray
+from loqal.ops.interface import IntArray
 
 
 class Placed(NamedTuple):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InstallationError, RequestError
-from .interface import Ops
+from loqal.errors import InstallationError, RequestError
+from loqal.ops.interface import Ops
 
 if TYPE_CHECKING:
-    from .encode import Encoder
+    from loqal.ops.backends.native_encoder import Encoder
 
 
 def choose_ops(
@@ -29,13 +29,13 @@ def choose_ops(
         RequestError: there is no such backend, instruction set or thread count.
     """
     if backend == "reference":
-        from .reference import ReferenceOps
+        from loqal.ops.backends.reference import ReferenceOps
 
         return ReferenceOps()
     if backend != "cpu":
         raise RequestError(f"There is no backend {backend!r}.", "Known are cpu and reference.", "Use one of these.")
     try:
-        from .cpu import CpuOps
+        from loqal.ops.backends.cpu import CpuOps
     except ImportError as error:
         raise _not_built(error) from error
     return CpuOps(isa, threads, keep_packed)
@@ -44,7 +44,7 @@ def choose_ops(
 def choose_encoder(isa: str | None = None, threads: int | None = None) -> Encoder:
     """The native encoders of weight formats. Raises InstallationError when they were not built."""
     try:
-        from .encode import Encoder
+        from loqal.ops.backends.native_encoder import Encoder
     except ImportError as error:
         raise _not_built(error) from error
     return Encoder(isa, threads)

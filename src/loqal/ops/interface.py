@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..quant.tensor import Tensor
+from loqal.formats.tensor import Tensor
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]

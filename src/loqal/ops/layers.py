@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .interface import DeltaMixer, Experts, FloatArray, Layer, Ops, Pages, Rotary, Slots, StepBatch
+from loqal.ops.interface import DeltaMixer, Experts, FloatArray, Layer, Ops, Pages, Rotary, Slots, StepBatch
 
 
 def as_they_are(ops: Ops, layers: Sequence[Layer]) -> Sequence[Layer]:

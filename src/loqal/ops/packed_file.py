@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..digests import files_digest
-from . import _kernels
+from loqal.ops import _kernels
+from loqal.system.file_digest import files_digest
 
 _MAGIC = b"LOQALPK1"
 _ALIGNMENT = 4096

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from loqal.formats import decode, num_bytes
+from loqal.formats.loss import Loss, loss
+from loqal.formats.tensor import Tensor
 from loqal.model.tensor_names import entries
-from loqal.quant import decode, num_bytes
-from loqal.quant.loss import Loss, loss
-from loqal.quant.tensor import Tensor
 from loqal.weights.load import Checkpoint
 
 Floats = npt.NDArray[np.float32]

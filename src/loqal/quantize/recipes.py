@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from loqal.errors import RequestError
+from loqal.formats import FORMATS
 from loqal.model.config import ModelConfig
 from loqal.model.tensor_names import Entry
-from loqal.quant import FORMATS
 
 _STEERING = ("delta.alpha", "delta.beta")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loqal.quant.formats import num_bytes
+from loqal.formats.table import num_bytes
 from loqal.weights.gguf_writer import header_bytes
 from loqal.weights.source import OutTensor
 

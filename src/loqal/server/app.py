@@ -15,21 +15,31 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as HttpRoute
 
-from .. import __version__
-from ..errors import LoqalError
-from ..settings import ServerSettings
-from . import anthropic, ollama, openai, own, responses
-from .dialect import Call, ClientGoneError, Dialect, Route, kept_response
-from .errors import Kind, Problem, RefusedError, problem
-from .gate import Gate
-from .house import House
-from .page import openapi
-from .pool import Pool
-from .request import Body, Notes, read_body
-from .security import Addresses, Key
-from .streaming import ServerSentEvents
+from loqal import __version__
+from loqal.errors import LoqalError
+from loqal.server.anthropic import routes as anthropic_routes
+from loqal.server.native import routes as native_routes
+from loqal.server.ollama import routes as ollama_routes
+from loqal.server.openai import routes as openai_routes
+from loqal.server.openai_responses import routes as responses_routes
+from loqal.server.openapi import openapi
+from loqal.server.service.auth import Addresses, Key
+from loqal.server.service.middleware import Gate
+from loqal.server.service.model_pool import Pool
+from loqal.server.service.request_context import Call, ClientGoneError, Dialect, Route, kept_response
+from loqal.server.service.state import House
+from loqal.server.shared.errors import Kind, Problem, RefusedError, problem
+from loqal.server.shared.generation_request import Body, Notes, read_body
+from loqal.server.shared.streaming import ServerSentEvents
+from loqal.settings import ServerSettings
 
-DIALECTS: tuple[Dialect, ...] = (openai.DIALECT, responses.DIALECT, anthropic.DIALECT, ollama.DIALECT, own.DIALECT)
+DIALECTS: tuple[Dialect, ...] = (
+    openai_routes.DIALECT,
+    responses_routes.DIALECT,
+    anthropic_routes.DIALECT,
+    ollama_routes.DIALECT,
+    native_routes.DIALECT,
+)
 
 _BIG_BODY = 1 << 18  # parsed beside the event loop
 _TIDY_S = 1.0
@@ -52,7 +62,7 @@ def create_app(
     """
     settings = settings or ServerSettings()
     house = House(pool, settings, keys)
-    gate = Middleware(Gate, addresses=Addresses(settings), metrics=house.metrics, error=openai.DIALECT.error)
+    gate = Middleware(Gate, addresses=Addresses(settings), metrics=house.metrics, error=openai_routes.DIALECT.error)
     app = Starlette(
         routes=[
             HttpRoute(route.path, _endpoint(dialect, route, house), methods=[route.method], include_in_schema=False)
@@ -71,7 +81,7 @@ async def _no_route(http: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind: Kind = "not_found" if error.status_code == 404 else "invalid_request"
     found = Problem(kind, f"{error.detail}.", status=error.status_code)
-    return JSONResponse(openai.DIALECT.error(found, ""), error.status_code, error.headers)
+    return JSONResponse(openai_routes.DIALECT.error(found, ""), error.status_code, error.headers)
 
 
 @asynccontextmanager

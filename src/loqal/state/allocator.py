@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CapacityError
-from ..ops.interface import IntArray
+from loqal.errors import CapacityError
+from loqal.ops.interface import IntArray
 
 
 class Allocator:

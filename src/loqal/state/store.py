@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import CapacityError
-from ..model.config import ModelConfig
-from ..ops.interface import PAGE_TOKENS, Ops, Pages, RawArray, Slots
-from . import sizes
-from .allocator import Allocator
+from loqal.errors import CapacityError
+from loqal.model.config import ModelConfig
+from loqal.ops.interface import PAGE_TOKENS, Ops, Pages, RawArray, Slots
+from loqal.state import state_sizes
+from loqal.state.allocator import Allocator
 
 
 @dataclass(slots=True)
@@ -108,8 +108,8 @@ class StateStore:
         self._page_stores = [s for s, mixer in zip(self.mixers, config.layers, strict=True) if mixer == "attention"]
         if self.draft_pages is not None:
             self._page_stores.append(self.draft_pages)
-        self.pages = Allocator(num_pages, "KV pages", sizes.page_bytes(config, kv_bits))
-        self.slots = Allocator(num_slots, "recurrent slots", sizes.slot_bytes(config), slot_group)
+        self.pages = Allocator(num_pages, "KV pages", state_sizes.page_bytes(config, kv_bits))
+        self.slots = Allocator(num_slots, "recurrent slots", state_sizes.slot_bytes(config), slot_group)
         self.journals = Allocator(num_journals, "journals")
         self.budget_bytes = budget_bytes
         self.reclaim: Callable[[], bool] = lambda: False

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loqal.errors import TensorError
+from loqal.formats.table import num_bytes
 from loqal.model.config import ModelConfig
 from loqal.model.tensor_names import Entry, Option, Part, Resolution, entries, resolve
-from loqal.quant.formats import num_bytes
 from loqal.weights.convert import apply, plan
 from loqal.weights.mapped import MappedFile
 from loqal.weights.source import StoredTensor, Tensor

@@ -182,7 +182,10 @@ def read_vision(metadata: Mapping[str, Any], where: str) -> VisionConfig:
     if isinstance(deepstack, np.ndarray) and deepstack.any():
         raise UnsupportedError(f"{where} has deepstack layers", "no Qwen 3.5 model has them", "use another mmproj file")
     keys.only("use_gelu", True)
-    for key in ("vision.image_mean", "vision.image_std"):  # what pictures are normalised with, see media/rules.py
+    for key in (
+        "vision.image_mean",
+        "vision.image_std",
+    ):  # what pictures are normalised with, see media/resize_rules.py
         values = keys.values.get(key)
         if values is not None and not (isinstance(values, np.ndarray) and values.tolist() == [0.5, 0.5, 0.5]):
             raise UnsupportedError(

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from loqal.errors import UnsupportedError
+from loqal.formats.table import FORMATS
 from loqal.model.config import ModelConfig
 from loqal.model.tensor_names import Conversion, Entry, Option
-from loqal.quant.formats import FORMATS
 from loqal.weights.source import StoredTensor
 
 Cells = npt.NDArray[Any]

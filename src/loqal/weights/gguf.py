@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loqal.errors import FormatError, UnsupportedError
-from loqal.quant.formats import FORMATS, GGML_TYPES, REFUSED_GGML_TYPES
+from loqal.formats.table import FORMATS, GGML_TYPES, REFUSED_GGML_TYPES
 from loqal.weights.source import StoredTensor
 
 MAX_KEY_BYTES = 65_535

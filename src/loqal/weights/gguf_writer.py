@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from loqal.quant.formats import find_format, num_bytes
+from loqal.formats.table import find_format, num_bytes
 from loqal.weights.gguf import ARRAY, BOOL, SCALARS, STRING
 from loqal.weights.source import OutTensor
 

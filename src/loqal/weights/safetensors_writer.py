@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loqal.quant.formats import num_bytes
+from loqal.formats.table import num_bytes
 from loqal.weights.source import OutTensor
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from loqal.quant.tensor import Tensor
+from loqal.formats.tensor import Tensor
 
 __all__ = ["OutTensor", "StoredTensor", "Tensor"]
 

@@ -1,0 +1,165 @@
+"""From a turn as it was asked for to the rules of its automaton. What cannot be followed is refused at once."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from loqal.chat.constraints import grammar
+from loqal.chat.constraints.call_grammar import CallGrammar, calls_rule, check_names
+from loqal.chat.constraints.reasoning_budget import Governor, budget_of, words_of
+from loqal.chat.constraints.reply_automaton import Matcher, Rules, TurnGuide
+from loqal.chat.template.segments import CALL_OPEN, THINK_CLOSE
+from loqal.chat.tokens.tokenizer import Tokenizer
+from loqal.errors import RequestError
+from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, NamedTool, Turn
+
+if TYPE_CHECKING:
+    from loqal.chat.constraints.compiler import Constraints
+
+
+class TurnRules:
+    """Makes guides for the turns of one model.
+
+    Args:
+        end_ids: ids that end its replies; None for those of the vocabulary.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, end_ids: frozenset[int] | None = None) -> None:
+        self._tokenizer = tokenizer
+        known = tokenizer.eos_ids if end_ids is None else end_ids
+        self.end_ids = frozenset(token_id for token_id in known if 0 <= token_id < tokenizer.vocab_len)
+        ids = tokenizer.special_ids
+        think_close = ids.get(THINK_CLOSE, -1)
+        self._words = words_of(tokenizer, think_close)
+        self._plain = Rules(
+            ends=self.end_ids,
+            num_words=-(-tokenizer.vocab_len // 32),
+            call_open=ids.get(CALL_OPEN, -1),
+            think_close=think_close,
+            banned_thoughts=tuple(sorted(self.end_ids)),
+        )
+
+    def guides(self, turn: Turn, *, thinking: bool, room: int, said: str = "") -> Callable[[], TurnGuide | None]:
+        """What makes the guide of each reply to a request.
+
+        Args:
+            thinking: the prompt ends inside reasoning.
+            room: most tokens of the reply.
+            said: the beginning of the answer, when the prompt has it already.
+
+        Raises:
+            RequestError: something cannot be followed; of a schema, the JSON pointer is named.
+        """
+        rules = self._rules(turn, said)
+        if thinking and rules.think_close >= 0:
+            budget = budget_of(turn.thinking.budget_tokens, room)
+            return lambda: TurnGuide(rules, Governor(self._tokenizer, self._words, budget))
+        return (lambda: None) if rules.say_anything else lambda: TurnGuide(rules, None)
+
+    @functools.cached_property
+    def _constraints(self) -> Constraints:
+        if not self.end_ids:
+            raise RequestError(
+                "The reply is to have a form.", "The vocabulary has no token that ends it.", "Ask without a form."
+            )
+        # Loaded by name and here only: most starts never need it, and loading it takes a while.
+        module = importlib.import_module("loqal.chat.constraints.compiler")
+        constraints: Constraints = module.Constraints(self._tokenizer, self.end_ids)
+        return constraints
+
+    def raw(self, answer: AnswerFormat | None) -> Callable[[], TurnGuide | None]:
+        """The same for a raw prompt. Raises RequestError."""
+        return self.guides(Turn(answer=answer), thinking=False, room=1)
+
+    def _rules(self, turn: Turn, said: str) -> Rules:
+        _check(turn)
+        offered = self._offered(turn)
+        rules = self._plain
+        if turn.tools and rules.call_open >= 0:
+            rules = replace(rules, banned_thoughts=(*rules.banned_thoughts, rules.call_open))
+            if not offered.tools:
+                rules = replace(rules, banned_answers=(rules.call_open,))
+        elif offered.tools and offered.tool_choice != "auto":
+            raise RequestError("tool_choice asks for a call.", "The vocabulary has no tags of calls.", "Leave it out.")
+        calls = self._calls(offered) if offered.tools and rules.call_open >= 0 else None
+        start, extra = self._start(offered, calls is not None)
+        if start is None:
+            if calls is None:
+                return rules
+            text = grammar.whole(calls_rule(offered.parallel_tool_calls), calls.rules, None)
+            return replace(rules, calls=self._constraints.compile(text, "The tools"))
+        text = grammar.whole(start, [*extra, *(calls.rules if calls is not None else ())], turn.answer)
+        matcher = self._constraints.compile(text, "The answer's form" if turn.answer else "The tools")
+        gap = tuple(self._tokenizer.encode_text("\n\n"))
+        return replace(rules, answer=self._after(matcher, said), gap=gap, banned_answers=())
+
+    def _offered(self, turn: Turn) -> Turn:
+        """The turn with the tools that may be called alone."""
+        choice = turn.tool_choice
+        if isinstance(choice, NamedTool):
+            named = tuple(tool for tool in turn.tools if tool.name == choice.name)
+            if not named:
+                raise _choice_without_tool(f"the tool {choice.name!r}")
+            return replace(turn, tools=named, parallel_tool_calls=False)
+        if choice == "required" and not turn.tools:
+            raise _choice_without_tool("a tool")
+        return replace(turn, tools=()) if choice == "none" else turn
+
+    def _calls(self, turn: Turn) -> CallGrammar:
+        for index, tool in enumerate(turn.tools):
+            if tool.strict and tool.parameters:
+                self._constraints.check_schema(tool.parameters, f"tools[{index}].parameters")
+        return CallGrammar(turn.tools, enforce=turn.tool_choice != "auto", compiles=self._is_valid)
+
+    def _is_valid(self, rule: str) -> bool:
+        return self._constraints.is_valid(f"start: {rule}")
+
+    def _start(self, turn: Turn, can_call: bool) -> tuple[str | None, list[str]]:
+        """What the answer consists of, and further rules; None when it is free until a call begins."""
+        calls = calls_rule(turn.parallel_tool_calls)
+        if can_call and turn.tool_choice != "auto":
+            return calls, []
+        if turn.answer is None:
+            return None, []
+        if isinstance(turn.answer, JsonSchema) and turn.answer.schema is not None:
+            self._constraints.check_schema(turn.answer.schema, "answer.schema")
+        if isinstance(turn.answer, Grammar):
+            self._constraints.compile(turn.answer.text, "answer.text")
+        rule = f"answer: {grammar.answer_rule(turn.answer)}"
+        return ("answer | " + calls if can_call else "answer"), [rule]
+
+    def _after(self, matcher: Matcher, said: str) -> Matcher:
+        if said and not matcher.accepts(self._tokenizer.encode_text(said)):
+            raise RequestError(
+                "The answer that is to be continued does not have the form it must have.",
+                "No continuation of it could have that form.",
+                "Change the last message, or the form.",
+            )
+        return matcher
+
+
+def _check(turn: Turn) -> None:
+    """Raise RequestError where a turn holds what cannot be meant."""
+    budget = turn.thinking.budget_tokens
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 0):
+        raise RequestError(
+            f"thinking.budget_tokens is {budget!r}.", "It must be a whole number from 0.", "Choose a number of tokens."
+        )
+    for index, tool in enumerate(turn.tools):
+        if tool.parameters is not None and not isinstance(tool.parameters, Mapping):
+            raise RequestError(
+                f"tools[{index}].parameters is {type(tool.parameters).__name__}.",
+                "It must be a JSON schema, an object.",
+                'Write {"type": "object", "properties": ...}.',
+            )
+    check_names(turn.tools)
+
+
+def _choice_without_tool(what: str) -> RequestError:
+    return RequestError(
+        f"tool_choice asks for {what}.", "There is no such tool in tools.", "Offer it, or ask for none."
+    )

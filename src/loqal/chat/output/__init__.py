@@ -1,0 +1,1 @@
+"""Reading a reply: tokens in, reasoning, answer and tool calls out."""

@@ -1,0 +1,1 @@
+"""Chat templates: messages in, segments of text and control tokens out."""

@@ -1,0 +1,246 @@
+"""Who is in: sequences that wait, sequences that compute, and how they get from one to the other.
+
+Invariants:
+* a sequence is in ``waiting`` without a state, or in ``active`` with one;
+* whatever leaves gives its state to the prefix cache, unless the state may be the reason why it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from loqal.engine.cache.prefix_cache import CacheReport, PrefixCache
+from loqal.engine.cache.radix_tree import common_len
+from loqal.engine.event_stream import Mailbox
+from loqal.engine.metrics import Counts
+from loqal.engine.running import Active
+from loqal.engine.sequence import Sequence
+from loqal.engine.step_budget import Fairness
+from loqal.errors import CapacityError
+from loqal.ops.interface import PAGE_TOKENS
+from loqal.state.store import StateStore
+from loqal.types.records import TokenEvent
+
+
+class Roster:
+    """The queue and the sequences that compute.
+
+    Args:
+        most_active: sequences that compute at the same time; the others wait.
+        on_leave: called with every sequence that loses its state.
+        restore_s: seconds between two steps that may go to the disk while others compute.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        cache: PrefixCache,
+        counts: Counts,
+        *,
+        most_active: int,
+        on_leave: Callable[[Active], None] | None,
+        restore_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store, self._cache, self._counts = store, cache, counts
+        self._restore_s = restore_s
+        self._most_active, self.on_leave, self._clock = most_active, on_leave, clock
+        self.fairness = Fairness()
+        self.waiting: list[Active] = []
+        self.active: list[Active] = []
+        self._num_arrived = 0
+        self._is_tight = False  # somebody gave way for want of memory; nobody new comes in before somebody has left
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.waiting and not self.active
+
+    def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> Active:
+        """Take a sequence in."""
+        self.fairness.arrive(sequence.client, {one.sequence.client for one in self.waiting + self.active})
+        active = Active(sequence, mailbox, self._num_arrived, self._cache.media)
+        self._num_arrived += 1
+        self.waiting.append(active)
+        return active
+
+    def cancel(self, active: Active) -> None:
+        """End a sequence. What it has read stays in the prefix cache."""
+        if active in self.waiting:
+            self.waiting.remove(active)
+            active.restoring = None
+            active.mailbox.put(None)
+        elif active in self.active:
+            self.end(active)
+
+    def urgency(self, active: Active) -> tuple[int, float, int]:
+        """The most urgent has the smallest."""
+        sequence = active.sequence
+        return sequence.priority, self.fairness.served(sequence.client), active.arrival
+
+    # Coming in ------------------------------------------------------------------------------------------------------
+
+    def admit(self) -> None:
+        """Give states to those that wait, the most urgent first."""
+        for active in sorted(self.waiting, key=self.urgency):
+            if len(self.active) >= self._most_active or self._is_tight:
+                if not self._preempt_for(active):
+                    break
+            elif self._leader_of(active) is not None:
+                continue
+            if self._is_restoring(active):
+                continue
+            try:
+                self._begin(active)
+            except CapacityError as error:
+                if not self.active:
+                    self.waiting.remove(active)
+                    active.mailbox.put(error)
+                break
+
+    def fork(self, leader: Active) -> list[Active]:
+        """Start those that wait with the very prompt that a sequence has just read, from its state."""
+        forks: list[Active] = []
+        for active in sorted(self.waiting, key=self.urgency):
+            is_same = np.array_equal(active.prompt_keys, leader.prompt_keys)
+            if not is_same or active.sequence.reading is not None or active.sequence.num_generated:
+                continue
+            if len(self.active) >= self._most_active or leader.state is None:
+                break
+            try:
+                active.state = self._store.fork(leader.state)
+            except CapacityError:
+                break
+            length = active.sequence.prompt_len
+            self._enter(active, CacheReport(length, length, None))
+            forks.append(active)
+        return forks
+
+    def _is_restoring(self, active: Active) -> bool:
+        """Go on bringing its beginning back from the disk; whether there is more to come."""
+        if active.restoring is None:
+            keys = active.keys(len(active.sequence.token_ids))
+            active.restoring = self._cache.restore(keys, _limit(active.sequence))
+        until = self._clock() + self._restore_s
+        return any(self.active and self._clock() > until for _ in active.restoring)
+
+    def _begin(self, active: Active) -> None:
+        """Give a state to a sequence that waits: from the deepest capture, or a fresh one."""
+        sequence = active.sequence
+        tokens = len(sequence.token_ids)
+        keys = active.keys(tokens)
+        capture, report = self._cache.take(keys, _limit(sequence))
+        try:
+            active.state = self._store.open() if capture is None else self._store.adopt(capture)
+        finally:
+            if capture is not None:
+                self._cache.unpin(capture)
+        self._enter(active, report)
+        active.planned = self._cache.plan(tokens, report, sequence.boundaries, [span.end for span in sequence.media])
+        self._cache.remember(keys)
+
+    def _enter(self, active: Active, report: CacheReport) -> None:
+        self.waiting.remove(active)
+        self.active.append(active)
+        sequence = active.sequence
+        if sequence.num_generated == 0:
+            sequence.began_s = self._clock()
+            sequence.cache, sequence.num_read = report, report.cached
+            self._counts.cached_tokens += report.cached
+
+    def _leader_of(self, active: Active) -> Active | None:
+        """A sequence that is reading the same beginning right now, and further than anything that is kept.
+
+        Waiting for it saves reading twice: it leaves a copy where the two part, or forks where its prompt ends.
+        """
+        if active.sequence.reading is not None or active.sequence.num_generated or not self._cache.is_on:
+            return None
+        keys = active.prompt_keys
+        for other in sorted(self.active, key=lambda one: one.arrival):
+            if other.sequence.num_read >= other.sequence.prompt_len:
+                continue
+            shared = common_len(keys, other.prompt_keys)
+            is_same = shared == len(keys) == len(other.prompt_keys) and other.sequence.reading is None
+            gains = is_same or shared - other.length >= PAGE_TOKENS
+            if not gains or other.sequence.priority > active.sequence.priority:
+                continue
+            part = min(shared, len(keys) - 1)
+            if part > other.length and not is_same and part not in other.planned:
+                other.planned = sorted([*other.planned, part])
+            return other
+        return None
+
+    # Going out ------------------------------------------------------------------------------------------------------
+
+    def end(self, active: Active) -> None:
+        """The sequence is complete, or wanted no longer."""
+        self._retire(active)
+        active.mailbox.put(None)
+
+    def discard(self, active: Active, error: BaseException) -> None:
+        """The sequence has failed, and its state may be the reason."""
+        assert active.state is not None
+        self._store.release(active.state)
+        self._leave(active)
+        active.mailbox.put(error)
+
+    def discard_all(self, error: BaseException) -> None:
+        """Everything that computes has failed; or everything that waits, when nothing computes."""
+        if not self.active:
+            for active in self.waiting:
+                active.restoring = None
+                active.mailbox.put(error)
+            self.waiting.clear()
+        for active in list(self.active):
+            self.discard(active, error)
+
+    def give_way(self, active: Active, error: CapacityError) -> bool:
+        """Free memory for a sequence by putting the least urgent one aside. False when that is the sequence itself."""
+        for one in self.waiting:
+            one.restoring = iter(())  # what is on its way from the disk gives its memory back
+        least = max(self.active, key=self.urgency)
+        if least is active and len(self.active) == 1:
+            self.discard(active, error)
+            return False
+        self._put_aside(least)
+        self._is_tight = True
+        return least is not active
+
+    def _preempt_for(self, active: Active) -> bool:
+        """Put the least urgent running sequence aside when a waiting one has a higher priority."""
+        least = max(self.active, key=self.urgency, default=None)
+        if least is None or least.sequence.priority <= active.sequence.priority:
+            return False
+        self._put_aside(least)
+        return True
+
+    def _put_aside(self, active: Active) -> None:
+        """Back into the queue. What it has seen stays in the prefix cache for as long as there is room."""
+        self._retire(active)
+        self.waiting.append(active)
+        self._counts.preemptions += 1
+
+    def _retire(self, active: Active) -> None:
+        """Turn the state of a sequence that stops into a capture."""
+        assert active.state is not None
+        capture = self._store.retire(active.state)
+        self._cache.put(active.keys(capture.length), capture, save=True)
+        self._cache.remember(active.keys(len(active.sequence.token_ids)))
+        self._leave(active)
+
+    def _leave(self, active: Active) -> None:
+        active.state = None
+        self.active.remove(active)
+        self._is_tight = False
+        if self.on_leave is not None:
+            self.on_leave(active)
+        self.fairness.forget({one.sequence.client for one in self.waiting + self.active})
+
+
+def _limit(sequence: Sequence) -> int:
+    """Tokens that may come from the cache: whoever draws or wants a row has to compute it."""
+    last = len(sequence.token_ids) - 1
+    return last if sequence.reading is None else min(sequence.reading.start, last)

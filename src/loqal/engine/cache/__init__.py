@@ -1,0 +1,1 @@
+"""The prefix cache: states of earlier requests in memory and on disk."""

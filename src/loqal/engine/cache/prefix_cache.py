@@ -1,0 +1,228 @@
+"""Saved states of beginnings, shared by all requests.
+
+A capture can be taken up by every sequence that begins with the very tokens (and media) it has seen. Which captures are
+made is decided here (``plan``), as is which go when memory is short: those that save the least reading per byte, where
+what was used longest ago counts least.
+
+Invariant: the cache holds one share of every slot and page of its captures, and gives it back when it lets go of them.
+"""
+
+from __future__ import annotations
+
+import enum
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from loqal.engine.cache.disk_captures import SavedStates
+from loqal.engine.cache.media_keys import MediaKeys
+from loqal.engine.cache.radix_tree import Keys, TokenTree
+from loqal.ops.interface import PAGE_TOKENS
+from loqal.state.disk_cache import DiskCache
+from loqal.state.store import Capture, SequenceState, StateStore
+
+_MOST_KEYS = 1 << 20  # 8 MiB of remembered runs
+_RECENT = 16  # uses of the cache after which a capture counts half
+
+
+class MissReason(enum.StrEnum):
+    """Why a prompt, or the rest of it, had to be read."""
+
+    UNKNOWN = "unknown"  # nothing begins like it
+    DIFFERS = "differs"  # it leaves what is known at some token
+    EVICTED = "evicted"  # it was known further than what is still kept
+    OFF = "off"  # there is no cache
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """What the cache did for one prompt."""
+
+    cached: int = 0  # tokens that did not have to be read
+    known: int = 0  # leading tokens that some earlier request shared
+    reason: MissReason | None = MissReason.OFF  # None: as much was taken up as can be
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """One capture in the cache."""
+
+    keys: Keys
+    capture: Capture
+    used: int
+    pins: int = 0
+
+
+class PrefixCache:
+    """Captures by token run.
+
+    Args:
+        store: where the states live. The cache gives way whenever the store is short of memory.
+        is_on: without it nothing is kept.
+        disk: where captures outlive the process, if anywhere.
+    """
+
+    def __init__(self, store: StateStore, *, is_on: bool = True, disk: DiskCache | None = None) -> None:
+        self._store, self.is_on = store, is_on
+        self._tree: TokenTree[_Kept] = TokenTree(_MOST_KEYS)
+        self._kept: list[_Kept] = []
+        self._clock = 0
+        self.num_evicted = 0
+        self.media = MediaKeys()
+        self.saved = SavedStates(store, disk, self.media) if disk is not None and is_on else None
+        page, slot = store.pages.unit_bytes, store.slots.unit_bytes
+        # At this spacing captures take as many bytes as the keys and values between them.
+        self.spacing_tokens = max(PAGE_TOKENS, round(slot / max(page, 1)) * PAGE_TOKENS)
+        me = weakref.ref(self)  # a cycle would keep the weights until the next collection
+        store.reclaim = lambda: (cache := me()) is not None and cache.evict_one()
+
+    @property
+    def num_captures(self) -> int:
+        """How many captures are kept in memory."""
+        return len(self._kept)
+
+    @property
+    def holders(self) -> list[SequenceState | Capture]:
+        """All that is kept, and what is on its way to or from the disk."""
+        return [*(kept.capture for kept in self._kept), *(self.saved.holders if self.saved else ())]
+
+    def take(self, keys: Keys, limit: int) -> tuple[Capture | None, CacheReport]:
+        """The deepest capture of at most ``limit`` tokens; it stays until ``unpin`` whatever else happens."""
+        entry, report = self._look(keys, limit)
+        self._clock += 1
+        if entry is None:
+            return None, report
+        entry.used = self._clock
+        entry.pins += 1
+        return entry.capture, report
+
+    def forecast(self, keys: Keys, limit: int) -> CacheReport:
+        """What ``take`` would report."""
+        return self._look(keys, limit)[1]
+
+    def _look(self, keys: Keys, limit: int) -> tuple[_Kept | None, CacheReport]:
+        if not self.is_on:
+            return None, CacheReport()
+        found = self._tree.find(keys, limit)
+        reason = None
+        if found.was_lost:
+            reason = MissReason.EVICTED
+        elif found.known == 0:
+            reason = MissReason.UNKNOWN
+        elif found.known < limit:
+            reason = MissReason.DIFFERS
+        return found.entry, CacheReport(found.length, found.known, reason)
+
+    def unpin(self, capture: Capture) -> None:
+        """Let a capture of ``take`` go when it must."""
+        for kept in self._kept:
+            if kept.capture is capture:
+                kept.pins -= 1
+
+    def plan(self, prompt_len: int, report: CacheReport, marks: Iterable[int], required: Iterable[int]) -> list[int]:
+        """Lengths at which a prompt is worth capturing while it is read, ascending.
+
+        Args:
+            marks: starts of messages, where other requests may part; a page apart, or more where there are many. The
+                next turn of the same conversation takes up at the last two, which always count.
+            required: lengths at which a capture is wanted in any case: ends of media.
+        """
+        first, last = report.cached, prompt_len - 1
+        if not self.is_on or last <= first:
+            return []
+        inside = [mark for mark in marks if first < mark <= last]
+        wanted = {mark for mark in required if first < mark <= last} | set(inside[-2:])
+        if report.known - first >= PAGE_TOKENS and report.known <= last:
+            wanted.add(report.known)  # two requests part here, so a third may
+        gap, most = PAGE_TOKENS, self._most_marks()
+        while len(thinned := _thinned(inside, first, gap)) > most:
+            gap *= 2
+        wanted |= set(thinned)
+        if last - max(wanted, default=first) >= PAGE_TOKENS:
+            wanted.add(last)  # for the same prompt once more
+        for point in range((first // self.spacing_tokens + 1) * self.spacing_tokens, last, self.spacing_tokens):
+            if not any(point - self.spacing_tokens < mark <= point for mark in wanted):
+                wanted.add(point)
+        return sorted(wanted)
+
+    def _most_marks(self) -> int:
+        """Captures of one prompt's messages: at most a quarter of the memory."""
+        budget, slot = self._store.budget_bytes, self._store.slots.unit_bytes
+        room = self._store.slots.size if budget is None else min(self._store.slots.size, budget // max(slot, 1))
+        return max(2, room // 4)
+
+    def remember(self, keys: Keys) -> None:
+        """Know a run from now on, so that the second to begin like it finds where they part."""
+        if self.is_on:
+            self._tree.insert(keys)
+            self._tree.trim()
+
+    def restore(self, keys: Keys, limit: int) -> Iterator[None]:
+        """Bring the deepest capture of at most ``limit`` tokens back from the disk, in pieces, if it is worth it."""
+        if self.saved is None:
+            return
+        base, _ = self.take(keys, limit)
+        try:
+            restored = yield from self.saved.restore(keys, limit, base)
+        finally:
+            if base is not None:
+                self.unpin(base)
+        if restored is not None:
+            self.put(keys[: restored.length], restored)
+
+    def put(self, keys: Keys, capture: Capture, *, save: bool = False) -> None:
+        """Keep a capture of these keys, or let go of it when there is one already.
+
+        Args:
+            save: on disk too, where there is one.
+        """
+        if not self.is_on or capture.length == 0:
+            self._store.release(capture)
+            return
+        assert len(keys) == capture.length
+        self._clock += 1
+        kept = _Kept(keys.copy(), capture, self._clock)
+        known = self._tree.insert(kept.keys, kept)
+        if known is None:
+            self._kept.append(kept)
+            if save and self.saved is not None:
+                self.saved.offer(kept.keys, capture)
+        else:
+            known.used = self._clock
+            self._store.release(capture)
+
+    def evict_one(self) -> bool:
+        """Let go of what saves the least per byte. False when there is nothing to let go of."""
+        free = [kept for kept in self._kept if not kept.pins]
+        if not free:
+            return False
+        self._drop(min(free, key=self._worth))
+        self.num_evicted += 1
+        return True
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        for kept in list(self._kept):
+            self._drop(kept)
+
+    def _worth(self, kept: _Kept) -> float:
+        """Tokens that need not be read again, per byte, fading with the uses of the cache since."""
+        saved = kept.capture.length - self._tree.above(kept.keys)
+        return saved / self._store.num_freed_bytes(kept.capture) / (1 + (self._clock - kept.used) / _RECENT)
+
+    def _drop(self, kept: _Kept) -> None:
+        self._kept.remove(kept)
+        if self.saved is not None:
+            self.saved.withdraw(kept.capture)
+        self._tree.remove(kept.keys)
+        self._store.release(kept.capture)
+
+
+def _thinned(marks: Iterable[int], first: int, gap: int) -> list[int]:
+    """The marks that are at least ``gap`` after ``first`` and after the one before."""
+    kept, found = first, []
+    for mark in marks:
+        if mark - kept >= gap:
+            found.append(mark)
+            kept = mark
+    return found

@@ -1,0 +1,270 @@
+"""Guessing tokens ahead, so that one step can confirm several.
+
+Three sources stand behind one interface: the form that a reply must have (``Guide.likely``), the sequence itself
+(``NgramIndex``) and the model's draft head. What is guessed decides only how fast an answer comes: a guess is accepted
+exactly when it is the token that would have been drawn.
+
+The draft head keeps keys and values of its own, in the pages of the sequence but only from ``start`` on, since what
+lies far back helps a guess little and costs reading. Row p pairs the trunk's hidden row p with token p + 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from loqal.engine import sampling
+from loqal.engine.running import Active
+from loqal.engine.speculation.depth import Trust, allocate
+from loqal.engine.speculation.ngram import NgramIndex
+from loqal.engine.speculation.vocabulary import DraftVocabulary
+from loqal.engine.step_batch import Run, build
+from loqal.engine.step_budget import StepCosts
+from loqal.model.decoder import Decoder
+from loqal.model.draft_head import DraftHead
+from loqal.ops.interface import JOURNAL_ROWS, PAGE_TOKENS, FloatArray, IntArray
+from loqal.state.store import SequenceState, StateStore
+from loqal.types.records import SamplingParams
+
+MOST_DRAFTS = JOURNAL_ROWS - 1
+WINDOW_TOKENS = 2 * PAGE_TOKENS
+"""Hidden rows before the newest token that the draft head reads when guessing begins."""
+
+_HEAD_DEPTH = 4  # beyond this a guess of the head is rarely right
+_FORM_CHANCE = 0.9  # that what a form leaves open only seemingly comes as it usually does
+_CANDIDATES = 64  # of a guess, where the request bounds them in no other way
+
+
+@dataclasses.dataclass(slots=True)
+class DraftState:
+    """What guessing remembers of one sequence."""
+
+    ngrams: NgramIndex = dataclasses.field(default_factory=NgramIndex)
+    ngram_trust: Trust = dataclasses.field(default_factory=Trust)
+    head_trust: Trust = dataclasses.field(default_factory=Trust)
+    form_trust: Trust = dataclasses.field(default_factory=lambda: Trust(_FORM_CHANCE))
+    uses_head: bool = False  # for the guesses that are being verified
+    used: Trust = dataclasses.field(default_factory=Trust)  # in whoever made them
+    start: int = 0  # first position with keys and values of the draft head
+    done: int = 0  # positions before this one have them
+    backlog: list[FloatArray] = dataclasses.field(default_factory=list)  # hidden rows from ``done`` on
+
+    def restart(self, position: int) -> None:
+        """Begin anew with the hidden row at ``position``."""
+        self.start = self.done = position
+        self.backlog = []
+
+    def shorten(self) -> None:
+        """Let go of old hidden rows, so that the first one left stands at the beginning of a page."""
+        rows = np.concatenate(self.backlog)
+        first = max(self.done, self.backlog_end - WINDOW_TOKENS)
+        first = min(-(-first // PAGE_TOKENS) * PAGE_TOKENS, self.backlog_end)
+        rows = rows[first - self.done :]
+        self.restart(first)
+        if len(rows):
+            self.backlog = [rows]
+
+    @property
+    def backlog_end(self) -> int:
+        """One past the last position with a hidden row."""
+        return self.done + sum(len(rows) for rows in self.backlog)
+
+
+class Drafter:
+    """Guesses for all sequences of a step.
+
+    Args:
+        head: the model's draft head, or None.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        head: DraftHead | None,
+        store: StateStore,
+        *,
+        context_len: int,
+        padding_ids: IntArray,
+        clock: Callable[[], float],
+    ) -> None:
+        self._context_len = context_len
+        self._decoder, self._head, self._store, self._clock = decoder, head, store, clock
+        self._vocabulary = DraftVocabulary(decoder, padding_ids) if head is not None else None
+        self._pass_s = 0.0  # of the draft head, running
+        self._states: dict[int, DraftState] = {}  # by arrival
+
+    def forget(self, active: Active) -> None:
+        """The sequence is gone, or has lost its state."""
+        self._states.pop(active.arrival, None)
+
+    def wanted_from(self, active: Active, start: int, end: int) -> int:
+        """From which of the tokens ``start`` to ``end`` on hidden rows are of use; ``end`` for none."""
+        if self._head is None:
+            return end
+        last_media = max((span.end for span in active.sequence.media), default=0)
+        return min(end, max(start, last_media, len(active.sequence.token_ids) - WINDOW_TOKENS))
+
+    def note(self, active: Active, position: int, hidden: FloatArray) -> None:
+        """Hidden rows [n D] of tokens that stay, the first of them at ``position``."""
+        if self._head is None or not len(hidden):
+            return
+        state = self._states.setdefault(active.arrival, DraftState())
+        if position != state.backlog_end or state.start % PAGE_TOKENS:
+            state.restart(position)
+        state.backlog.append(hidden.copy())
+        if state.backlog_end - state.done > 2 * WINDOW_TOKENS or state.start % PAGE_TOKENS:
+            state.shorten()
+
+    def observe(self, active: Active, tried: int, accepted: int) -> None:
+        """How many of the guesses of a step were right."""
+        state = self._states.setdefault(active.arrival, DraftState())
+        for trust in (state.used,) if tried else (state.head_trust, state.ngram_trust, state.form_trust):
+            trust.observe(tried, accepted)
+
+    def propose(self, writing: Sequence[Active], costs: StepCosts, other_s: float) -> list[list[int]]:
+        """Guesses for each of the sequences that write.
+
+        Args:
+            other_s: seconds of the step that go to prompts.
+        """
+        states = [self._states.setdefault(active.arrival, DraftState()) for active in writing]
+        copies, chances, limits = [], [], []
+        for active, state in zip(writing, states, strict=True):
+            most = self._most(active)
+            copied, trust = self._known(active, state, most)
+            head_limit = min(state.head_trust.limit(most), _HEAD_DEPTH) if self._can_guess(active, state) else 0
+            # The sequence itself guesses for nothing, so it goes first where it is about as good.
+            state.uses_head = head_limit > 0 and not (copied and trust.hoped >= state.head_trust.hoped)
+            state.used = state.head_trust if state.uses_head else trust
+            copies.append(copied)
+            chances.append(state.used.hoped)
+            limits.append(head_limit if state.uses_head else len(copied))
+        pass_s = self._pass_s if any(state.uses_head for state in states) else 0.0
+        depths = allocate(chances, limits, lambda rows: other_s + costs.of_rows(rows), pass_s)
+        guesses = [copied[:depth] for copied, depth in zip(copies, depths, strict=True)]
+        by_head = [i for i, state in enumerate(states) if state.uses_head and depths[i]]
+        if by_head:
+            found = self._run_head([(writing[i], states[i], depths[i]) for i in by_head])
+            for i, tokens in zip(by_head, found, strict=True):
+                guesses[i] = tokens
+        return guesses
+
+    def _known(self, active: Active, state: DraftState, most: int) -> tuple[list[int], Trust]:
+        """Guesses that cost nothing: what the reply's form leaves little choice about, or what stood there before."""
+        guide, sequence = active.sequence.guide, active.sequence
+        likely = [] if guide is None else list(guide.likely(min(most, state.form_trust.limit(most))))
+        if likely:
+            return likely, state.form_trust
+        return state.ngrams.guess(sequence.token_ids, min(most, state.ngram_trust.limit(most))), state.ngram_trust
+
+    def _most(self, active: Active) -> int:
+        """Guesses that a sequence could use at all."""
+        sequence = active.sequence
+        left = self._context_len - len(sequence.token_ids)
+        if sequence.params.max_tokens is not None:
+            left = min(left, sequence.params.max_tokens - sequence.num_generated)
+        return max(0, min(MOST_DRAFTS, left - 1))
+
+    def _can_guess(self, active: Active, state: DraftState) -> bool:
+        """Whether the hidden row of the newest token but one is there."""
+        return self._head is not None and bool(state.backlog) and state.backlog_end == active.length
+
+    def _run_head(self, wanted: list[tuple[Active, DraftState, int]]) -> list[list[int]]:
+        """Guesses of the draft head, one pass for every depth."""
+        started = self._clock()
+        for active, _, depth in wanted:
+            assert active.state is not None
+            self._store.reserve(active.state, 1 + depth)
+        rows, runs = [], []
+        for active, state, _ in wanted:
+            rows += state.backlog
+            tokens = active.sequence.token_ids[state.done + 1 : state.backlog_end + 1]
+            runs.append(self._draft_run(active, state, state.done, tokens))
+            state.done, state.backlog = state.backlog_end, []
+        guesses: list[list[int]] = [[] for _ in wanted]
+        live = list(range(len(wanted)))
+        num_passes = 0
+        while live:
+            num_passes += 1
+            out = self._forward(runs, np.concatenate(rows))
+            chosen = self._choose([(wanted[i][0], guesses[i]) for i in live], out)
+            rows, runs, still_live = [], [], []
+            for at, i in enumerate(live):
+                active, state, depth = wanted[i]
+                guesses[i].append(chosen[at])
+                if len(guesses[i]) < depth:  # go on from the head's own output, as if the guess were right
+                    still_live.append(i)
+                    rows.append(out[at : at + 1])
+                    runs.append(self._draft_run(active, state, state.done + len(guesses[i]) - 1, guesses[i][-1:]))
+            live = still_live
+        seconds = (self._clock() - started) / num_passes
+        self._pass_s += (seconds - self._pass_s) * (0.2 if self._pass_s else 1.0)
+        return guesses
+
+    def _draft_run(self, active: Active, state: DraftState, position: int, tokens: list[int]) -> Run:
+        """Rows of the draft head from ``position`` on: its pages begin at ``start``."""
+        assert active.state is not None
+        first = state.start // PAGE_TOKENS
+        view = SequenceState(active.state.slot, active.state.pages[first:], position - state.start)
+        return Run(view, tokens, active.sequence.positions(position, position + len(tokens)), [len(tokens) - 1])
+
+    def _forward(self, runs: list[Run], hidden: FloatArray) -> FloatArray:
+        """The last hidden row of each run: -> [R D]."""
+        assert self._head is not None
+        head, pages, ops = self._head, self._store.draft_pages, self._decoder.ops
+        batch = build(runs)
+        out = ops.run_step(lambda step: head.forward(step, hidden, pages), batch)
+        return ops.select(out, batch.logit_rows)
+
+    def _choose(self, drafted: list[tuple[Active, list[int]]], hidden: FloatArray) -> list[int]:
+        """What the requests would draw if the guesses' logits were right, with their own noise."""
+        assert self._vocabulary is not None
+        every = [_draft_params(active.sequence.params) for active, _ in drafted]
+        enough = [
+            sampling.num_enough(params, active.sequence.counted) or _CANDIDATES
+            for params, (active, _) in zip(every, drafted, strict=True)
+        ]
+        for active, _ in drafted:
+            sequence = active.sequence
+            self._vocabulary.show(sequence.token_ids if sequence.num_generated <= 2 else sequence.token_ids[-8:])
+            self._vocabulary.show(sequence.end_ids)
+        found = self._vocabulary.largest(hidden, max(enough))
+        return [
+            sampling.choose(
+                _Few(*few),
+                params,
+                self._decoder.ops.candidates,
+                seed=active.sequence.seed,
+                position=len(active.sequence.token_ids) + len(tokens),
+                counted=active.sequence.counted,
+            )
+            for few, params, (active, tokens) in zip(found, every, drafted, strict=True)
+        ]
+
+
+class _Few:
+    """``sampling.Logits`` of which only the largest are known."""
+
+    def __init__(self, ids: IntArray, values: FloatArray) -> None:
+        self._ids, self._values = ids, values
+
+    def largest(self, k: int) -> tuple[IntArray, FloatArray]:
+        return self._ids[:k], self._values[:k]
+
+    def row(self) -> FloatArray:
+        raise NotImplementedError("a guess is chosen among the largest logits")
+
+
+def _draft_params(params: SamplingParams) -> SamplingParams:
+    """The request's parameters as far as they can be followed without the whole row of logits."""
+    return dataclasses.replace(
+        params,
+        top_k=min(params.top_k or _CANDIDATES, _CANDIDATES),
+        presence_penalty=max(0.0, params.presence_penalty or 0.0),
+        frequency_penalty=max(0.0, params.frequency_penalty or 0.0),
+        repetition_penalty=max(1.0, params.repetition_penalty or 1.0),
+        logit_bias=None,
+    )

@@ -1,0 +1,1 @@
+"""Evaluation: tasks with known answers, and the share that a model answers correctly."""

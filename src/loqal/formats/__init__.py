@@ -1,0 +1,24 @@
+"""Block formats: what the bytes of a stored weight mean."""
+
+from __future__ import annotations
+
+from loqal.formats.codec import ENCODABLE, RUN_LEN, decode, encode, to_int8
+from loqal.formats.i_quants import codebook
+from loqal.formats.synthetic import random_blocks
+from loqal.formats.table import FORMATS, GGML_TYPES, REFUSED_GGML_TYPES, Format, find_format, num_bytes
+
+__all__ = [
+    "ENCODABLE",
+    "FORMATS",
+    "GGML_TYPES",
+    "REFUSED_GGML_TYPES",
+    "RUN_LEN",
+    "Format",
+    "codebook",
+    "decode",
+    "encode",
+    "find_format",
+    "num_bytes",
+    "random_blocks",
+    "to_int8",
+]

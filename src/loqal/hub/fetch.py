@@ -1,0 +1,77 @@
+"""Fetching a model by name: what the name stands for on this machine, then the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from loqal.engine.memory_plan import machine_bytes
+from loqal.errors import RequestError
+from loqal.hub import names, verify
+from loqal.hub.catalog import FAMILY
+from loqal.hub.download import Policy
+from loqal.hub.local_models import LocalModel
+from loqal.hub.pull import pull, select
+from loqal.performance import machine_speed
+
+
+@dataclass(frozen=True, slots=True)
+class FileToFetch:
+    """One file, as it is announced."""
+
+    repo: str
+    path: str
+    size_bytes: int
+
+
+class Fetching:
+    """A name that was understood and looked up on the hub.
+
+    Attributes:
+        files: what belongs to it; files that are here already cost nothing.
+        why: what was chosen where the name left it open, and why.
+        licence: as the repository states it.
+
+    Raises:
+        RequestError: the name is not one, or the network is switched off.
+        CheckpointError: the hub does not have it, refuses it, or cannot be reached.
+        CapacityError: nothing fits this machine.
+    """
+
+    def __init__(self, name: str, *, vision: bool = True, connections: int = 4) -> None:
+        wanted = names.parse(name)
+        if wanted is None:
+            raise RequestError(
+                f"{name!r} is not a name that can be fetched.",
+                f"Names are {FAMILY}, {FAMILY}:SIZE, {FAMILY}:SIZE-QUANT, owner/repo or owner/repo:QUANT.",
+                f"Write for example {FAMILY}:4b.",
+            )
+        self._revision = wanted.revision
+        self._policy = Policy(connections=connections)
+        self._selection = select(wanted, machine_bytes(), _read_speed, vision=vision)
+        self.files = [FileToFetch(file.repo, file.path, file.size_bytes) for file in self._selection.files]
+        self.why, self.licence = self._selection.why, self._selection.repository.licence
+
+    def run(self, progress: Callable[[str, int, int], None]) -> Path:
+        """Fetch what is missing; ``progress`` gets path, bytes done and bytes in all. Returns the path to open.
+
+        Raises:
+            CapacityError: the disk is too small.
+            CheckpointError: the server keeps failing; what arrived is kept.
+        """
+        return pull(
+            self._selection,
+            revision=self._revision,
+            policy=self._policy,
+            progress=lambda file, done: progress(file.path, done, file.size_bytes),
+        )
+
+
+def repair(model: LocalModel, verdicts: list[verify.Verdict], progress: Callable[[str, int, int], None]) -> int:
+    """Fetch again what ``verify`` found damaged; see ``hub.verify.repair``."""
+    return verify.repair(model, verdicts, progress=lambda file, done: progress(file.path, done, file.size_bytes))
+
+
+def _read_speed() -> float:
+    return machine_speed.measured().read_gb_per_s

@@ -1,0 +1,1 @@
+"""Backends: implementations of loqal.ops.interface."""

@@ -1,0 +1,100 @@
+"""The engine's plan of a model's memory for so many users, line by line. The model need not be on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from loqal.engine import memory_plan
+from loqal.engine.memory_plan import MemoryPlan
+from loqal.model.config import ModelConfig
+from loqal.ops.interface import PAGE_TOKENS, Ops
+from loqal.performance.kernel_rates import CHUNK_TOKENS
+from loqal.performance.weight_mix import Weights
+from loqal.runtime.media_encoder import largest_reading_bytes
+
+_PROGRAM_BYTES = 62_000_000  # Python, NumPy, the kernels and what they keep at hand, measured
+_ROW_BYTES, _MERGE_BYTES = 60, 400  # of the vocabulary: a token, and a merge with all that is indexed by it, measured
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One part of the memory and what it is for."""
+
+    name: str
+    size_bytes: int
+    why: str
+
+
+def account(
+    config: ModelConfig,
+    ops: Ops,
+    weights: Weights,
+    *,
+    context_len: int,
+    users: int,
+    kv_bits: int,
+    limit_bytes: int,
+    image_bytes: int,
+) -> MemoryPlan:
+    """What the engine will plan for the model in a fresh process. ``image_bytes`` is for pictures that are kept.
+
+    A published mixture that is not known to the tensor is scaled to the size of its file.
+    """
+    plan = memory_plan.account(
+        config,
+        ops,
+        weights.by_name.__getitem__,
+        context_len=context_len,
+        kv_bits=kv_bits,
+        max_sequences=users,
+        chunk_tokens=CHUNK_TOKENS,
+        process_bytes=_PROGRAM_BYTES + _ROW_BYTES * config.vocab_size + _MERGE_BYTES * weights.num_merges,
+        limit_bytes=limit_bytes,
+        image_bytes=image_bytes if config.vision else 0,
+    )
+    return replace(plan, weight_bytes=int(plan.weight_bytes * weights.scale))
+
+
+def lines(plan: MemoryPlan, formats: Sequence[str], users: int) -> list[Line]:
+    """What is resident with ``users`` sequences of the plan's context each, no picture read.
+
+    ``formats`` are those of the weights, with most values first.
+    """
+    pages = -(-plan.context_len // PAGE_TOKENS) * users
+    slots = -(-users // plan.slot_group) * plan.slot_group
+    together = f", which come in groups of {plan.slot_group}" if plan.slot_group > 1 else ""
+    found = [
+        Line("weights", plan.weight_bytes, f"packed for the kernels: {' '.join(formats)}"),
+        Line("vision tower", plan.vision_bytes, "its weights"),
+        Line("draft head", plan.draft_head_bytes, "its weights, and rows of the vocabulary"),
+        Line("keys and values", pages * plan.page_bytes, f"{pages} pages of {PAGE_TOKENS} tokens"),
+        Line(
+            "recurrent states",
+            slots * plan.slot_bytes,
+            f"{slots} of {plan.slot_bytes / 1e6:.1f} MB{together}, whatever the context",
+        ),
+        Line("guessed tokens", plan.journal_bytes, "that may be taken back"),
+        Line("working memory", plan.scratch_bytes, "the arrays of a step, logits, and what is known of the tokens"),
+        Line("program", plan.process_bytes, "Python, the kernels, and the vocabulary"),
+    ]
+    return [line for line in found if line.size_bytes]
+
+
+def most_users(plan: MemoryPlan, users: int, limit_bytes: int) -> int:
+    """How many with the plan's context fit a limit. ``users`` are those of the plan."""
+    group, journal = plan.slot_group, plan.journal_bytes // users
+    each = -(-plan.context_len // PAGE_TOKENS) * plan.page_bytes + journal
+    left = limit_bytes - (plan.fixed_bytes - plan.image_bytes - plan.journal_bytes)
+    groups, left = divmod(max(0, left), group * (plan.slot_bytes + each))
+    return groups * group + max(0, left - group * plan.slot_bytes) // each
+
+
+def picture_lines(plan: MemoryPlan, config: ModelConfig) -> list[Line]:
+    """What pictures take beyond that; less where memory is short."""
+    reading = largest_reading_bytes(config.vision, {})
+    found = [
+        Line("kept pictures", plan.image_bytes, "at most (--media-cache-bytes)"),
+        Line("reading a picture", reading, "at most, of the largest one allowed"),
+    ]
+    return [line for line in found if line.size_bytes]

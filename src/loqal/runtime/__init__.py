@@ -1,0 +1,1 @@
+"""The runtime: the one place where tokenizer, templates, media, model and engine are put together."""

@@ -1,0 +1,199 @@
+"""From what a caller asks to what the engine reads: a prompt in token ids, parameters, and how the reply is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from loqal.chat import defaults
+from loqal.chat.constraints.rules import TurnRules
+from loqal.chat.output.parser import OutputParser
+from loqal.chat.template import tools
+from loqal.chat.template.native import with_reasoning_apart
+from loqal.chat.template.segments import THINK_CLOSE, Replayed, Segment, ends_in_thinking
+from loqal.chat.template.select import TemplateChoice
+from loqal.chat.tokens.replay import replay
+from loqal.chat.tokens.tokenizer import Tokenizer
+from loqal.engine.sampling.constraint import Guide
+from loqal.errors import RequestError
+from loqal.runtime.media_encoder import Eyes, Seen
+from loqal.runtime.message_dicts import to_messages
+from loqal.runtime.reply_stream import Parser, PlainParser
+from loqal.types import limits
+from loqal.types.records import Message, RenderedSegment, SamplingParams, TextPart
+from loqal.types.reply_options import AnswerFormat, OneOf, Turn
+
+_DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
+
+MessageLike = Message | Mapping[str, Any]
+
+
+def _nothing() -> Guide | None:
+    return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request in token ids. ``parser`` and ``guide`` are made anew for every reply."""
+
+    prompt_ids: list[int]
+    params: SamplingParams
+    parser: Callable[[str], Parser]  # gets what the ids of calls begin with
+    started: float  # when it arrived
+    guide: Callable[[], Guide | None] = _nothing
+    seen: Seen = dataclasses.field(default_factory=lambda: Seen([], ()))
+    thinks: bool = False
+    replays: tuple[Literal["exact", "template"], ...] = ()
+    priority: int = 0
+    client: str = ""
+
+
+def as_turn(turn: Turn | None, think: bool | None, definitions: Sequence[Mapping[str, Any]] | None) -> Turn:
+    """A turn with the shorthands in it. Raises RequestError."""
+    turn = turn or Turn()
+    if think is not None:
+        turn = dataclasses.replace(turn, thinking=dataclasses.replace(turn.thinking, enabled=think))
+    if definitions is not None:
+        turn = dataclasses.replace(turn, tools=tools.read(definitions))
+    return turn
+
+
+class Prompts:
+    """Makes the prompts of one model.
+
+    Args:
+        context_len: most tokens of prompt and reply together.
+        end_ids: ids that end its replies; None for those of the vocabulary.
+        size: the published size, for the model card's values.
+        file_values: sampling values that the model's files state.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: TemplateChoice,
+        eyes: Eyes,
+        *,
+        context_len: int,
+        end_ids: frozenset[int] | None,
+        size: str | None,
+        file_values: Mapping[str, Any],
+    ) -> None:
+        self._tokenizer, self._template, self._eyes = tokenizer, template, eyes
+        self._rules, self._context_len = TurnRules(tokenizer, end_ids), context_len
+        self._size, self._file_values = size, file_values
+
+    def chat(self, messages: Iterable[MessageLike], params: SamplingParams | None, turn: Turn) -> Prepared:
+        """A conversation. Raises RequestError and MediaError."""
+        started = time.perf_counter()
+        thinks = self._template.traits.thinks if turn.thinking.enabled is None else turn.thinking.enabled
+        definitions = [tools.definition(tool) for tool in turn.tools]
+        schemas = [{"name": tool.name, "parameters": tool.parameters} for tool in turn.tools]
+        history, begun = _split(to_messages(messages), turn)
+        thinks = thinks if begun is None else bool(begun.reasoning)
+        replays = self._replays(history, schemas) if turn.replay == "exact" else {}
+        segments = self._template.template.render(history, tools=definitions, think=thinks, replays=replays)
+        segments += [] if begun is None else _beginning(begun, is_open=ends_in_thinking(segments))
+        thinking = ends_in_thinking(segments)
+        seen = self._eyes.look(segments)
+        params = self._resolve(params, thinking=thinking, media=bool(seen.items))
+        prompt_ids = self._tokenizer.encode(seen.segments)
+        room = max(1, min(params.max_tokens or self._context_len, self._context_len - len(prompt_ids)))
+        said = "" if begun is None else begun.text
+        return Prepared(
+            prompt_ids,
+            params,
+            functools.partial(OutputParser, self._tokenizer, thinking, schemas),
+            started,
+            self._rules.guides(turn, thinking=thinking, room=room, said=said),
+            seen,
+            thinking,
+            _how_replayed(history, replays, segments),
+        )
+
+    def _replays(self, messages: Sequence[Message], schemas: Sequence[Mapping[str, Any]]) -> dict[int, Replayed]:
+        found = {index: replay(message, self._tokenizer, schemas) for index, message in enumerate(messages)}
+        return {index: one for index, one in found.items() if one is not None}
+
+    def prepare_forms(self) -> None:
+        """See Runtime."""
+        self._rules.raw(OneOf(("a",)))
+
+    def raw(
+        self, prompt: str | Sequence[int], params: SamplingParams | None, answer: AnswerFormat | None = None
+    ) -> Prepared:
+        """A raw prompt. Raises RequestError."""
+        started = time.perf_counter()
+        prompt_ids = self._tokenizer.encode_with_control(prompt) if isinstance(prompt, str) else list(prompt)
+        resolved, guide = self._resolve(params, thinking=False), self._rules.raw(answer)
+        return Prepared(prompt_ids, resolved, lambda stem: PlainParser(self._tokenizer), started, guide)
+
+    def _resolve(self, params: SamplingParams | None, *, thinking: bool, media: bool = False) -> SamplingParams:
+        """The parameters with every default and a seed filled in."""
+        params = params or SamplingParams()
+        limits.check(params)
+        if params.seed is None:
+            params = dataclasses.replace(params, seed=int.from_bytes(os.urandom(_DRAWN_SEED_BYTES), "little"))
+        return defaults.resolve(params, size=self._size, thinking=thinking, media=media, file_values=self._file_values)
+
+
+def shown(segments: Iterable[Segment]) -> tuple[RenderedSegment, ...]:
+    """The segments of a prompt for a reader."""
+    return tuple(
+        RenderedSegment("media" if s.media is not None else "template" if s.is_template else "content", s.text)
+        for s in segments
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Begun:
+    """A reply that is to be continued."""
+
+    reasoning: str
+    text: str
+
+
+def _split(messages: list[Message], turn: Turn) -> tuple[list[Message], _Begun | None]:
+    """The conversation, and the reply that is to be continued. Raises RequestError."""
+    if not turn.prefill or not messages or messages[-1].role != "assistant":
+        return messages, None
+    last = with_reasoning_apart(messages[-1])
+    parts = [TextPart(last.content)] if isinstance(last.content, str) else last.content
+    if last.tool_calls or not all(isinstance(part, TextPart) for part in parts):
+        raise RequestError(
+            f"messages[{len(messages) - 1}] cannot be continued.",
+            "It has calls of tools or pictures, and only text can be continued.",
+            "Let the last message be text, or ask without prefill.",
+        )
+    begun = _Begun(last.reasoning or "", "".join(part.text for part in parts if isinstance(part, TextPart)))
+    return messages[:-1], begun if begun.reasoning or begun.text else None
+
+
+def _beginning(begun: _Begun, *, is_open: bool) -> list[Segment]:
+    """What a reply that is to be continued adds to a prompt, which leaves its reasoning open or not."""
+    if begun.reasoning and not is_open:
+        raise RequestError(
+            "The last message has reasoning to continue.",
+            "The chat template of the model does not begin a reply with reasoning.",
+            "Leave the reasoning out.",
+        )
+    close = Segment(f"\n{THINK_CLOSE}\n\n", is_template=True)
+    answer = [Segment(begun.text)] if begun.text else []
+    return [*([Segment(begun.reasoning)] if begun.reasoning else []), *([close] if is_open and answer else []), *answer]
+
+
+def _how_replayed(
+    messages: Sequence[Message], replays: Mapping[int, Replayed], segments: Sequence[Segment]
+) -> tuple[Literal["exact", "template"], ...]:
+    """For each message of the assistant, how it became tokens."""
+    written = {id(segment) for segment in segments}
+    exact = {index for index, one in replays.items() if {id(one.whole), id(one.answer)} & written}
+    return tuple(
+        "exact" if index in exact else "template"
+        for index, message in enumerate(messages)
+        if message.role == "assistant"
+    )

@@ -1,0 +1,544 @@
+"""The Python API, and the one place where all parts are put together.
+
+    with loqal.load("model.gguf") as model:
+        reply = model.chat([{"role": "user", "content": "Hello!"}])
+
+Text is turned into token ids here and ids into text again; the engine in between knows ids only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from loqal import settings
+from loqal.chat.template.select import TemplateChoice, choose_template
+from loqal.chat.tokens.tokenizer import Tokenizer
+from loqal.engine import sequence as engine_sequence
+from loqal.engine.engine import Engine
+from loqal.engine.memory_plan import MemoryPlan
+from loqal.errors import RequestError
+from loqal.hub.find import find
+from loqal.media.fetch import Policy
+from loqal.ops.interface import FloatArray
+from loqal.runtime import assembly, cache_report
+from loqal.runtime.media_encoder import Eyes, make_preparer
+from loqal.runtime.media_encoder import describe as describe_item
+from loqal.runtime.model_info import ModelInfo, describe
+from loqal.runtime.prompts import MessageLike, Prepared, Prompts, as_turn, shown
+from loqal.runtime.reply_stream import ReplyStream
+from loqal.types.records import MediaInfo, MediaPart, Rendered, Reply, SamplingParams, TokenLogprobs
+from loqal.types.reply_options import AnswerFormat, Turn
+from loqal.weights.load import Checkpoint, open_checkpoint
+
+_MOST_CHOICES = 64
+
+
+def load(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    context_len: int | None = None,
+    threads: int | None = None,
+    backend: str | None = None,
+    isa: str | None = None,
+    kv_bits: int | None = None,
+    max_sequences: int | None = None,
+    cache_bytes: int | None = None,
+    drafts: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_dir_bytes: int | None = None,
+    memory_bytes: int | None = None,
+    yarn: int | None = None,
+    packed_file: str | None = None,
+    media_cache_bytes: int | None = None,
+    allow_urls: bool = False,
+    allow_paths: bool = True,
+    mmproj: str | os.PathLike[str] | None = None,
+) -> Runtime:
+    """Load a model.
+
+    Args:
+        model: a file, a folder, or a known name; None loads the small model that comes with loqal.
+        context_len: most tokens of prompt and reply together. By default the model's own context, or what a quarter of
+            the memory can hold if that is less; memory is taken as the context fills, not before.
+        threads: by default the cores this process may use.
+        backend: "cpu" (the default) or "reference", the slow specification.
+        isa: instruction set of the kernels, by default the best of this machine.
+        packed_file: where to keep the packed weights for the next start ("auto": beside the model); by default nowhere.
+        kv_bits: how keys and values are stored: 8 for half the memory, 16, or 32 (the default with F32 weights).
+        max_sequences: most requests that compute at the same time; others wait for their turn.
+        cache_bytes: most memory for states of earlier requests, from which later ones with the same beginning start;
+            0 keeps none. By default a quarter of the memory, together with the states of what is running.
+        drafts: "auto" (the default) guesses tokens ahead where that saves time, "off" never does; no answer changes.
+        cache_dir: a folder where states of earlier requests outlive the process; by default nowhere.
+        cache_dir_bytes: most bytes of one model in that folder.
+        memory_bytes: most memory of the process, by default what the machine or its container has; see ``plan``.
+        yarn: 2 or 4 stretches the positions for contexts beyond the model's own, up to 1,010,000 tokens. It holds for
+            short texts too, which may come out a little worse.
+        media_cache_bytes: most memory for encoded pictures.
+        allow_urls: whether images and videos may be fetched from the network.
+        allow_paths: whether images and videos may be files of this machine.
+        mmproj: the separate vision tower of a GGUF model.
+
+    Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
+
+    Raises:
+        CheckpointError: the model cannot be used.
+        RequestError: a setting is out of range.
+        CapacityError: the memory does not suffice.
+        InstallationError: the installation is incomplete.
+    """
+    started = time.perf_counter()
+    given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa, "kv_bits": kv_bits}
+    given |= {"packed_file": packed_file, "max_sequences": max_sequences, "cache_bytes": cache_bytes}
+    given |= {"cache_dir": None if cache_dir is None else os.fspath(cache_dir), "cache_dir_bytes": cache_dir_bytes}
+    given |= {"drafts": drafts, "memory_bytes": memory_bytes, "yarn": yarn}
+    given["media_cache_bytes"] = media_cache_bytes
+    chosen = settings.resolve(given, os.environ)
+    checkpoint = _open(model, mmproj)
+    try:
+        return Runtime(checkpoint, chosen, started, Policy(paths=allow_paths, urls=allow_urls))
+    except BaseException:
+        checkpoint.close()
+        raise
+
+
+def inspect(model: str | os.PathLike[str] | None = None, *, mmproj: str | os.PathLike[str] | None = None) -> ModelInfo:
+    """Say what a model is without reading its weights. Arguments and errors as in ``load``."""
+    checkpoint = _open(model, mmproj)
+    try:
+        tokenizer = _tokenizer(checkpoint)
+        return _describe(checkpoint, tokenizer, _template(checkpoint, tokenizer))
+    finally:
+        checkpoint.close()
+
+
+def plan(model: str | os.PathLike[str] | None = None, **given: Any) -> MemoryPlan:
+    """What a model would take of the memory, without loading it. Arguments and errors as in ``load``.
+
+    >>> loqal.plan(context_len=1024).context_len
+    1024
+    """
+    checkpoint = _open(model, None)
+    try:
+        return assembly.plan(checkpoint, settings.resolve(given, os.environ))
+    finally:
+        checkpoint.close()
+
+
+def media_info(
+    part: MediaPart, model: str | os.PathLike[str] | None = None, *, mmproj: str | os.PathLike[str] | None = None
+) -> MediaInfo:
+    """What an image or a video would become and cost: by the rules of a checkpoint, or of the published models.
+
+    Reads headers only. Raises RequestError, MediaError, and CheckpointError as ``load`` does.
+    """
+    if model is None:
+        return describe_item(make_preparer(None, {}, Policy()).prepare(part))
+    checkpoint = _open(model, mmproj)
+    try:
+        return describe_item(make_preparer(checkpoint.config.vision, checkpoint.metadata, Policy()).prepare(part))
+    finally:
+        checkpoint.close()
+
+
+def _open(model: str | os.PathLike[str] | None, mmproj: str | os.PathLike[str] | None) -> Checkpoint:
+    found = find(model)
+    return open_checkpoint(found.path, mmproj=found.mmproj if mmproj is None else Path(mmproj))
+
+
+class Runtime:
+    """A loaded model. Made by ``load``; usable from several threads; close it to give its memory back.
+
+    Attributes:
+        info: what was loaded.
+        context_len: most tokens of prompt and reply together.
+        plan: what it takes of the memory.
+        load_ms: how long loading took.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, chosen: settings.Settings, started: float, policy: Policy | None = None
+    ) -> None:
+        self._checkpoint: Checkpoint | None = checkpoint
+        self._tokenizer = _tokenizer(checkpoint)
+        template = _template(checkpoint, self._tokenizer)
+        self._end_ids = frozenset(checkpoint.eos_token_ids) | self._tokenizer.eos_ids
+        self.info = _describe(checkpoint, self._tokenizer, template)
+        padding_ids = self._tokenizer.padding_ids(checkpoint.config.vocab_size)
+        self._engine: Engine | None
+        self._engine, self.plan, tower = assembly.assemble(checkpoint, chosen, padding_ids)
+        self.context_len = self.plan.context_len
+        self._preparer = make_preparer(checkpoint.config.vision, checkpoint.metadata, policy or Policy())
+        room_bytes = self.plan.picture_bytes
+        self._eyes = Eyes(tower, self._preparer, self._tokenizer, chosen.media_cache_bytes, room_bytes)
+        self._prompts = Prompts(
+            self._tokenizer,
+            template,
+            self._eyes,
+            context_len=self.context_len,
+            end_ids=self._end_ids,
+            size=self.info.size_label,
+            file_values=_file_values(checkpoint),
+        )
+        self.load_ms = (time.perf_counter() - started) * 1e3
+
+    # Requests -------------------------------------------------------------------------------------------------------
+
+    def chat(
+        self,
+        messages: Iterable[MessageLike],
+        params: SamplingParams | None = None,
+        *,
+        turn: Turn | None = None,
+        think: bool | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        priority: int = 0,
+        client: str = "",
+    ) -> Reply:
+        """The whole reply to a conversation. Arguments and errors as in ``stream_chat``."""
+        return self.stream_chat(
+            messages, params, turn=turn, think=think, tools=tools, priority=priority, client=client
+        ).finish()
+
+    def stream_chat(
+        self,
+        messages: Iterable[MessageLike],
+        params: SamplingParams | None = None,
+        *,
+        turn: Turn | None = None,
+        think: bool | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        priority: int = 0,
+        client: str = "",
+    ) -> ReplyStream:
+        """The reply to a conversation while it is written.
+
+        Args:
+            messages: Message objects, or dicts with the same keys.
+            params: what is None in it follows the model's card.
+            turn: how the reply is to be written: tools, thinking, the form of the answer.
+            think: whether to reason before answering, in place of the turn's; None as the model's template says.
+            tools: definitions of functions the model may call, in place of the turn's.
+            priority: the lowest number is served first, if need be at the cost of those that are running.
+            client: who asks; clients share the machine evenly.
+
+        Raises:
+            RequestError: a message or parameter is not understood or out of range.
+            ContextError: the conversation does not fit the context.
+        """
+        prepared = self._prompts.chat(messages, params, as_turn(turn, think, tools))
+        return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
+
+    def render(
+        self,
+        messages: Iterable[MessageLike],
+        *,
+        turn: Turn | None = None,
+        think: bool | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Rendered:
+        """What a conversation becomes before the model reads it, and what of it is known. Nothing is computed.
+
+        Arguments and errors as in ``stream_chat``.
+
+            >>> rendered = model.render([{"role": "user", "content": "Hi"}])
+            >>> "".join(segment.text for segment in rendered.segments) == model.detokenize(
+            ...     rendered.token_ids, skip_special=False)
+            True
+        """
+        engine = self._open_engine()
+        prepared = self._prompts.chat(messages, SamplingParams(seed=0), as_turn(turn, think, tools))
+        engine.check_length(len(prepared.prompt_ids), room=1)
+        media = self._eyes.spans(prepared.prompt_ids, prepared.seen)
+        sequence = engine_sequence.Sequence(prepared.prompt_ids, prepared.params, media=media)
+        report = engine.forecast(sequence)
+        return Rendered(
+            tuple(prepared.prompt_ids),
+            shown(prepared.seen.segments),
+            prepared.thinks,
+            prepared.seen.infos,
+            report.cached,
+            cache_report.explain(report, prepared.prompt_ids, self._tokenizer),
+            prepared.replays,
+        )
+
+    def media_info(self, part: MediaPart) -> MediaInfo:
+        """What an image or a video would become and cost. Reads headers only. Raises RequestError and MediaError."""
+        return describe_item(self._preparer.prepare(part))
+
+    def generate(
+        self, prompt: str | Sequence[int], params: SamplingParams | None = None, *, answer: AnswerFormat | None = None
+    ) -> Reply:
+        """The whole continuation of a raw prompt. Arguments and errors as in ``stream_generate``."""
+        return self.stream_generate(prompt, params, answer=answer).finish()
+
+    def stream_generate(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        answer: AnswerFormat | None = None,
+        priority: int = 0,
+        client: str = "",
+    ) -> ReplyStream:
+        """The continuation of a raw prompt while it is written, without a chat template.
+
+        Args:
+            prompt: token ids, or a text in which the names of control tokens stand for them.
+            answer: the form the continuation must have.
+            priority, client: as in ``stream_chat``.
+
+        Raises:
+            RequestError: a token id or parameter is out of range, or the prompt is empty.
+            ContextError: the prompt does not fit the context.
+        """
+        prepared = self._prompts.raw(prompt, params, answer)
+        return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
+
+    def choices(
+        self, messages: Iterable[MessageLike], params: SamplingParams | None = None, **more: Any
+    ) -> list[Reply]:
+        """The whole replies. Arguments and errors as in ``stream_choices``.
+
+        >>> replies = model.choices([{"role": "user", "content": "Hi"}], loqal.SamplingParams(max_tokens=4), n=2)
+        >>> [reply.usage.cached_tokens > 0 for reply in replies]
+        [False, True]
+        """
+        return [stream.finish() for stream in self.stream_choices(messages, params, **more)]
+
+    def stream_choices(
+        self,
+        messages: Iterable[MessageLike],
+        params: SamplingParams | None = None,
+        *,
+        n: int,
+        turn: Turn | None = None,
+        think: bool | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        priority: int = 0,
+        client: str = "",
+    ) -> list[ReplyStream]:
+        """``n`` replies to one conversation, whose prompt is read once, while they are written.
+
+        The seed of each is one more than that of the one before. Other arguments and errors as in ``stream_chat``.
+        """
+        if not 1 <= n <= _MOST_CHOICES:
+            raise RequestError(f"n is {n}.", f"It must be from 1 to {_MOST_CHOICES}.", "Ask for fewer replies.")
+        first = self._prompts.chat(messages, params, as_turn(turn, think, tools))
+        first = dataclasses.replace(first, priority=priority, client=client)
+        assert first.params.seed is not None
+        seeds = [first.params.seed + index for index in range(n)]
+        return self._start(
+            [dataclasses.replace(first, params=dataclasses.replace(first.params, seed=seed)) for seed in seeds]
+        )
+
+    def batch(
+        self, prompts: Iterable[str | Sequence[int] | Sequence[MessageLike]], params: SamplingParams | None = None
+    ) -> list[Reply]:
+        """Replies to many prompts, computed beside each other, in order.
+
+        Args:
+            prompts: conversations (see ``stream_chat``), and texts or token ids (see ``stream_generate``).
+
+            >>> len(model.batch(["one", "two"], loqal.SamplingParams(max_tokens=3)))
+            2
+        """
+        prepared = []
+        for prompt in prompts:
+            if isinstance(prompt, str) or all(isinstance(item, int) for item in prompt):
+                prepared.append(self._prompts.raw(cast("str | Sequence[int]", prompt), params))
+            else:
+                prepared.append(self._prompts.chat(cast("Sequence[MessageLike]", prompt), params, Turn()))
+        return [stream.finish() for stream in self._start(prepared)]
+
+    def embed(
+        self, texts: str | Sequence[int] | Sequence[str | Sequence[int]], *, pooling: Literal["mean", "last"] = "mean"
+    ) -> FloatArray:
+        """Vectors of texts or token ids, of length 1: -> float32 [N D], or [D] for a single one.
+
+        Args:
+            pooling: the mean of the network's last rows, or the last of them.
+
+        Raises:
+            RequestError: a text is empty or an id unknown.
+            ContextError: a text does not fit the context.
+
+            >>> model.embed(["a text", "another"]).shape == (2, model.embed("a text").shape[0])
+            True
+        """
+        if pooling not in ("mean", "last"):
+            raise RequestError(f"pooling is {pooling!r}.", "It must be 'mean' or 'last'.", "Choose one of these.")
+        if not texts:
+            raise RequestError("There is nothing to embed.", "The text is empty.", "Give a text or ids.")
+        if isinstance(texts, str) or all(isinstance(item, int) for item in texts):
+            single: FloatArray = self.embed([cast("str | Sequence[int]", texts)], pooling=pooling)[0]
+            return single
+        engine = self._open_engine()
+        rows = [engine.pooled(self._ids(cast("str | Sequence[int]", text)), mean=pooling == "mean") for text in texts]
+        vectors: npt.NDArray[np.float64] = np.stack(rows).astype(np.float64)
+        lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
+        unit: FloatArray = np.divide(vectors, np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        return unit
+
+    def score(
+        self, prompt: str | Sequence[int], continuation: str | Sequence[int], *, top: int = 0
+    ) -> tuple[TokenLogprobs, ...]:
+        """Log probabilities of the tokens of a continuation after a prompt, each given those before it.
+
+        The two are tokenised apart. ``top`` likeliest alternatives of each come along. Raises RequestError and
+        ContextError.
+
+            >>> scores = model.score("one two", " three", top=1)
+            >>> all(score.logprob <= score.top[0][1] < 0 for score in scores)
+            True
+        """
+        before, after = self._ids(prompt), self._ids(continuation)
+        return tuple(self._open_engine().logprobs(before + after, len(before), top))
+
+    def logits(self, token_ids: Sequence[int]) -> FloatArray:
+        """Logits after each of some tokens: -> float32 [T V]. Raises RequestError and ContextError."""
+        return self._open_engine().logits(list(token_ids))
+
+    def tokenize(self, text: str, *, control: bool = False) -> list[int]:
+        """Token ids of a text. With ``control``, the names of control tokens in it stand for them."""
+        return self._tokenizer.encode_with_control(text) if control else self._tokenizer.encode_text(text)
+
+    def detokenize(self, token_ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """The text of token ids. Raises RequestError for an id without a token."""
+        return self._tokenizer.decode(token_ids, skip_special=skip_special)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of a token, which need not be whole characters. Raises RequestError for an id without a token.
+
+        >>> b"".join(map(model.token_bytes, model.tokenize("naïve"))).decode()
+        'naïve'
+        """
+        return self._tokenizer.token_bytes(token_id)
+
+    def prepare_forms(self) -> None:
+        """Make what replies of a given form need now rather than with the first of them.
+
+        With a full vocabulary that takes about a second, during which other threads wait, and 130 MB.
+        """
+        self._prompts.prepare_forms()
+
+    def statistics(self) -> dict[str, float]:
+        """What was computed so far and what is held now, by name: tokens, steps, captures, bytes of states, ...
+
+        >>> model.statistics()["written_tokens"] >= 0
+        True
+        """
+        found: dict[str, float] = self._open_engine().call(lambda loop: loop.statistics())
+        return found
+
+    # Lifetime -------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give the memory back, as soon as streams that are still open have ended. Closing twice does nothing."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+        if self._checkpoint is not None:
+            self._checkpoint.close()
+            self._checkpoint = None
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_engine(self) -> Engine:
+        if self._engine is None:
+            raise RequestError("The model was closed.", "A closed model answers nothing.", "Load it again.")
+        return self._engine
+
+    def _start(self, prepared: Sequence[Prepared]) -> list[ReplyStream]:
+        """Hand requests to the engine together."""
+        engine, sequences = self._open_engine(), []
+        for one in prepared:
+            engine.check_length(len(one.prompt_ids), room=1)  # before anything is encoded
+            positions, media = self._eyes.place(one.prompt_ids, one.seen)
+            end_ids = set(one.params.stop_token_ids) | (set() if one.params.ignore_eos else self._end_ids)
+            starts = cache_report.message_starts(one.prompt_ids, self._tokenizer)
+            sequences.append(
+                engine_sequence.Sequence(
+                    one.prompt_ids,
+                    one.params,
+                    end_ids,
+                    positions=positions,
+                    media=media,
+                    boundaries=starts,
+                    priority=one.priority,
+                    client=one.client,
+                    guide=one.guide(),
+                )
+            )
+        return [
+            ReplyStream(
+                events,
+                one.parser(_call_stem(one)),
+                sequence,
+                load_ms=self.load_ms,
+                started=one.started,
+                explain=self._explain,
+                media=one.seen.infos,
+                replays=one.replays,
+            )
+            for one, sequence, events in zip(prepared, sequences, engine.submit_all(sequences), strict=True)
+        ]
+
+    def _ids(self, text: str | Sequence[int]) -> list[int]:
+        return self._tokenizer.encode_text(text) if isinstance(text, str) else list(text)
+
+    def _explain(self, sequence: engine_sequence.Sequence) -> str | None:
+        return cache_report.explain(sequence.cache, sequence.token_ids[: sequence.prompt_len], self._tokenizer)
+
+
+def _call_stem(one: Prepared) -> str:
+    """What the ids of a reply's calls begin with: a function of the request, like all of the reply."""
+    ids = np.array(one.prompt_ids, np.int32).tobytes()
+    return f"call_{hashlib.blake2b(ids, digest_size=8, salt=str(one.params.seed).encode()[:16]).hexdigest()}_"
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    if checkpoint.tokenizer_json is not None:
+        return Tokenizer.from_json(checkpoint.tokenizer_json)
+    return Tokenizer.from_gguf(checkpoint.metadata)
+
+
+def _template(checkpoint: Checkpoint, tokenizer: Tokenizer) -> TemplateChoice:
+    return choose_template(checkpoint.chat_template, size=checkpoint.size_label, control_tokens=tokenizer.special_ids)
+
+
+def _file_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Sampling values that the files state, under the files' names."""
+    if checkpoint.format == "safetensors":
+        return checkpoint.metadata.get("generation_config.json") or {}
+    prefix = "general.sampling."
+    return {key.removeprefix(prefix): value for key, value in checkpoint.metadata.items() if key.startswith(prefix)}
+
+
+def _describe(checkpoint: Checkpoint, tokenizer: Tokenizer, template: TemplateChoice) -> ModelInfo:
+    if checkpoint.chat_template is None:
+        kind = "the family's (the file has none)"
+    else:
+        kind = "the family's" if template.traits.native else "the file's own"
+    return describe(
+        checkpoint,
+        tokenizer=f"byte-level BPE, {tokenizer.vocab_len} tokens, {len(tokenizer.special_ids)} of them control tokens",
+        template=kind,
+        thinks_by_default=template.traits.thinks,
+    )

@@ -1,0 +1,179 @@
+"""Our replies as messages of Anthropic's API, whole or as events of a stream. Pure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from loqal.server.shared.errors import Kind, Problem
+from loqal.server.shared.streaming import Event, Formatter
+from loqal.types.records import FinishReason, Reply, ReplyDelta, Usage
+
+
+def sign(reasoning: str) -> str:
+    """The signature of a thinking block: it shows whether the reasoning comes back as it was written."""
+    return base64.b64encode(hashlib.sha256(b"loqal reasoning\0" + reasoning.encode()).digest()).decode()
+
+
+class MessageWriter(Formatter):
+    """Writes one message piece by piece. ``message`` is the whole of what its events said.
+
+    Args:
+        identity: of the message.
+        model: the name the caller asked for.
+        max_tokens: what the caller asked for; a shorter reply that was cut met the end of the context.
+        prompt_tokens: the length of the prompt.
+        shows_thinking: whether thinking blocks hold their text.
+        warnings: what became of fields that could not simply be obeyed.
+        request_id: for errors.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        model: str,
+        max_tokens: int,
+        *,
+        prompt_tokens: int,
+        shows_thinking: bool = True,
+        warnings: Sequence[str] = (),
+        request_id: str = "",
+    ) -> None:
+        self._max_tokens, self._shows_thinking, self._request_id = max_tokens, shows_thinking, request_id
+        self._open: str | None = None  # kind of the block that is being written
+        self._written: list[str] = []  # its text
+        self._reasoning: list[str] = []  # of this block, shown or not
+        self.message: dict[str, Any] = {
+            "id": identity,
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": prompt_tokens, "output_tokens": 0},
+        }
+        if warnings:
+            self.message["warnings"] = list(warnings)
+
+    def start(self) -> list[Event]:
+        """See Formatter."""
+        return [_event("message_start", message={**self.message, "content": []})]
+
+    def push(self, index: int, delta: ReplyDelta) -> list[Event]:
+        """See Formatter."""
+        events: list[Event] = []
+        if delta.reasoning:
+            events += self._begin({"type": "thinking", "thinking": "", "signature": ""})
+            self._reasoning.append(delta.reasoning)
+            if self._shows_thinking:
+                events.append(self._piece("thinking_delta", "thinking", delta.reasoning))
+        if delta.text:
+            events += self._begin({"type": "text", "text": ""})
+            events.append(self._piece("text_delta", "text", delta.text))
+        if (piece := delta.call_piece) is not None:
+            if piece.name is not None:
+                events += self._begin({"type": "tool_use", "id": piece.id, "name": piece.name, "input": {}})
+            if piece.arguments:
+                events.append(self._piece("input_json_delta", "partial_json", piece.arguments))
+        return events
+
+    def end(self, index: int, reply: Reply) -> list[Event]:
+        """See Formatter."""
+        events = self._end()
+        reason = _stop_reason(reply, self._max_tokens)
+        self.message |= {"stop_reason": reason, "stop_sequence": reply.stop_string, "usage": usage_of(reply.usage)}
+        ending = {"stop_reason": reason, "stop_sequence": reply.stop_string}
+        events.append(_event("message_delta", delta=ending, usage=self.message["usage"]))
+        return [*events, _event("message_stop")]
+
+    def failed(self, found: Problem) -> list[Event]:
+        """See Formatter."""
+        return [Event(error(found, self._request_id), "error")]
+
+    def idle(self, read: int, total: int) -> list[Event]:
+        """See Formatter."""
+        return [_event("ping")]
+
+    def _begin(self, block: dict[str, Any]) -> list[Event]:
+        """Go on with the open block if it is of this kind; calls have a block each."""
+        if self._open == block["type"] != "tool_use":
+            return []
+        events = self._end()
+        self._open = block["type"]
+        self.message["content"].append(block)
+        return [*events, _event("content_block_start", index=self._index, content_block=dict(block))]
+
+    @property
+    def _index(self) -> int:
+        return len(self.message["content"]) - 1
+
+    def _piece(self, kind: str, key: str, text: str) -> Event:
+        self._written.append(text)
+        return _event("content_block_delta", index=self._index, delta={"type": kind, key: text})
+
+    def _end(self) -> list[Event]:
+        """Close the open block."""
+        if self._open is None:
+            return []
+        block, text = self.message["content"][-1], "".join(self._written)
+        events: list[Event] = []
+        if self._open == "thinking":
+            block |= {"thinking": text, "signature": sign("".join(self._reasoning))}
+            events.append(self._piece("signature_delta", "signature", block["signature"]))
+        elif self._open == "text":
+            block["text"] = text
+        else:
+            block["input"] = json.loads(text or "{}")
+        self._open = None
+        self._written.clear()
+        self._reasoning.clear()
+        return [*events, _event("content_block_stop", index=self._index)]
+
+
+def _event(kind: str, **more: Any) -> Event:
+    return Event({"type": kind, **more}, kind)
+
+
+def _stop_reason(reply: Reply, max_tokens: int) -> str:
+    if reply.finish_reason is FinishReason.TOOL_CALLS:
+        return "tool_use"
+    if reply.finish_reason is FinishReason.LENGTH:
+        return "max_tokens" if reply.usage.completion_tokens >= max_tokens else "model_context_window_exceeded"
+    return "end_turn" if reply.stop_string is None else "stop_sequence"
+
+
+def usage_of(usage: Usage) -> dict[str, Any]:
+    """Counts of tokens. As Anthropic counts, ``input_tokens`` are those of the prompt that were not in the cache."""
+    counts: dict[str, Any] = {
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
+    }
+    return counts if usage.cache_miss is None else {**counts, "cache_miss": usage.cache_miss}
+
+
+_ERROR_TYPES: dict[Kind, str] = {
+    "invalid_request": "invalid_request_error",
+    "context_length": "invalid_request_error",
+    "authentication": "authentication_error",
+    "permission": "permission_error",
+    "not_found": "not_found_error",
+    "too_large": "request_too_large",
+    "rate_limit": "rate_limit_error",
+    "overloaded": "overloaded_error",
+    "internal": "api_error",
+}
+
+
+def error(found: Problem, request_id: str) -> dict[str, Any]:
+    """The body of an error, and the event that ends a stream with one. ``param``, the wrong field, is loqal's."""
+    said = {"type": _ERROR_TYPES[found.kind], "message": found.message}
+    if found.path is not None:
+        said["param"] = found.path
+    return {"type": "error", "error": said, "request_id": request_id}

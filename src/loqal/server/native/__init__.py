@@ -1,0 +1,1 @@
+"""loqal's own routes: health, metrics, rendering, tokenizing, scoring."""

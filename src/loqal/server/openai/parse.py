@@ -1,0 +1,286 @@
+"""OpenAI's requests become ours. Pure: nothing here knows a socket, a model or a clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from loqal.server.openai import protocol as fields
+from loqal.server.shared.conversation import Result, in_call_order, settled
+from loqal.server.shared.errors import FieldError
+from loqal.server.shared.fields import review
+from loqal.server.shared.generation_request import ChatRequest, Notes, RawRequest, media_part
+from loqal.server.shared.thinking import thinking
+from loqal.types.records import Message, Part, SamplingParams, TextPart, ToolCall
+from loqal.types.reply_options import (
+    AnswerFormat,
+    Grammar,
+    JsonSchema,
+    NamedTool,
+    OneOf,
+    Regex,
+    Tool,
+    ToolChoice,
+    Turn,
+)
+
+PRIORITIES = {"flex": 10, "priority": -10}
+"""Of service tiers; the lowest is served first."""
+
+_DETAIL_TOKENS = {"low": 256}
+_COMPLETION_TOKENS = 16  # of a completion that names no limit, as the dialect has it
+
+
+def parse(body: fields.ChatBody, notes: Notes) -> ChatRequest:
+    """The request that a body asks for. Raises FieldError."""
+    review(body, notes)
+    _check_stream(body)
+    priority = body.priority
+    if priority is None:
+        priority = PRIORITIES.get(body.service_tier or "", 0)
+    return ChatRequest(
+        model=body.model,
+        messages=settled(_messages(body.messages), "messages", notes),
+        params=_chat_params(body),
+        turn=_turn(body),
+        n=body.n or 1,
+        stream=bool(body.stream),
+        priority=priority,
+        user=body.safety_identifier or body.user or "",
+    )
+
+
+def parse_completion(body: fields.CompletionBody, notes: Notes) -> RawRequest:
+    """The request that a body asks for. Raises FieldError."""
+    review(body, notes)
+    _check_stream(body)
+    if body.max_tokens == 0 and not body.echo:
+        raise FieldError("max_tokens", "Nothing would be answered.", "Set echo, or ask for at least one token.")
+    most = _COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
+    return RawRequest(
+        model=body.model,
+        prompts=prompts_of(body.prompt),
+        params=_params(body, max_tokens=most or None, logprobs=body.logprobs),
+        n=body.n or 1,
+        answer=_structured(body),
+        stream=bool(body.stream),
+        priority=body.priority or 0,
+        user=body.user or "",
+    )
+
+
+def prompts_of(given: Any) -> tuple[str | tuple[int, ...], ...]:
+    """One prompt or several, each a text or token ids."""
+    if isinstance(given, str):
+        return (given,)
+    if all(isinstance(item, int) for item in given):
+        return (tuple(given),)
+    return tuple(item if isinstance(item, str) else tuple(item) for item in given)
+
+
+def _check_stream(body: fields.SamplingFields) -> None:
+    if body.stream_options is not None and not body.stream:
+        raise FieldError("stream_options", "It needs stream to be true.")
+
+
+def _params(body: fields.SamplingFields, **more: Any) -> SamplingParams:
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    return SamplingParams(
+        temperature=body.temperature,
+        top_k=body.top_k,
+        top_p=body.top_p,
+        min_p=body.min_p,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        repetition_penalty=body.repetition_penalty,
+        logit_bias=_biases(body.logit_bias),
+        min_tokens=body.min_tokens,
+        seed=body.seed,
+        stop=stop,
+        stop_token_ids=tuple(body.stop_token_ids or ()),
+        ignore_eos=bool(body.ignore_eos),
+        **more,
+    )
+
+
+def _biases(given: dict[str, float] | None) -> dict[int, float] | None:
+    if given is None:
+        return None
+    for key in given:
+        if not key.isascii() or not key.isdigit():
+            raise FieldError(f"logit_bias.{key[:50]}", "The key must be a token id.", "See /v1/tokenize.")
+    return {int(key): value for key, value in given.items()}
+
+
+def _chat_params(body: fields.ChatBody) -> SamplingParams:
+    if body.top_logprobs is not None and not body.logprobs:
+        raise FieldError("top_logprobs", "It needs logprobs to be true.")
+    limits = [limit for limit in (body.max_completion_tokens, body.max_tokens) if limit is not None]
+    if len(set(limits)) > 1:
+        raise FieldError("max_tokens", "It contradicts max_completion_tokens.", "Give one of them.")
+    return _params(
+        body,
+        max_tokens=limits[0] if limits else None,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+    )
+
+
+def _turn(body: fields.ChatBody) -> Turn:
+    tools = []
+    for tool in body.tools or ():
+        if isinstance(tool, fields.FunctionTool):
+            function = tool.function
+            definition = tool.model_dump(exclude_unset=True)
+            tools.append(
+                Tool(
+                    function.name,
+                    function.description,
+                    function.parameters,
+                    bool(function.strict),
+                    definition=definition,
+                )
+            )
+    if len({tool.name for tool in tools}) < len(tools):
+        raise FieldError("tools", "Two tools have the same name.")
+    tools, choice = _choice(body, tools)
+    return Turn(
+        tools=tuple(tools),
+        tool_choice=choice,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        thinking=thinking(body),
+        answer=_answer(body),
+        replay=body.replay or "exact",
+        prefill=bool(body.continue_final_message),
+    )
+
+
+def _choice(body: fields.ChatBody, tools: list[Tool]) -> tuple[list[Tool], ToolChoice]:
+    choice, names = body.tool_choice, {tool.name for tool in tools}
+    if choice is None or isinstance(choice, str):
+        if choice == "required" and not tools:
+            raise FieldError("tool_choice", "There are no tools.")
+        return tools, choice or "auto"
+    if isinstance(choice, fields.NamedFunctionTool):
+        if choice.function.name not in names:
+            raise FieldError("tool_choice.function.name", f"There is no tool {choice.function.name!r}.")
+        return tools, NamedTool(choice.function.name)
+    allowed = {tool.function.name for tool in choice.allowed_tools.tools}
+    if not allowed or allowed - names:
+        raise FieldError("tool_choice.allowed_tools.tools", "It must name tools of the request.")
+    return [tool for tool in tools if tool.name in allowed], choice.allowed_tools.mode
+
+
+def _answer(body: fields.ChatBody) -> AnswerFormat | None:
+    wished, other = body.response_format, _structured(body)
+    if wished is None or isinstance(wished, fields.TextFormat):
+        return other
+    if other is not None:
+        raise FieldError("structured_outputs", "It contradicts response_format.", "Give one of them.")
+    if isinstance(wished, fields.JsonObjectFormat):
+        return JsonSchema()
+    return JsonSchema(wished.json_schema.schema_)
+
+
+def _structured(body: fields.SamplingFields) -> AnswerFormat | None:
+    given = body.structured_outputs
+    if given is None:
+        return None
+    found: list[AnswerFormat] = []
+    if given.json_ is not None:
+        found.append(JsonSchema(_schema(given.json_)))
+    if given.regex is not None:
+        found.append(Regex(given.regex))
+    if given.choice is not None:
+        found.append(OneOf(tuple(given.choice)))
+    if given.grammar is not None:
+        found.append(Grammar(given.grammar))
+    if given.json_object:
+        found.append(JsonSchema())
+    if len(found) != 1:
+        raise FieldError("structured_outputs", "It must hold exactly one constraint.")
+    return found[0]
+
+
+def _schema(given: dict[str, Any] | str) -> Any:
+    if isinstance(given, dict):
+        return given
+    try:
+        return json.loads(given)
+    except (ValueError, RecursionError) as error:
+        raise FieldError("structured_outputs.json", f"It is not JSON: {error}.") from None
+
+
+def _messages(given: Sequence[Any]) -> list[Message]:
+    messages: list[Message] = []
+    results: list[Result] = []
+    for index, message in enumerate(given):
+        path = f"messages[{index}]"
+        if isinstance(message, fields.FunctionMessage):
+            continue  # refused, or left out
+        content = _content(message.content, f"{path}.content")
+        if isinstance(message, fields.ToolMessage):
+            if message.tool_call_id is None:
+                messages.append(Message("tool", content))
+            else:
+                results.append(Result(f"{path}.tool_call_id", message.tool_call_id, Message("tool", content)))
+            continue
+        if results:
+            messages += in_call_order(messages, results)
+            results = []
+        if isinstance(message, fields.AssistantMessage):
+            messages.append(_assistant(message, content, path))
+        else:
+            messages.append(Message("user" if message.role == "user" else "system", content))
+    return messages + (in_call_order(messages, results) if results else [])
+
+
+def _assistant(message: fields.AssistantMessage, content: str | tuple[Part, ...], path: str) -> Message:
+    both = {text for text in (message.reasoning_content, message.reasoning) if text is not None}
+    if len(both) > 1:
+        raise FieldError(f"{path}.reasoning", "It differs from reasoning_content.", "Give one of them.")
+    if message.refusal is not None:
+        parts = (TextPart(content),) if isinstance(content, str) else content
+        content = (*parts, TextPart(message.refusal))
+    calls = tuple(
+        ToolCall(call.function.name, _arguments(call.function.arguments, f"{path}.tool_calls[{index}]"), call.id)
+        for index, call in enumerate(message.tool_calls or ())
+    )
+    return Message("assistant", content, both.pop() if both else None, calls)
+
+
+def _arguments(text: str, path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise FieldError(f"{path}.function.arguments", "It must be the JSON text of an object.")
+    return found
+
+
+def _content(content: Any, path: str) -> str | tuple[Part, ...]:
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = (_part(part, f"{path}[{index}]") for index, part in enumerate(content))
+    return tuple(part for part in parts if part is not None)
+
+
+def _part(part: Any, path: str) -> Part | None:
+    if isinstance(part, fields.TextContent):
+        return TextPart(part.text)
+    if isinstance(part, fields.RefusalContent):
+        return TextPart(part.refusal)
+    if isinstance(part, fields.ImageContent):
+        image = part.image_url
+        if isinstance(image, str):
+            return media_part("image", image, f"{path}.image_url")
+        most = image.max_tokens or _DETAIL_TOKENS.get(image.detail or "")
+        return media_part("image", image.url, f"{path}.image_url.url", min_tokens=image.min_tokens, max_tokens=most)
+    if isinstance(part, fields.VideoContent):
+        video = part.video_url
+        if isinstance(video, str):
+            return media_part("video", video, f"{path}.video_url")
+        bounds = {"fps": video.fps, "max_frames": video.max_frames, "max_tokens": video.max_tokens}
+        return media_part("video", video.url, f"{path}.video_url.url", **bounds)
+    return None  # refused, or left out

@@ -1,0 +1,1 @@
+"""What all requests to one server share: models, keys, limits, metrics, stored replies."""

@@ -1,0 +1,230 @@
+"""Who may call, and what with. Everything is checked before a body is read.
+
+- A page in a browser may only call from an origin that is allowed, and only under a host name that is allowed: else any
+  web site could use the server through its visitors, by naming its address or by letting a name of its own point to it.
+- A caller is known by a key. Keys have scopes and quotas, and are compared in constant time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import socket
+import time
+import tomllib
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from loqal.errors import RequestError
+from loqal.server.shared.errors import RefusedError
+from loqal.settings import ServerSettings
+
+Scope = Literal["infer", "read", "manage"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+_MINUTE_S, _DAY_S = 60.0, 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who calls: a key's name, and what it permits."""
+
+    name: str = ""
+    scopes: frozenset[Scope] = frozenset(SCOPES)
+    requests_per_minute: int | None = None
+    tokens_per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key, of which only the digest is kept."""
+
+    digest: bytes
+    client: Client
+
+    @staticmethod
+    def of(secret: str, client: Client) -> Key:
+        """The key that a caller has to give."""
+        return Key(hashlib.sha256(secret.encode()).digest(), client)
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What one client used lately."""
+
+    requests: deque[float] = field(default_factory=deque)
+    tokens: int = 0
+    day_ends: float = 0.0
+
+
+class Guard:
+    """Knows the keys and what each has used."""
+
+    def __init__(self, keys: Iterable[Key] = (), clock: Callable[[], float] = time.monotonic) -> None:
+        self._keys, self._clock = tuple(keys), clock
+        self._spent: dict[str, _Spent] = {}
+
+    def admit(self, headers: Mapping[str, str], scope: Scope) -> Client:
+        """The caller, who may use a route of this scope now. Raises RefusedError."""
+        if not self._keys:
+            return Client()
+        client = self._known(_secret(headers))
+        if scope not in client.scopes:
+            raise RefusedError(
+                "permission", "The key does not permit this.", f"It takes the scope {scope}.", "Use another key."
+            )
+        self._count(client)
+        return client
+
+    def spend(self, client: Client, tokens: int) -> None:
+        """Count tokens that a client has used."""
+        if client.tokens_per_day is not None:
+            self._today(client).tokens += tokens
+
+    def _known(self, secret: str | None) -> Client:
+        digest = hashlib.sha256((secret or "").encode(errors="surrogateescape")).digest()
+        found = [key.client for key in self._keys if hmac.compare_digest(key.digest, digest)]
+        if secret is None or not found:
+            why = "No key was given." if secret is None else "The key is not known."
+            raise RefusedError(
+                "authentication", why, "This server asks for one.", "Send Authorization: Bearer KEY, or x-api-key: KEY."
+            )
+        return found[0]
+
+    def _count(self, client: Client) -> None:
+        now = self._clock()
+        if client.requests_per_minute is not None:
+            requests = self._today(client).requests
+            while requests and requests[0] <= now - _MINUTE_S:
+                requests.popleft()
+            if len(requests) >= client.requests_per_minute:
+                raise _over(f"{client.requests_per_minute} requests a minute", requests[0] + _MINUTE_S - now)
+            requests.append(now)
+        if client.tokens_per_day is not None and self._today(client).tokens >= client.tokens_per_day:
+            raise _over(f"{client.tokens_per_day} tokens a day", self._today(client).day_ends - now)
+
+    def _today(self, client: Client) -> _Spent:
+        spent, now = self._spent.setdefault(client.name, _Spent()), self._clock()
+        if now >= spent.day_ends:
+            spent.tokens, spent.day_ends = 0, now + _DAY_S
+        return spent
+
+
+def _over(quota: str, retry_s: float) -> RefusedError:
+    return RefusedError("rate_limit", "The key's quota is used up.", f"It is {quota}.", "Come later.", retry_s=retry_s)
+
+
+def _secret(headers: Mapping[str, str]) -> str | None:
+    kind, _, secret = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and secret.strip():
+        return secret.strip()
+    return headers.get("x-api-key")
+
+
+# Keys -----------------------------------------------------------------------------------------------------------------
+
+
+def keys_of(settings: ServerSettings) -> list[Key]:
+    """The keys that the settings name. Raises RequestError."""
+    keys = [] if settings.api_key is None else [Key.of(settings.api_key, Client("default"))]
+    if settings.keys_file is not None:
+        keys += read_keys(Path(settings.keys_file))
+    return keys
+
+
+def read_keys(path: Path) -> list[Key]:
+    """The keys of a TOML file: tables ``[[keys]]`` with ``name``, ``key`` or ``sha256``, ``scopes`` and quotas."""
+    try:
+        tables = tomllib.loads(path.read_text())["keys"]
+        return [_key(table) for table in tables]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise RequestError(
+            f"The keys in {str(path)!r} cannot be used.",
+            f"{error}." if isinstance(error, (OSError, ValueError)) else "It has no complete [[keys]].",
+            'Write [[keys]] with name = "...", key = "..." (or sha256 = "...") and scopes = ["infer", "read"].',
+        ) from error
+
+
+def _key(table: Mapping[str, Any]) -> Key:
+    known = {"name", "key", "sha256", "scopes", "requests_per_minute", "tokens_per_day"}
+    if unknown := set(table) - known:
+        raise ValueError(f"a key has the unknown field {sorted(unknown)[0]!r}")
+    scopes = frozenset(table.get("scopes", ("infer", "read")))
+    if not scopes <= set(SCOPES):
+        raise ValueError(f"scopes are {', '.join(SCOPES)}")
+    quotas = {name: table.get(name) for name in ("requests_per_minute", "tokens_per_day")}
+    if not all(quota is None or (isinstance(quota, int) and quota > 0) for quota in quotas.values()):
+        raise ValueError("quotas are whole numbers above 0")
+    client = Client(str(table["name"]), scopes, **quotas)
+    if "sha256" in table:
+        return Key(bytes.fromhex(table["sha256"]), client)
+    return Key.of(str(table["key"]), client)
+
+
+# Addresses ------------------------------------------------------------------------------------------------------------
+
+
+def check_bind(settings: ServerSettings, keys: Sequence[Key]) -> None:
+    """Raise RequestError when the server would be open to others without a key."""
+    if keys or settings.allow_public or is_loopback(settings.host):
+        return
+    raise RequestError(
+        f"The server would listen on {settings.host}, open to everybody who reaches this machine.",
+        "There is no key, and nobody said that it should be so.",
+        "Set LOQAL_API_KEY or --keys-file, or give --allow-public.",
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine only."""
+    if host.lower() in _LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Addresses:
+    """The names under which a server may be called, and the origins of pages that may call it."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        names = {*_LOOPBACK_NAMES, settings.host, *settings.allow_hosts}
+        if not is_loopback(settings.host):
+            names |= {socket.gethostname()}
+        self._names = {name.lower() for name in names}
+        self._origins = {origin.rstrip("/").lower() for origin in settings.allow_origins}
+
+    def permits_host(self, host: str) -> bool:
+        """Whether a Host header is fine. Numeric addresses are: only a name can be pointed elsewhere."""
+        name = _name(f"//{host}")
+        return name is not None and (name in self._names or name.endswith(".localhost") or _is_numeric(name))
+
+    def permits_origin(self, origin: str, host: str) -> bool:
+        """Whether a page of this origin may call: this server's own, one of this machine, or one that is listed."""
+        origin = origin.lower()
+        if origin in self._origins or urlsplit(origin).netloc == host.lower():
+            return True
+        name = _name(origin)
+        return origin.startswith(("http://", "https://")) and name is not None and is_loopback(name)
+
+
+def _name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _is_numeric(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Records of requests and replies; they import nothing of loqal but its errors."""
