@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import loqal
-from loqal.engine.memory_plan import resident_bytes
 from loqal.performance.planner import Planner, Wish
+from loqal.system.memory import resident_bytes
 from loqal.types.records import SamplingParams
 
 _ROOM = 64  # of the context, for the reply

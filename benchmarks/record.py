@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from loqal.engine.memory_plan import machine_bytes
 from loqal.system import hardware
+from loqal.system.memory import machine_bytes
 
 RESULTS = Path(__file__).parent / "results"
 Keep = Literal["if quiet", "always", "never"]

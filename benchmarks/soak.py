@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import loqal
-from loqal.engine.memory_plan import resident_bytes
+from loqal.system.memory import resident_bytes
 from loqal.types.records import SamplingParams
 
 _FLAT = 0.02  # of the bytes after the first quarter of the time

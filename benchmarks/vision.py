@@ -23,13 +23,13 @@ from typing import Self
 
 import numpy as np
 
-from loqal.engine.memory_plan import resident_bytes
 from loqal.media.patches import cut
 from loqal.media.resize_rules import PatchRules
 from loqal.model.config import ModelConfig, VisionConfig
 from loqal.model.sizes import SIZES
 from loqal.model.vision_tower import VisionTower, encoding_bytes
 from loqal.ops.backends.cpu import CpuOps
+from loqal.system.memory import resident_bytes
 from loqal.testing.checkpoints import placeholder_vocabulary, random_tensors, tiny_config, write_gguf
 from loqal.weights.load import open_checkpoint
 

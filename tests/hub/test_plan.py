@@ -115,7 +115,7 @@ def test_plan_under_a_limit(
 ) -> None:
     limit = home / "memory.max"
     limit.write_text(str(3 << 30))
-    monkeypatch.setattr("loqal.engine.memory_plan._limit_files", lambda: [limit])
+    monkeypatch.setattr("loqal.system.memory._limit_files", lambda: [limit])
     assert main(["plan"]) == 0
     out = capsys.readouterr().out
     assert "3.22 GB of memory" in out and "does not fit" in out and "recommended" in out

@@ -6,6 +6,7 @@ import dataclasses
 
 from loqal.engine import memory_plan
 from loqal.model.sizes import SIZES
+from loqal.system import memory
 
 GIB = 2**30
 
@@ -34,4 +35,4 @@ def test_no_machine_is_too_small_for_a_page() -> None:
 
 
 def test_the_memory_of_this_machine() -> None:
-    assert 2**26 < memory_plan.machine_bytes() < 2**50
+    assert 2**26 < memory.machine_bytes() < 2**50

@@ -16,6 +16,7 @@ from loqal.model.sizes import SIZES
 from loqal.ops.backends.cpu import CpuOps
 from loqal.runtime import assembly
 from loqal.state import state_sizes
+from loqal.system import memory
 
 OPS = CpuOps(threads=1)
 GIB = 2**30
@@ -80,10 +81,11 @@ def test_a_limit_decides_the_context_when_nobody_else_does() -> None:
 
 def test_limits_of_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.max").write_text(f"{3 * GIB}\n")
-    monkeypatch.setattr(memory_plan, "_CGROUP", tmp_path)
-    assert memory_plan.machine_bytes() == min(3 * GIB, memory_plan.machine_bytes())
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory.os, "sysconf", {"SC_PHYS_PAGES": 16 * GIB // 4096, "SC_PAGE_SIZE": 4096}.__getitem__)
+    assert memory.machine_bytes() == 3 * GIB
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory_plan.machine_bytes() > GIB / 4
+    assert memory.machine_bytes() == 16 * GIB
 
 
 def stretched(config: ModelConfig, **given: object) -> ModelConfig:

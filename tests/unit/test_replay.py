@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 from chat_vocabulary import tokenizer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from prompt_maker import foreign_template, prompts
 
 from loqal.errors import RequestError
-from loqal.opaque import pack_ids, unpack_ids
 from loqal.runtime.prompts import Prepared
 from loqal.types.records import Message, SamplingParams, TextPart, ToolCall
 from loqal.types.reply_options import OneOf, Thinking, Tool, Turn
@@ -165,13 +162,3 @@ def test_a_continued_answer_has_its_form_as_a_whole() -> None:
     assert {tokenizer().token_bytes(i)[:1] for i in allowed} == {b"s"}
     with pytest.raises(RequestError, match="continued"):
         prepared([ASK, Message("assistant", "perhaps", "")], turn)
-
-
-@given(st.lists(st.integers(0, 2**24 - 1), max_size=40), st.text(max_size=40))
-@settings(max_examples=100, deadline=None, derandomize=True)
-def test_ids_survive_as_a_text(ids: list[int], text: str) -> None:
-    packed = pack_ids(ids)
-    assert packed.isascii() and len(packed) == 3 + 4 * len(ids)
-    assert unpack_ids(packed) == tuple(ids)
-    assert unpack_ids(text) is None or pack_ids(unpack_ids(text) or ()) == text
-    assert unpack_ids("t1." + text) is None or text == pack_ids(unpack_ids("t1." + text) or ())[3:]

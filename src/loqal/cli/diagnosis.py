@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loqal.engine.memory_plan import machine_bytes
 from loqal.errors import LoqalError
 from loqal.hub import local_models, paths
 from loqal.hub.provenance import read_json
@@ -18,6 +17,7 @@ from loqal.ops.timing_interface import MeasuredOps
 from loqal.performance import machine_speed
 from loqal.settings import KNOBS
 from loqal.system import hardware
+from loqal.system.memory import machine_bytes
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

@@ -131,9 +131,9 @@ def _serve(
     ready: Callable[[Sequence[str]], None],
 ) -> None:
     """Run the server. It is imported while the first model loads."""
-    from loqal.engine.memory_plan import resident_bytes
     from loqal.server import serve
     from loqal.server.service import model_pool
+    from loqal.system.memory import resident_bytes
 
     serve.log_to_stderr()
     models = model_pool.ModelPool(

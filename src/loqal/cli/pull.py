@@ -12,6 +12,7 @@ from loqal.errors import CheckpointError, RequestError
 from loqal.hub import find
 from loqal.hub.catalog import FAMILY
 from loqal.hub.fetch import Fetching
+from loqal.performance import machine_speed
 
 _USAGE = f"""loqal pull [options] NAME
 
@@ -44,7 +45,7 @@ def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool
     """Fetch a model, say on stderr what is fetched and why, and return its path. Raises LoqalError."""
     if find.looks_like_path(name):
         raise CheckpointError(f"{name!r} is a path.", "Only names are fetched.", f"Write for example {FAMILY}:4b.")
-    fetching = Fetching(name, vision=vision, connections=connections)
+    fetching = Fetching(name, _read_gb_per_s, vision=vision, connections=connections)
     if fetching.why:
         terminal.print_note(fetching.why)
     for file in fetching.files:
@@ -68,3 +69,7 @@ def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool
             stack.close()
             terminal.print_note("Stopped. Everything that arrived is kept; the same command continues.")
             raise
+
+
+def _read_gb_per_s() -> float:
+    return machine_speed.measured().read_gb_per_s

@@ -6,10 +6,8 @@ when the plan is made.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from loqal.errors import CapacityError
@@ -21,6 +19,7 @@ from loqal.model.vision_tower import VisionTower
 from loqal.ops.backends.counting import BlockCount, CountingOps, hollow
 from loqal.ops.interface import JOURNAL_ROWS, PAGE_TOKENS, Ops
 from loqal.state.state_sizes import journal_bytes, kv_token_bytes, page_bytes, slot_bytes, slot_group
+from loqal.system.memory import machine_bytes, resident_bytes
 
 __all__ = [
     "MemoryPlan",
@@ -28,12 +27,10 @@ __all__ = [
     "default_context_len",
     "default_kv_bits",
     "kv_token_bytes",
-    "machine_bytes",
     "make_plan",
 ]
 
 _SHARE_FOR_STATES = 4  # unless told otherwise, states may fill a quarter of the memory
-_CGROUP = Path("/sys/fs/cgroup")
 _FLOAT_BYTES = 4
 _QUANTISED_BYTES = 2  # an activation as int8 with the scale and sums of its run of 32
 LOGIT_ROWS = 8  # whole rows of logits at a time: as many as share one reading of the head
@@ -147,25 +144,6 @@ def default_kv_bits(weight_format: str) -> int:
     return 32 if weight_format == "F32" else 16
 
 
-def machine_bytes() -> int:
-    """Memory this process may use: the machine's, or less where a container limits it."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for path in _limit_files():
-        try:
-            total = min(total, int(path.read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return total
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in the machine's memory now."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
 def default_context_len(config: ModelConfig, memory_bytes: int, kv_bits: int = 16) -> int:
     """The model's own context, or as many tokens as fit a quarter of the memory, in whole pages.
 
@@ -269,23 +247,6 @@ def make_plan(
         room = limit - needed - picture_bytes
         cache_bytes = max(0, room if limit_bytes else min(room, limit // _SHARE_FOR_STATES - plan.required_bytes))
     return replace(plan, picture_bytes=picture_bytes, state_bytes=plan.required_bytes + cache_bytes)
-
-
-def _limit_files() -> list[Path]:
-    """Where the kernel says how much memory this process's control group, and those around it, may take."""
-    files = [_CGROUP / "memory.max", _CGROUP / "memory/memory.limit_in_bytes"]
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return files
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            root = _CGROUP if controllers == "" else _CGROUP / "memory"
-            name = "memory.max" if controllers == "" else "memory.limit_in_bytes"
-            group = root / path.lstrip("/")
-            files += [parent / name for parent in (group, *group.parents) if root in (parent, *parent.parents)]
-    return files
 
 
 def _weights(config: ModelConfig, ops: Ops, format_of: Callable[[str], str]) -> tuple[int, int, int]:

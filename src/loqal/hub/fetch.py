@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loqal.engine.memory_plan import machine_bytes
 from loqal.errors import RequestError
 from loqal.hub import names, verify
 from loqal.hub.catalog import FAMILY
 from loqal.hub.download import Policy
 from loqal.hub.local_models import LocalModel
 from loqal.hub.pull import pull, select
-from loqal.performance import machine_speed
+from loqal.system.memory import machine_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,12 @@ class FileToFetch:
 class Fetching:
     """A name that was understood and looked up on the hub.
 
+    Args:
+        name: a name of the catalog, or ``owner/repo[:QUANT]``.
+        read_gb_per_s: measures how fast this machine reads memory; called only where the name leaves the size open.
+        vision: whether a separate vision tower is fetched too.
+        connections: parts of a file that are fetched at the same time.
+
     Attributes:
         files: what belongs to it; files that are here already cost nothing.
         why: what was chosen where the name left it open, and why.
@@ -39,7 +44,9 @@ class Fetching:
         CapacityError: nothing fits this machine.
     """
 
-    def __init__(self, name: str, *, vision: bool = True, connections: int = 4) -> None:
+    def __init__(
+        self, name: str, read_gb_per_s: Callable[[], float], *, vision: bool = True, connections: int = 4
+    ) -> None:
         wanted = names.parse(name)
         if wanted is None:
             raise RequestError(
@@ -49,7 +56,7 @@ class Fetching:
             )
         self._revision = wanted.revision
         self._policy = Policy(connections=connections)
-        self._selection = select(wanted, machine_bytes(), _read_speed, vision=vision)
+        self._selection = select(wanted, machine_bytes(), read_gb_per_s, vision=vision)
         self.files = [FileToFetch(file.repo, file.path, file.size_bytes) for file in self._selection.files]
         self.why, self.licence = self._selection.why, self._selection.repository.licence
 
@@ -71,7 +78,3 @@ class Fetching:
 def repair(model: LocalModel, verdicts: list[verify.Verdict], progress: Callable[[str, int, int], None]) -> int:
     """Fetch again what ``verify`` found damaged; see ``hub.verify.repair``."""
     return verify.repair(model, verdicts, progress=lambda file, done: progress(file.path, done, file.size_bytes))
-
-
-def _read_speed() -> float:
-    return machine_speed.measured().read_gb_per_s

@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from loqal.engine.memory_plan import machine_bytes
 from loqal.errors import CheckpointError, InstallationError
 from loqal.hub import local_models, names, resolve
+from loqal.system.memory import machine_bytes
 
 EMBEDDED = "demo"
 """The name of the model that is installed with the package."""

@@ -45,9 +45,6 @@ KV_BLOCK = 64
 JOURNAL_ROWS = 8
 """Most rows of a step that a sequence may keep out of its recurrent state until it is known which of them stay."""
 
-SPAN_TOKENS = 512
-"""Attention visits keys in spans of this many positions, counted from position 0, and merges the spans in order."""
-
 VISION_SPAN = 512
 """Attention inside a picture visits keys in spans of this many patches, counted from the first."""
 

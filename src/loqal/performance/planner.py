@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loqal.engine.memory_plan import default_kv_bits, machine_bytes
+from loqal.engine.memory_plan import default_kv_bits
 from loqal.errors import RequestError
 from loqal.hub import catalog
 from loqal.hub.find import find
@@ -20,6 +20,7 @@ from loqal.performance.predict import Speed, predict
 from loqal.performance.weight_mix import Weights, of_checkpoint, of_release
 from loqal.settings import Settings
 from loqal.system import hardware
+from loqal.system.memory import machine_bytes
 from loqal.weights.load import open_checkpoint
 
 _KEPT_PICTURES = Settings().media_cache_bytes

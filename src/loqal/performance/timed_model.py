@@ -26,6 +26,7 @@ from loqal.ops.timing_interface import MeasuredOps
 from loqal.state import state_sizes
 from loqal.state.store import SequenceState, StateStore
 from loqal.system import hardware
+from loqal.system.memory import machine_bytes
 from loqal.weights.load import Checkpoint, open_checkpoint
 
 _CHUNK_TOKENS = 512  # of a prompt in one step, as in the engine
@@ -114,10 +115,10 @@ class TimedModel:
         needed = checkpoint.weight_bytes + self.kv_bytes(num_pages * PAGE_TOKENS)
         too_large = CapacityError(
             f"Measuring {checkpoint.name} like this takes {needed / 1e9:.1f} GB.",
-            f"The machine has {memory_plan.machine_bytes() / 1e9:.1f} GB.",
+            f"The machine has {machine_bytes() / 1e9:.1f} GB.",
             "Choose smaller contexts or batches, or a smaller model.",
         )
-        if needed > memory_plan.machine_bytes():
+        if needed > machine_bytes():
             raise too_large
         try:
             self._decoder = Decoder(self.config, self.ops, checkpoint.tensors)

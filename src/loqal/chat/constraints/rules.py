@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -66,10 +65,10 @@ class TurnRules:
             raise RequestError(
                 "The reply is to have a form.", "The vocabulary has no token that ends it.", "Ask without a form."
             )
-        # Loaded by name and here only: most starts never need it, and loading it takes a while.
-        module = importlib.import_module("loqal.chat.constraints.compiler")
-        constraints: Constraints = module.Constraints(self._tokenizer, self.end_ids)
-        return constraints
+        # Imported where it is used: most starts never need the grammar library, and loading it takes a while.
+        from loqal.chat.constraints.compiler import Constraints
+
+        return Constraints(self._tokenizer, self.end_ids)
 
     def raw(self, answer: AnswerFormat | None) -> Callable[[], TurnGuide | None]:
         """The same for a raw prompt. Raises RequestError."""

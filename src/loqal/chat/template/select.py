@@ -8,7 +8,6 @@ recorded by digest, so that ordinary models start without the template language.
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -84,12 +83,14 @@ def choose_template(source: str | None, *, size: str | None, control_tokens: Ite
     traits = _KNOWN.get(digest(source))
     if traits and traits.native:
         return TemplateChoice(native, traits)
-    # Loaded by name and here only: most starts never need the template language, and loading it takes a while.
-    own = importlib.import_module("loqal.chat.template.from_file").SandboxedTemplate
-    traits = measure(own(source, control_tokens))
+    # Imported where it is used: most starts never need the template language, and loading it takes a while.
+    from loqal.chat.template.from_file import SandboxedTemplate
+
+    traits = measure(SandboxedTemplate(source, control_tokens))
     if traits.native:
         return TemplateChoice(native, traits)
-    return TemplateChoice(own(source, control_tokens, splits_reasoning=traits.splits_reasoning), traits)
+    own = SandboxedTemplate(source, control_tokens, splits_reasoning=traits.splits_reasoning)
+    return TemplateChoice(own, traits)
 
 
 def digest(source: str) -> str:

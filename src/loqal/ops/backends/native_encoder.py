@@ -13,8 +13,6 @@ from loqal.ops.interface import FloatArray
 
 Bytes = npt.NDArray[np.uint8]
 
-FLOATS = ("F32", "F16", "BF16")
-
 
 class Encoder:
     """The native encoders with a pool of threads of their own.

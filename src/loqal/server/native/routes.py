@@ -16,10 +16,10 @@ from loqal.runtime.runtime import Runtime
 from loqal.server.openai.format import error, format_logprobs
 from loqal.server.openai.parse import parse
 from loqal.server.openai.protocol import ChatBody, TokenIds
-from loqal.server.openai.schema import Answer
 from loqal.server.service.request_context import Call, Dialect, Route
 from loqal.server.shared.fields import honoured
 from loqal.server.shared.generation_request import Body, check_length
+from loqal.server.shared.schema import Answer
 from loqal.types.records import SamplingParams, TokenLogprobs
 
 _STEP_S = 20.0  # within which a healthy server writes a token

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from loqal.server.openai.schema import Answer
+from loqal.server.shared.schema import Answer
 
 
 class CalledAnswer(Answer):

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from loqal.server.shared.schema import Answer
 
 FinishReason = Literal["stop", "length", "tool_calls"]
-
-
-class Answer(BaseModel):
-    """The base of every answer."""
-
-    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class PromptDetails(Answer):

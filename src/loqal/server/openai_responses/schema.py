@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from loqal.server.openai.schema import Answer, TokenLogprob
+from loqal.server.openai.schema import TokenLogprob
+from loqal.server.shared.schema import Answer
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 

@@ -53,44 +53,6 @@ class Pool(Protocol):
         ...
 
 
-class LoadedPool:
-    """Models that were loaded by somebody else, for tests and for embedding the server in a program."""
-
-    def __init__(self, models: Mapping[str, Runtime]) -> None:
-        self._models = dict(models)
-        self.created = int(time.time())
-
-    def names(self) -> Sequence[str]:
-        """See Pool."""
-        return list(self._models)
-
-    def loaded(self) -> Mapping[str, Runtime]:
-        """See Pool."""
-        return self._models
-
-    async def take(self, name: str) -> Runtime:
-        """See Pool."""
-        if name not in self._models:
-            raise unknown_model(name, self.names())
-        return self._models[name]
-
-    def give_back(self, name: str) -> None:
-        """See Pool."""
-
-    async def unload(self, name: str) -> bool:
-        """See Pool."""
-        raise RefusedError("conflict", "The models of this server are not its own.", "Others loaded them.")
-
-    async def warm(self) -> None:
-        """See Pool."""
-
-    async def tidy(self) -> None:
-        """See Pool."""
-
-    async def close(self) -> None:
-        """See Pool."""
-
-
 @dataclass(slots=True)
 class _Place:
     """One model: in memory or not."""
