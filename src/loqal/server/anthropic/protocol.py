@@ -291,7 +291,7 @@ class MessagesBody(CountTokensBody):
     top_k: int | None = honoured("sample among the k likeliest tokens", ge=0)
     top_p: float | None = honoured("sample among the likeliest tokens that sum to p", gt=0, le=1)
     metadata: Metadata | None = honoured("see its fields")
-    service_tier: Literal["auto", "standard_only"] | None = noted("there is one tier here")
+    service_tier: Literal["auto", "standard_only"] | None = noted("no request of this dialect is served before another")
     inference_geo: str | None = noted("everything is computed on this machine")
     container: str | dict[str, Any] | None = refused("no code runs here")
     diagnostics: dict[str, Any] | None = noted("usage always says what the cache saved and why not more")

@@ -14,8 +14,6 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 _NO_FILES = "no files are kept here"
 _CACHE = "the prefix cache keeps every beginning by itself and reports what it saved"
-_ONE_TIER = "there is one tier here"
-_WHO = "who the key belongs to counts, not what a request says"
 _STATUS: Any = honoured("comes back when the items are listed", examples=["incomplete"])
 _ITEM_ID: Any = honoured("comes back when the items are listed")
 _CALLER: Any = refused("tools are called by the model itself; no programs run here", neutral=({"type": "direct"},))
@@ -306,9 +304,11 @@ class ResponseBody(InputTokensBody):
     metadata: dict[str, str] | None = honoured("kept with the response", max_length=16, examples=[{"a": "b"}])
     seed: int | None = honoured("seed of the sampling noise; an addition of loqal's")
     max_tool_calls: int | None = noted("it counts calls of built-in tools, and there are none")
-    user: str | None = noted(_WHO)
-    safety_identifier: str | None = noted(_WHO)
-    service_tier: str | None = noted(_ONE_TIER)
+    user: str | None = honoured("users of one key share the machine evenly")
+    safety_identifier: str | None = honoured("the same as user, and before it")
+    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = honoured(
+        "priority is served before others and flex after them"
+    )
     prompt_cache_key: str | None = noted(_CACHE)
     prompt_cache_retention: Literal["in_memory", "24h"] | None = noted("states are kept while there is room for them")
     prompt_cache_options: dict[str, Any] | None = noted(_CACHE)
