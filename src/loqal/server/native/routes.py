@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -18,7 +19,7 @@ from loqal.server.openai.parse import parse
 from loqal.server.openai.protocol import ChatBody, TokenIds
 from loqal.server.service.request_context import Call, Dialect, Route
 from loqal.server.shared.fields import honoured
-from loqal.server.shared.generation_request import Body, check_length
+from loqal.server.shared.generation_request import Body, check_length, tokenized
 from loqal.server.shared.schema import Answer
 from loqal.types.records import SamplingParams, TokenLogprobs
 
@@ -218,16 +219,19 @@ async def render(call: Call, body: RenderBody) -> Response:
 async def tokenize(call: Call, body: TokenizeBody) -> Response:
     """Turn a text into token ids."""
     async with call.model(body.model) as runtime:
-        check_length(runtime, [body.text])
-        token_ids = await asyncio.to_thread(runtime.tokenize, body.text, control=body.control)
-        texts = [runtime.token_bytes(token_id).decode(errors="replace") for token_id in token_ids]
+        token_ids = await asyncio.to_thread(tokenized, runtime, body.text, control=body.control)
+        texts = await asyncio.to_thread(_spelled, runtime, token_ids)
     return call.json({"model": body.model, "token_ids": token_ids, "texts": texts})
+
+
+def _spelled(runtime: Runtime, token_ids: Sequence[int]) -> list[str]:
+    return [runtime.token_bytes(token_id).decode(errors="replace") for token_id in token_ids]
 
 
 async def detokenize(call: Call, body: DetokenizeBody) -> Response:
     """Turn token ids into text."""
     async with call.model(body.model) as runtime:
-        text = runtime.detokenize(body.token_ids, skip_special=body.skip_special)
+        text = await asyncio.to_thread(runtime.detokenize, body.token_ids, skip_special=body.skip_special)
     return call.json({"model": body.model, "text": text})
 
 
@@ -235,15 +239,22 @@ async def score(call: Call, body: ScoreBody) -> Response:
     """Say how likely continuations are."""
     scores = []
     async with call.model(body.model) as runtime:
-        check_length(runtime, [body.prompt] if isinstance(body.prompt, str) else [])
-        prompt = runtime.tokenize(body.prompt, control=True) if isinstance(body.prompt, str) else body.prompt
+        prompt = body.prompt
+        if isinstance(prompt, str):
+            prompt = await asyncio.to_thread(tokenized, runtime, prompt, control=True)
         for continuation in body.continuations:
-            check_length(runtime, [text for text in (body.prompt, continuation) if isinstance(text, str)])
-            found = await asyncio.to_thread(runtime.score, prompt, continuation, top=body.top_logprobs)
+            found = await asyncio.to_thread(_scored, runtime, body, prompt, continuation)
             scores.append(_score(found, runtime))
             call.spend(len(prompt) + len(found))
             await call.still_there()
     return call.json({"model": body.model, "scores": scores})
+
+
+def _scored(
+    runtime: Runtime, body: ScoreBody, prompt: Sequence[int], continuation: str | list[int]
+) -> tuple[TokenLogprobs, ...]:
+    check_length(runtime, [text for text in (body.prompt, continuation) if isinstance(text, str)])
+    return runtime.score(prompt, continuation, top=body.top_logprobs)
 
 
 def _score(found: tuple[TokenLogprobs, ...], runtime: Runtime) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from loqal import __version__
 from loqal.errors import ContextError
+from loqal.runtime.runtime import Runtime
 from loqal.server.ollama import protocol as fields
 from loqal.server.ollama import schema as answers
 from loqal.server.ollama.format import NEVER, LineWriter, described, error, idle, listed
@@ -22,7 +23,7 @@ from loqal.server.service.request_context import Call, Dialect, Route, Work
 from loqal.server.shared.conversation import said, size_of
 from loqal.server.shared.errors import FieldError, RefusedError
 from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import ChatRequest, RawRequest
+from loqal.server.shared.generation_request import ChatRequest, RawRequest, tokenized
 from loqal.server.shared.streaming import JsonLines
 from loqal.types.records import Message, Reply
 
@@ -86,7 +87,7 @@ async def _bounded(call: Call, asked: ChatRequest | RawRequest, num_ctx: int) ->
         num_prompt = len((await call.rendered(asked)).token_ids)
     else:
         async with call.model(asked.model) as runtime:
-            num_prompt = len(runtime.tokenize(str(asked.prompts[0]), control=True))
+            num_prompt = len(await asyncio.to_thread(tokenized, runtime, str(asked.prompts[0]), control=True))
     room = num_ctx - num_prompt
     if room < 1:
         raise ContextError(
@@ -148,14 +149,20 @@ async def _embedded(
     async with call.model(body.model) as runtime:
         most = body.options.num_ctx if body.options else None
         for text in texts:
-            ids = runtime.tokenize(text)
-            if most is not None and len(ids) > most:
-                raise ContextError(f"{path} has a text of {len(ids):,} tokens.", f"num_ctx is {most:,}.", "Raise it.")
-            vectors.append((await asyncio.to_thread(runtime.embed, ids)).tolist())
-            num_tokens += len(ids)
+            vector, num_read = await asyncio.to_thread(_vector, runtime, text, path, most)
+            vectors.append(vector)
+            num_tokens += num_read
             await call.still_there()
     call.spend(num_tokens)
     return vectors, num_tokens
+
+
+def _vector(runtime: Runtime, text: str, path: str, most: int | None) -> tuple[list[float], int]:
+    """The vector of a text of at most ``most`` tokens, and how many it had. Raises ContextError."""
+    ids = tokenized(runtime, text)
+    if most is not None and len(ids) > most:
+        raise ContextError(f"{path} has a text of {len(ids):,} tokens.", f"num_ctx is {most:,}.", "Raise it.")
+    return runtime.embed(ids).tolist(), len(ids)
 
 
 def _shortened(vector: Sequence[float], dimensions: int) -> list[float]:

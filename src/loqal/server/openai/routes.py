@@ -27,7 +27,7 @@ from loqal.server.openai.protocol import ChatBody, CompletionBody, EmbeddingBody
 from loqal.server.service.model_pool import unknown_model
 from loqal.server.service.request_context import Call, Dialect, Route, Work
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.generation_request import RawRequest, check_length
+from loqal.server.shared.generation_request import RawRequest, tokenized
 from loqal.server.shared.streaming import ServerSentEvents
 from loqal.types.records import TokenLogprobs
 
@@ -88,8 +88,7 @@ def _echoes(runtime: Runtime, request: RawRequest, num_top: int | None) -> list[
     """The prompts with their log probabilities, where these were asked for."""
     echoes = []
     for prompt in request.prompts:
-        check_length(runtime, [prompt] if isinstance(prompt, str) else [])
-        token_ids = tuple(runtime.tokenize(prompt, control=True)) if isinstance(prompt, str) else prompt
+        token_ids = tuple(tokenized(runtime, prompt, control=True)) if isinstance(prompt, str) else prompt
         text = prompt if isinstance(prompt, str) else runtime.detokenize(prompt, skip_special=False)
         logprobs: tuple[TokenLogprobs, ...] = ()
         if num_top is not None and len(token_ids) > 1:
@@ -123,10 +122,7 @@ def _embedded(
     runtime: Runtime, prompts: Sequence[str | tuple[int, ...]], pooling: Literal["mean", "last"]
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Vectors of some texts, and how many tokens were read."""
-    texts = []
-    for prompt in prompts:
-        check_length(runtime, [prompt] if isinstance(prompt, str) else [])
-        texts.append(runtime.tokenize(prompt) if isinstance(prompt, str) else list(prompt))
+    texts = [tokenized(runtime, prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     return runtime.embed(texts, pooling=pooling), sum(map(len, texts))
 
 

@@ -248,9 +248,14 @@ class Call:
 
     async def rendered(self, ask: ChatRequest) -> Rendered:
         """What a conversation becomes before the model reads it. Nothing is computed. Raises LoqalError."""
-        async with self.model(ask.model) as runtime, self.house.media if ask.num_media else nullcontext():
+        messages = self.recalled(ask).messages
+
+        def render(runtime: Runtime) -> Rendered:
             check_length(runtime, ask.texts())
-            return await asyncio.to_thread(runtime.render, self.recalled(ask).messages, turn=ask.turn)
+            return runtime.render(messages, turn=ask.turn)
+
+        async with self.model(ask.model) as runtime, self.house.media if ask.num_media else nullcontext():
+            return await asyncio.to_thread(render, runtime)
 
     def recalled(self, ask: ChatRequest) -> ChatRequest:
         """A conversation with the tokens of the replies in it that were written here."""

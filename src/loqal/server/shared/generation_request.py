@@ -111,8 +111,11 @@ class ChatRequest:
             parts = [TextPart(message.content)] if isinstance(message.content, str) else message.content
             yield from (part.text for part in parts if isinstance(part, TextPart))
             yield message.reasoning or ""
-            yield from (str(call.arguments) for call in message.tool_calls)
-        yield from (str(tool.definition or tool.parameters) for tool in self.turn.tools)
+            for call in message.tool_calls:
+                yield from (call.name, str(call.arguments))
+        for tool in self.turn.tools:
+            shown = (tool.name, tool.description or "", tool.parameters, tool.extra)
+            yield from map(str, [tool.definition] if tool.definition else shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,12 @@ def check_length(runtime: Runtime, texts: Iterable[str]) -> None:
             f"The context holds {runtime.context_len:,} tokens, the reply included.",
             "Shorten the prompt or load the model with a larger context_len.",
         )
+
+
+def tokenized(runtime: Runtime, text: str, *, control: bool = False) -> list[int]:
+    """Token ids of a text of bounded length. Blocks while it is read: never for the event loop. Raises ContextError."""
+    check_length(runtime, [text])
+    return runtime.tokenize(text, control=control)
 
 
 def _seeded(params: SamplingParams, n: int) -> list[SamplingParams]:
