@@ -1,9 +1,8 @@
 """Every knob of the machine and the server, once. Flags, environment, files and documentation derive from this table.
 
 What a request asks for (temperature, seed, ...) is not here: see ``types.SamplingParams``. A value is taken from the
-call or flag, else from the environment, else from a file, else from the default. No setting of the machine changes an
-answer, except that ``context_len`` decides where a reply must end and ``kv_bits`` how exactly the context is
-remembered.
+call or flag, else from the environment, else from a file, else from the default. A setting of the machine that may
+change an answer is declared with ``changes_output``; tests run all others at another value and compare bits.
 """
 
 from __future__ import annotations
@@ -15,8 +14,17 @@ from typing import Any, TypeVar
 from loqal.errors import RequestError
 
 
-def _knob(kind: type, default: Any, help: str, *, low: int | None = None, choices: tuple[Any, ...] = ()) -> Any:
-    return field(default=default, metadata={"kind": kind, "help": help, "low": low, "choices": choices})
+def _knob(
+    kind: type,
+    default: Any,
+    help: str,
+    *,
+    low: int | None = None,
+    choices: tuple[Any, ...] = (),
+    changes_output: bool = False,
+) -> Any:
+    metadata = {"kind": kind, "help": help, "low": low, "choices": choices, "changes_output": changes_output}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,11 @@ class Settings:
     """The resolved settings of one runtime. ``None`` means that loqal decides."""
 
     context_len: int | None = _knob(
-        int, None, "most tokens of prompt and reply together (default: the model's, as memory allows)", low=1
+        int,
+        None,
+        "most tokens of prompt and reply together (default: the model's, as memory allows)",
+        low=1,
+        changes_output=True,  # where a reply must end
     )
     threads: int | None = _knob(int, None, "threads to compute with (default: the cores this process may use)", low=1)
     isa: str | None = _knob(str, None, "instruction set of the kernels (default: the best this machine has)")
@@ -33,6 +45,7 @@ class Settings:
         None,
         "bits of a stored key or value: 8 halves the memory of the context (default: 32 with F32 weights, else 16)",
         choices=(8, 16, 32),
+        changes_output=True,
     )
     max_sequences: int = _knob(int, 8, "most requests that compute at the same time; others wait for their turn", low=1)
     cache_bytes: int | None = _knob(
@@ -45,10 +58,18 @@ class Settings:
         int, 16 << 30, "most bytes of a model in that folder; what was used longest ago goes first", low=1
     )
     memory_bytes: int | None = _knob(
-        int, None, "most memory of the process (default: what the machine or its container has)", low=1
+        int,
+        None,
+        "most memory of the process (default: what the machine or its container has)",
+        low=1,
+        changes_output=True,  # the context_len, where that is not given
     )
     yarn: int | None = _knob(
-        int, None, "stretch the positions by this factor for longer contexts; short texts may suffer", choices=(2, 4)
+        int,
+        None,
+        "stretch the positions by this factor for longer contexts; short texts may suffer",
+        choices=(2, 4),
+        changes_output=True,
     )
     drafts: str = _knob(
         str, "auto", "guess tokens ahead where that saves time; no answer depends on it", choices=("auto", "off")
@@ -60,7 +81,11 @@ class Settings:
         str, None, "keep the packed weights in this file and map it at the next start; auto: beside the model"
     )
     backend: str = _knob(
-        str, "cpu", "what computes: the native kernels, or their slow specification", choices=("cpu", "reference")
+        str,
+        "cpu",
+        "what computes: the native kernels, or their slow specification",
+        choices=("cpu", "reference"),
+        changes_output=True,  # within the tolerances of the operations
     )
 
 
@@ -85,7 +110,10 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One setting, as flags and documentation show it."""
+    """One setting, as flags and documentation show it.
+
+    ``changes_output`` says whether the model's answer to a request may depend on it.
+    """
 
     name: str
     kind: type
@@ -93,6 +121,7 @@ class Knob:
     help: str
     low: int | None
     choices: tuple[Any, ...]
+    changes_output: bool
 
     @property
     def env(self) -> str:

@@ -1,4 +1,4 @@
-"""What the documents name exists."""
+"""What the documents name exists, and what they say of the code is so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+from loqal.settings import KNOBS
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(set(re.findall(r"`(loqal\.[\w.]+)`", (ROOT / "docs/architecture.md").read_text())))
@@ -37,3 +39,9 @@ def test_named_functions_exist(name: str) -> None:
 @pytest.mark.parametrize("path", FILES)
 def test_named_files_exist(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_the_settings_that_change_answers_are_named() -> None:
+    text = (ROOT / "docs/numerics.md").read_text()
+    sentence = text.partition("settings of the machine that change answers are ")[2].partition(":")[0]
+    assert re.findall(r"`(\w+)`", sentence) == [knob.name for knob in KNOBS if knob.changes_output]
