@@ -11,8 +11,8 @@ import pytest
 import loqal
 from loqal import SamplingParams
 from loqal.engine.memory_plan import default_context_len
-from loqal.locate import find
-from loqal.ops.cpu import available_isas
+from loqal.hub.find import find
+from loqal.ops.backends.cpu import available_isas
 from loqal.settings import KNOBS, Settings
 from loqal.weights.load import open_checkpoint
 
