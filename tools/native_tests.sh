@@ -35,9 +35,9 @@ compile() {
 # everybody: every weak symbol of such an object must carry the name of its own namespace.
 own_symbols() {
   local object isa foreign
-  for object in "$build/$1"/CMakeFiles/loqal_kernels.dir/cpp/isa/*.o; do
+  for object in "$build/$1"/CMakeFiles/loqal_kernels.dir/cpp/targets/*.o; do
     isa=$(basename "$object" .cpp.o)
-    [ "$isa" = plain ] && continue
+    [ "$isa" = plain ] || [ "$isa" = dispatch ] && continue
     foreign=$("${2-}nm" -C --defined-only "$object" | grep -E '^[0-9a-f]* [WVu] ' | grep -v -e "loqal::$isa::" -e DW.ref || true)
     if [ -n "$foreign" ]; then
       printf '%s shares these functions with the rest of the program:\n%s\n' "$object" "$foreign"

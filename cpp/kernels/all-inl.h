@@ -1,8 +1,8 @@
-// All kernels over the sixteen lanes included before, for one instruction set. No include guard: every isa/*.cpp
+// All kernels over the sixteen lanes included before, for one instruction set. No include guard: every targets/*.cpp
 // includes this once, in a namespace of its own. The order matters, each file uses the ones above it.
 // clang-format off
 #include "kernels/functions-inl.h"
-#include "kernels/formats-inl.h"
+#include "layouts/formats-inl.h"
 #include "kernels/linear-inl.h"
 #include "kernels/delta-inl.h"
 #include "kernels/attention-inl.h"

@@ -1,4 +1,4 @@
-// Gated attention over paged keys and values (KvStore in common/table.h).
+// Gated attention over paged keys and values (KvStore in kernels/table.h).
 //
 // Keys lie in groups of 16 positions, so a score is one lane: four interleaved sums over the head, with 8 bits over
 // each block of it, times the block's scale. A span of 512 positions gives a partial softmax of its own; partials are

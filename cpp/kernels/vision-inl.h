@@ -145,7 +145,7 @@ inline void turn_head(const float* x, const float* cos, const float* sin, float 
   });
 }
 
-// One row of one head into the layouts attention reads (VisionHeads in common/table.h).
+// One row of one head into the layouts attention reads (VisionHeads in kernels/table.h).
 void place_head(const float* query, const float* key, const float* value, const float* cos, const float* sin,
                 const VisionHeads& v, int64_t head, int64_t row) {
   const int dim = v.head_dim;

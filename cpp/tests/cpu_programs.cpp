@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <memory>
 
-#include "ops.h"
-#include "quant/pack.h"
+#include "layouts/pack.h"
+#include "ops/ops.h"
 #include "support.h"
 
 namespace loqal::tests {

@@ -8,9 +8,9 @@
 #include <fstream>
 #include <map>
 
-#include "common/threads.h"
-#include "dispatch.h"
+#include "base/threads.h"
 #include "support.h"
+#include "targets/dispatch.h"
 
 namespace loqal::tests {
 namespace {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <iterator>
 
-#include "quant/pack.h"
+#include "layouts/pack.h"
 #include "support.h"
 
 namespace loqal::tests {

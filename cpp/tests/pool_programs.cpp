@@ -3,7 +3,7 @@
 #include <chrono>
 #include <thread>
 
-#include "common/threads.h"
+#include "base/threads.h"
 #include "support.h"
 
 namespace loqal::tests {

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <utility>
 
-#include "quant/pack.h"
+#include "layouts/pack.h"
 
 namespace loqal::tests {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "common/table.h"
+#include "kernels/table.h"
 
 namespace loqal::tests {
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <string>
 
-#include "ops.h"
-#include "quant/pack.h"
+#include "layouts/pack.h"
+#include "ops/ops.h"
 #include "support.h"
 
 namespace loqal::tests {

@@ -1,4 +1,4 @@
-"""What cpp/bindings.cpp offers. Arrays are C-contiguous."""
+"""What cpp/bindings/module.cpp offers. Arrays are C-contiguous."""
 
 from collections.abc import Sequence
 

@@ -25,7 +25,7 @@ class CountingOps:
         self.num_bytes = 0
 
     def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> Any:
-        """See Ops. Weights lie in chunks (Arena in cpp/common/memory.cpp) whose last huge page is taken whole."""
+        """See Ops. Weights lie in chunks (Arena in cpp/base/memory.cpp) whose last huge page is taken whole."""
         size = _rounded(self._backend.weight_bytes(tensor.format, tensor.shape, float_inputs=float_inputs), _LINE)
         if self._used + size > self._room:
             self._room, self._used = max(_CHUNK, _rounded(size, _HUGE_PAGE)), 0
@@ -43,7 +43,7 @@ class CountingOps:
 
 
 class BlockCount:
-    """What the pool of blocks for results comes to hold (BlockPool in cpp/common/memory.cpp)."""
+    """What the pool of blocks for results comes to hold (BlockPool in cpp/base/memory.cpp)."""
 
     def __init__(self) -> None:
         self._kept: list[int] = []

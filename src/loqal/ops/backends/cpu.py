@@ -77,7 +77,7 @@ class CpuSlots:
         tiles = (num_slots, shape.num_value_heads, shape.value_dim // tile * shape.key_dim, tile)
         self.states = _lazy_zeros(tiles, np.float32, huge_pages=True)  # value columns in tiles
         row_floats = channels + (shape.num_key_heads + shape.num_value_heads) * 128 + shape.num_value_heads
-        # See JournalRow in cpp/common/table.h.
+        # See JournalRow in cpp/kernels/table.h.
         journals = _lazy_zeros((num_journals, JOURNAL_ROWS, row_floats), np.float32)
         self.native = _kernels.make_slots(self.tails, self.states, journals)
 
@@ -129,7 +129,7 @@ class CpuOps:
         keep_packed: where packed weights are kept, and the files they come from; None keeps none.
     """
 
-    state_layout = "cpu 1"  # the same for all instruction sets; see KvStore in cpp/common/table.h
+    state_layout = "cpu 1"  # the same for all instruction sets; see KvStore in cpp/kernels/table.h
 
     def __init__(
         self,

@@ -1,6 +1,0 @@
-#define LOQAL_ENCODE encode_avx512_detail
-#include "quant/encode-inl.h"
-
-namespace loqal {
-const EncodeTable& encode_avx512() { return encode_avx512_detail::kTable; }
-}  // namespace loqal

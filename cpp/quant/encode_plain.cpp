@@ -1,6 +1,0 @@
-#define LOQAL_ENCODE encode_plain_detail
-#include "quant/encode-inl.h"
-
-namespace loqal {
-const EncodeTable& encode_plain() { return encode_plain_detail::kTable; }
-}  // namespace loqal

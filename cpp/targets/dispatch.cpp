@@ -1,0 +1,87 @@
+#include "targets/dispatch.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
+namespace loqal {
+
+const LayoutInfo& layout_info(Layout layout) {
+  static const LayoutInfo infos[] = {
+      {"F32", 1, 64, false},         {"F16", 1, 32, false},        {"BF16", 1, 32, false},
+      {"Q8_0", 32, 32 + 512, true},  {"Q4_0", 32, 32 + 256, true}, {"Q4_1", 32, 64 + 256, true},
+      {"Q5_0", 32, 352, true},       {"Q5_1", 32, 384, true},      {"IQ4_NL", 32, 32 + 256, true},
+      {"MXFP4", 32, 16 + 256, true}, {"Q2_K", 256, 1344, true},    {"Q3_K", 256, 1824, true},
+      {"Q4_K", 256, 2368, true},     {"Q5_K", 256, 2880, true},    {"Q6_K", 256, 3360, true},
+      {"IQ4_XS", 256, 2208, true},   {"I8", 32, 128 + 512, true},
+  };
+  static_assert(sizeof infos / sizeof infos[0] == static_cast<size_t>(Layout::Count));
+  return infos[static_cast<int>(layout)];
+}
+
+namespace {
+
+#if defined(__x86_64__)
+[[maybe_unused]] bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+[[maybe_unused]] bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+// By the processor's own word: not every compiler's __builtin_cpu_supports knows its name.
+[[maybe_unused]] bool has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#elif defined(__aarch64__)
+[[maybe_unused]] bool has_dotprod() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+[[maybe_unused]] bool has_i8mm() { return has_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM); }
+#endif
+
+// The tables of this build that this machine can run. LOQAL_ISA_* say which ones the compiler could make.
+std::vector<const KernelTable*> find_tables() {
+  std::vector<const KernelTable*> found;
+#ifdef LOQAL_ISA_AVX512
+  if (has_avx512() && __builtin_cpu_supports("avx512vnni")) found.push_back(avx512_table());
+#endif
+#ifdef LOQAL_ISA_AVX512_NOVNNI
+  if (has_avx512()) found.push_back(avx512_novnni_table());
+#endif
+#ifdef LOQAL_ISA_AVX2_VNNI
+  if (has_avx_vnni()) found.push_back(avx2_vnni_table());
+#endif
+#ifdef LOQAL_ISA_AVX2
+  if (has_avx2()) found.push_back(avx2_table());
+#endif
+#ifdef LOQAL_ISA_NEON_I8MM
+  if (has_i8mm()) found.push_back(neon_i8mm_table());
+#endif
+#ifdef LOQAL_ISA_NEON
+  if (has_dotprod()) found.push_back(neon_table());
+#endif
+  found.push_back(plain_table());
+  return found;
+}
+
+bool is_amd() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(0, &a, &b, &c, &d) && c == signature_AMD_ecx;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+const bool kFetchesAlone = is_amd();
+
+const std::vector<const KernelTable*>& usable_tables() {
+  static const std::vector<const KernelTable*> tables = find_tables();
+  return tables;
+}
+
+}  // namespace loqal
