@@ -25,7 +25,7 @@ check: $(VENV)/.check
 # llama.cpp, which takes ten to twenty minutes to build.
 parity: $(VENV)-parity/.installed
 	$(if $(PEER),CMAKE_ARGS=-DGGML_NATIVE=ON $(VENV)-parity/bin/pip install --quiet llama-cpp-python==0.3.36)
-	$(VENV)-parity/bin/python -m pytest -m parity -s tests/parity tests/unit
+	$(VENV)-parity/bin/python -m pytest -m parity -s tests
 
 # The C++ tests by themselves: every instruction set, the sanitizers, and ARM under emulation where qemu is installed.
 native: $(VENV)/.check

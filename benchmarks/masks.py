@@ -25,7 +25,7 @@ from loqal.testing.checkpoints import large_vocabulary
 from loqal.types.records import SamplingParams
 from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, OneOf, Regex, Tool, Turn
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 from random_schemas import Row, candidates
 
 _PERSON = {

@@ -27,7 +27,7 @@ from loqal.testing.checkpoints import write_synthetic
 
 _HERE = Path(__file__).parent
 _SUITES = ("ops", "model", "peers")
-_TESTED = ("tests/ops", "tests/model")
+_TESTED = ("tests/ops", "tests/model", "tests/engine", "tests/runtime")
 
 
 def tests_pass() -> bool:

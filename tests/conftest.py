@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,3 +39,30 @@ def poison_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--schemas", type=int, default=200, help="random schemas that replies are held to")
+
+
+_OTHERS_VARIABLES = (
+    "HF_HOME",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "LOQAL_OFFLINE",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+    "OLLAMA_MODELS",
+    "LLAMA_CACHE",
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder all of a test's files are in; its hub cache is ``home/hub``."""
+    for name in _OTHERS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("LOQAL_HOME", str(tmp_path / "loqal"))
+    monkeypatch.setattr("loqal.hub.paths.ollama_folders", lambda: [tmp_path / ".ollama" / "models"])
+    return tmp_path

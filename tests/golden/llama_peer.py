@@ -12,9 +12,9 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+from golden.llama_cases import LlamaCase
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from golden.llama_cases import LlamaCase
 from loqal.formats import FORMATS, num_bytes
 from loqal.testing.checkpoints import write_safetensors
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
 from golden.logit_cases import GREEDY_TOKENS, Case, Recording
+
 from loqal.ops.interface import FloatArray
-from model.machine import Machine
+from machine import Machine
 
 
 @dataclass(frozen=True)

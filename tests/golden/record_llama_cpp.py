@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-
 from golden import llama_peer
 from golden.llama_cases import SMALL, SMALL_FILE, LlamaRecording, divergence
 from golden.logit_cases import digest

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from golden.logit_cases import CASES, digest
 from golden.reference_model import Reference
+
 from loqal.testing.checkpoints import write_safetensors
 
 

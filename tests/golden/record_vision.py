@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from golden import reference_vision, vision_cases
 from golden.logit_cases import digest
 from golden.vision_check import SceneRecording
+
 from loqal.testing.checkpoints import write_safetensors
 
 

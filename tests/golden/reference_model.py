@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from golden.logit_cases import GREEDY_TOKENS, Case, Recording, rows_to_keep
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.models.qwen3_5 import modeling_qwen3_5
 from transformers.models.qwen3_5_moe import modeling_qwen3_5_moe
-
-from golden.logit_cases import GREEDY_TOKENS, Case, Recording, rows_to_keep
 
 CLOSE = 2e-4
 """A router whose k-th and next probability are closer than this might choose otherwise behind float16 keys."""

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from golden.vision_cases import BOUNDS, IMAGE, NUM_GENERATED, PICTURES, VIDEO, Scene, pixels, tower_hf_names
 from transformers import Qwen3_5ForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5VisionConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5VisionModel
 from transformers.models.qwen3_vl import processing_qwen3_vl
 
-from golden.vision_cases import BOUNDS, IMAGE, NUM_GENERATED, PICTURES, VIDEO, Scene, pixels, tower_hf_names
 from loqal.model.config import VisionConfig
 from loqal.ops.interface import FloatArray, IntArray
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from golden.vision_cases import FOLDER, NUM_GENERATED, Scene
+
 from loqal.model.vision_tower import VisionTower
 from loqal.ops.interface import FloatArray, IntArray
-from model.machine import Machine
+from machine import Machine
 
 KEPT = 12
 SCENE_BOUNDS = {32: 3e-5, 16: 1e-3}

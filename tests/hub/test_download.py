@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+import hub_puller
 from hub_emulator import COMMIT, TOKEN, Emulator, Faults, Repo, etag_of
 from hub_puller import POLICY
-
 from loqal.errors import CapacityError, CheckpointError, RequestError
 from loqal.hub import cache, provenance
 from loqal.hub.names import Wanted
@@ -131,7 +132,7 @@ def test_killed_at_random_points(home: Path, monkeypatch: pytest.MonkeyPatch, bl
         repo = f"maker/model-{kills}"
         with hub_of(data, Faults(kills, 0.1, ("drop", "503")), repo=repo, bytes_per_s=6e6) as hub:
             environment["HF_ENDPOINT"] = hub.address
-            command = [sys.executable, str(Path(__file__).with_name("hub_puller.py"))]
+            command = [sys.executable, str(Path(hub_puller.__file__))]
             with subprocess.Popen(command, stdin=-1, stdout=-1, env=environment, text=True) as nursery:
                 assert nursery.stdin and nursery.stdout
                 killed_here = 0

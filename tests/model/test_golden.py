@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from golden.logit_cases import BOUNDS, CASES, Case, Recording, digest
 from golden.logit_check import compare
+
 from loqal.ops.choose import choose_ops
 from loqal.ops.interface import FloatArray
 from loqal.testing.checkpoints import write_gguf, write_safetensors
 from loqal.weights.load import open_checkpoint
-from model.machine import Machine
+from machine import Machine
 
 TINY = [name for name, case in CASES.items() if case.config.width < 1024]
 REAL = [name for name in CASES if name not in TINY]

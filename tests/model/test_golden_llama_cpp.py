@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from golden.llama_cases import SMALL, SMALL_FILE, LlamaRecording, divergence
 from golden.logit_cases import digest
+
 from loqal.formats import decode
 from loqal.ops.choose import choose_ops
 from loqal.weights.load import Checkpoint, open_checkpoint
-from model.machine import Machine, stored
+from machine import Machine, stored
 
 
 @pytest.fixture(scope="module")

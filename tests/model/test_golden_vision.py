@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from golden import vision_cases
 from golden.logit_cases import digest
 from golden.vision_check import SCENE_BOUNDS, SceneRecording, error
+
 from loqal.media.resize_rules import VideoRules
 from loqal.media.video import spread, timestamps
 from loqal.model.vision_tower import VisionTower
 from loqal.ops.choose import choose_ops
 from loqal.testing.checkpoints import write_gguf, write_safetensors
 from loqal.weights.load import open_checkpoint
-from model.machine import Machine, stored
+from machine import Machine, stored
 
 RECORDED = np.load(vision_cases.FOLDER / "vision.npz")
 TOWER_BOUND = 1e-5

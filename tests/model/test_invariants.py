@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+import invariants
 from loqal.formats import decode
 from loqal.ops.backends.cpu import CpuOps, available_isas
 from loqal.ops.backends.reference import ReferenceOps
 from loqal.testing.checkpoints import random_tensors, tiny_config, write_gguf, write_safetensors
 from loqal.weights.load import Checkpoint, open_checkpoint
-from model import invariants
-from model.machine import Machine, stored
+from machine import Machine, stored
 
 Kind = Literal["dense", "moe"]
 

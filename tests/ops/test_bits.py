@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+
+from loqal.formats import FORMATS
+from loqal.ops.interface import AttentionShape, DeltaShape, Norm, Ops
 from op_backends import CPU_BACKENDS, backend_ops, on_all, on_cpu
 from op_cases import (
     EPS,
@@ -30,9 +33,6 @@ from op_cases import (
     same_bits,
 )
 from op_programs import PROGRAMS
-
-from loqal.formats import FORMATS
-from loqal.ops.interface import AttentionShape, DeltaShape, Norm, Ops
 
 MOST_ROWS = 53  # more than are multiplied without a slab
 on_programs = pytest.mark.parametrize("program", PROGRAMS)

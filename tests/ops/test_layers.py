@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_backends import backend_ops, on_cpu
-from op_cases import EPS, attention_case, delta_case, make_batch, normal, random_weight, same_bits
 
 from loqal.ops import layers as parts
 from loqal.ops.interface import (
@@ -23,6 +21,8 @@ from loqal.ops.interface import (
     Rotary,
     StepBatch,
 )
+from op_backends import backend_ops, on_cpu
+from op_cases import EPS, attention_case, delta_case, make_batch, normal, random_weight, same_bits
 
 WIDTH = 256
 LENGTHS = [1, 0, 20, 3]

@@ -7,13 +7,13 @@ import functools
 
 import numpy as np
 import pytest
-import tolerance
-from op_backends import REFERENCE, backend_ops, on_all, on_cpu
-from op_cases import RandomWeight, experts_case, input_widths, mlp_case, normal, random_weight, run_experts, run_mlp
 
+import tolerance
 from loqal.formats import FORMATS
 from loqal.formats.tensor import Tensor
 from loqal.ops.interface import RUN_INPUTS
+from op_backends import REFERENCE, backend_ops, on_all, on_cpu
+from op_cases import RandomWeight, experts_case, input_widths, mlp_case, normal, random_weight, run_experts, run_mlp
 
 ROWS = (1, 2, 3, 5, 8, 17, 33)
 OUTPUTS = (1, 15, 16, 17, 63, 257)

@@ -6,7 +6,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 import tolerance
+from loqal.ops.interface import AttentionShape, DeltaShape
 from op_backends import REFERENCE, backend_ops, on_all, on_cpu
 from op_cases import (
     attention_case,
@@ -18,8 +20,6 @@ from op_cases import (
     run_delta,
     same_bits,
 )
-
-from loqal.ops.interface import AttentionShape, DeltaShape
 
 ATTENTION_SHAPES = [AttentionShape(2, 2, 64), AttentionShape(3, 1, 128), AttentionShape(8, 2, 256)]
 DELTA_SHAPES = [DeltaShape(2, 2, 128, 128, 4), DeltaShape(2, 4, 128, 128, 4), DeltaShape(1, 3, 128, 128, 4)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_backends import backend_ops
 
 from loqal.formats import FORMATS, codebook, num_bytes, to_int8
 from loqal.formats.tensor import Tensor
 from loqal.ops import _kernels
 from loqal.ops.backends.cpu import CpuOps, available_isas
+from op_backends import backend_ops
 
 FORMATS_WITH_CODEBOOKS = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"]
 SHAPES = [(1, 256), (16, 768), (33, 4096), (3, 17, 512), (2, 32, 256)]

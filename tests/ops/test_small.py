@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tolerance
-from op_backends import REFERENCE, backend_ops, on_all, on_cpu
-from op_cases import EPS, make_batch, normal, random_weight, same_bits
 
+import tolerance
 from loqal.formats import encode
 from loqal.formats.tensor import Tensor
 from loqal.ops.interface import RopeConfig, YarnConfig
+from op_backends import REFERENCE, backend_ops, on_all, on_cpu
+from op_cases import EPS, make_batch, normal, random_weight, same_bits
 
 
 @on_cpu

@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
+
 import tolerance
+from loqal.ops.interface import FloatArray, Ops, Rotary
 from op_backends import CPU_BACKENDS, REFERENCE, backend_ops, on_all, on_cpu
 from op_cases import EPS, normal, random_weight, same_bits
-
-from loqal.ops.interface import FloatArray, Ops, Rotary
 
 COUNTS = (1, 4, 15, 48, 49, 511, 513, 1040)
 """Patches in a picture: within and across tiles of queries, panels of keys and spans."""

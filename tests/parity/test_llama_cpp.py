@@ -17,13 +17,14 @@ pytest.importorskip("llama_cpp")
 
 from golden import llama_peer
 from golden.llama_cases import DENSE, MOE, LlamaCase, divergence
+
 from loqal.formats import decode
 from loqal.model.config import ExpertsConfig, YarnConfig
 from loqal.ops.choose import choose_ops
 from loqal.ops.interface import FloatArray
 from loqal.testing.checkpoints import write_gguf
 from loqal.weights.load import Checkpoint, open_checkpoint
-from model.machine import Machine, stored
+from machine import Machine, stored
 
 pytestmark = pytest.mark.parity
 SOURCE = os.environ.get("LLAMA_CPP_SOURCE")

@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-import loqal
-import tiny_checkpoint
 from golden import llama_peer
 from golden.llama_cases import divergence
+
+import loqal
+import tiny_checkpoint
 from loqal import formats
 from loqal.formats.loss import loss
 from loqal.model.config import ExpertsConfig

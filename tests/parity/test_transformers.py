@@ -14,11 +14,12 @@ pytest.importorskip("transformers")
 from golden.logit_cases import BOUNDS, CASES, Case
 from golden.logit_check import compare
 from golden.reference_model import Reference
+
 from loqal.model.sizes import SIZES
 from loqal.ops.choose import choose_ops
 from loqal.testing.checkpoints import write_safetensors
 from loqal.weights.load import open_checkpoint
-from model.machine import Machine
+from machine import Machine
 
 pytestmark = [
     pytest.mark.parity,

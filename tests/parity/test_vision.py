@@ -13,13 +13,14 @@ pytest.importorskip("transformers")
 
 from golden import reference_vision, vision_cases
 from golden.vision_check import SCENE_BOUNDS, SceneRecording, error
+
 from loqal.formats import encode
 from loqal.formats.tensor import Tensor
 from loqal.model.vision_tower import VisionTower
 from loqal.ops.choose import choose_ops
 from loqal.testing.checkpoints import write_safetensors
 from loqal.weights.load import open_checkpoint
-from model.machine import Machine
+from machine import Machine
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 

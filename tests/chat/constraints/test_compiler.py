@@ -1,0 +1,303 @@
+"""Replies held to a form: whatever the model would like to say, what comes out has the form that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import time
+from collections import Counter
+from typing import Any
+
+import jsonschema
+import pytest
+
+from chat_vocabulary import tokenizer
+from loqal.chat.constraints.rules import TurnRules
+from loqal.chat.output.parser import OutputParser
+from loqal.chat.template import tools
+from loqal.errors import RequestError
+from loqal.types.records import ToolCall
+from loqal.types.reply_options import Grammar, JsonSchema, NamedTool, OneOf, Regex, Thinking, Tool, Turn
+from random_schemas import Schemas, random_reply
+
+RULES = TurnRules(tokenizer())
+# The library's own checks of the other formats know less than their standards.
+FORMATS = jsonschema.FormatChecker(["date", "ipv4", "ipv6", "uuid", "email"])
+CALL_OPEN = tokenizer().special_ids["<tool_call>"]
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def reply(turn: Turn, seed: int = 0, max_tokens: int = 3000) -> tuple[list[int], bool]:
+    """A reply of random logits, and whether it ended by itself."""
+    return random_reply(RULES.guides(turn, thinking=False, room=max_tokens)(), tokenizer(), seed, max_tokens)
+
+
+def text_of(turn: Turn, seed: int = 0) -> str:
+    ids, has_ended = reply(turn, seed)
+    assert has_ended
+    return tokenizer().decode(ids)
+
+
+def test_random_schemas(pytestconfig: pytest.Config) -> None:
+    """Every reply that ends validates. With --schemas N the test is as thorough as you like."""
+    seen: Counter[str] = Counter()
+    seed = -1
+    while seen["valid"] < pytestconfig.getoption("schemas"):
+        seed += 1
+        schema = Schemas(seed).draw()
+        try:
+            ids, has_ended = reply(Turn(answer=JsonSchema(schema)), seed)
+        except RequestError as error:  # it accepts nothing
+            assert error.why.startswith("Unsatisfiable schema"), (seed, error)
+            assert "#" in error.what
+            seen["refused"] += 1
+            continue
+        if has_ended:
+            value = json.loads(tokenizer().decode(ids))
+            jsonschema.Draft202012Validator(schema, format_checker=FORMATS).validate(value)
+        seen["valid" if has_ended else "cut"] += 1
+    assert seen["refused"] + seen["cut"] <= seen["valid"] // 50 + 2, seen
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_other_forms(seed: int) -> None:
+    pattern = r"(ab|c/d){1,3}\n?[0-9]+"
+    assert re.fullmatch(pattern, text_of(Turn(answer=Regex(pattern)), seed))
+    assert text_of(Turn(answer=OneOf(("yes", "no", 'say "é"\n'))), seed) in ("yes", "no", 'say "é"\n')
+    lark = 'start: "(" item ("," item)* ")"\nitem: /[a-z]{2}/ | start'
+    found = text_of(Turn(answer=Grammar(lark)), seed)
+    assert re.fullmatch(r"[(),a-z]+", found)
+    assert found.count("(") == found.count(")")
+    assert isinstance(json.loads(text_of(Turn(answer=JsonSchema()), seed)), dict)
+
+
+REFUSED: list[tuple[Any, str]] = [
+    ({"properties": {"a": {"not": {}}}}, "#/properties/a/not"),
+    ({"items": [{"uniqueItems": True}]}, "#/items/0/uniqueItems"),
+    ({"$defs": {"x/y": {"if": {}}}}, "#/$defs/x~1y/if"),
+    ({"anyOf": [{}, {"type": "string", "format": "no-such"}]}, "#/anyOf/1/format"),
+    ({"properties": {"a": {"properties": {"b": {"pattern": "(?=x)"}}}}}, "#/properties/a/properties/b/pattern"),
+    ({"properties": {"a": {"pattern": "(x"}}}, "#/properties/a/pattern"),
+    ({"properties": {"a": {"$ref": "#/$defs/none"}}}, "#/properties/a/$ref"),
+    ({"properties": {"a": {"$ref": "http://example.com/x"}}}, "#/properties/a/$ref"),
+    ({"properties": {"a": {"type": "text"}}}, "#/properties/a/type"),
+    ({"oneOf": [{"type": "string"}, {"maxLength": 3}]}, "#/oneOf"),
+    ({"x-guidance": {"lenient": True}}, "#/x-guidance"),
+    ({"properties": {"a": 3}}, "#/properties/a"),
+    ({"type": "integer", "minimum": 3, "maximum": 2}, "#"),
+    (False, "#"),
+    ({"nullable": True}, "#/nullable"),
+    ({"enum": ["x" * (1 << 18)]}, "#"),
+]
+
+
+@pytest.mark.parametrize(("schema", "pointer"), REFUSED)
+def test_what_cannot_be_enforced_is_refused_by_its_pointer(schema: Any, pointer: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        RULES.guides(Turn(answer=JsonSchema(schema)), thinking=False, room=9)
+    assert caught.value.what.endswith(f"at {pointer}.")
+    assert caught.value.why
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Regex("(a"),
+        Regex("(?=a)b"),
+        Grammar("start: nothing"),
+        Grammar('start: "a'),
+        Grammar(""),
+        OneOf(()),
+        OneOf(("",)),
+    ],
+)
+def test_other_forms_are_refused(answer: Any) -> None:
+    with pytest.raises(RequestError):
+        RULES.guides(Turn(answer=answer), thinking=False, room=9)
+
+
+BOMBS = [
+    Regex("((((a{100}){100}){100}){100}){100}"),
+    Regex("(a|aa|aaa|aaaa)*b" * 200),
+    Regex("(.*a){40}.{60}"),
+    Regex("(x+x+)+y"),
+    Regex("|".join(f"(.*{i}.*)" for i in range(400))),
+    Regex("a" * (1 << 19)),
+    Grammar("start: " + "(" * 5000 + '"a"' + ")" * 5000),
+    Grammar("start: a | a a\na: b b | b\nb: c c | c\nc: start start | /[a-z]/"),
+    Grammar("start: start start | /[a-z]*/ | "),
+    JsonSchema({"type": "array", "minItems": 10**9, "items": {"type": "integer"}}),
+    JsonSchema({"type": "string", "pattern": "^(([a-z]{1,90}){1,90}){1,90}$"}),
+    JsonSchema({"allOf": [{"anyOf": [{"minLength": i}, {"maxLength": i}]} for i in range(24)]}),
+]
+
+
+@pytest.mark.parametrize("answer", BOMBS, ids=lambda one: str(one)[:40])
+def test_bombs_are_bounded(answer: Any) -> None:
+    """They compile in bounded time or not at all, and are followed in bounded time or end as an error."""
+    started = time.process_time()
+    with contextlib.suppress(RequestError):
+        reply(Turn(answer=answer), max_tokens=40)
+    assert time.process_time() - started < 4
+
+
+def parsed(ids: list[int], turn: Turn) -> tuple[str, list[ToolCall]]:
+    parser = OutputParser(tokenizer(), False, [tools.definition(tool) for tool in turn.tools])
+    deltas = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
+    return "".join(d.text for d in deltas), [d.tool_call for d in deltas if d.tool_call is not None]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_tools(seed: int) -> None:
+    """Calls are complete, of tools that are offered, and the arguments validate where that was asked for."""
+    rng = random.Random(seed)
+    names = [f"tool_{index}" for index in range(rng.randint(1, 3))]
+    offered = tuple(
+        Tool(name, parameters=Schemas(seed * 10 + index).arguments(), strict=rng.random() < 0.6)
+        for index, name in enumerate(names)
+    )
+    choice = rng.choice(["required", "auto", NamedTool(names[-1])])
+    turn = Turn(tools=offered, tool_choice=choice, parallel_tool_calls=rng.random() < 0.3)
+    try:
+        guide = RULES.guides(turn, thinking=False, room=3000)()
+    except RequestError as error:
+        assert "#/" in error.what
+        return
+    begun = []
+    if choice == "auto":
+        assert guide is not None
+        guide.push(CALL_OPEN)
+        begun = [CALL_OPEN]
+    ids, has_ended = random_reply(guide, tokenizer(), seed, 3000)
+    text, calls = parsed(begun + ids, turn)
+    if not has_ended:
+        return
+    assert text == ""
+    assert len(calls) == 1 or turn.parallel_tool_calls
+    for call in calls:
+        (tool,) = (tool for tool in offered if tool.name == call.name)
+        assert tool.name == names[-1] or not isinstance(choice, NamedTool)
+        if tool.strict or choice != "auto":
+            jsonschema.Draft202012Validator(tool.parameters).validate(call.arguments)
+
+
+def test_tools_and_a_form_go_together() -> None:
+    turn = Turn(tools=(Tool("weather", parameters=CITY),), answer=OneOf(("none",)), parallel_tool_calls=False)
+    seen = set()
+    for seed in range(20):
+        text, calls = parsed(reply(turn, seed)[0], turn)
+        assert (text == "none") == (not calls)
+        seen.add(bool(calls))
+    assert seen == {True, False}
+
+
+def test_no_call_where_none_is_wanted() -> None:
+    guide = RULES.guides(Turn(tools=(Tool("f"),), tool_choice="none"), thinking=False, room=9)()
+    assert guide is not None
+    assert guide.mask() is None
+    assert list(guide.banned()) == [CALL_OPEN]
+
+
+def test_a_turn_without_wishes_has_no_guide() -> None:
+    assert RULES.guides(Turn(), thinking=False, room=9)() is None
+
+
+@pytest.mark.parametrize(
+    ("turn", "what"),
+    [
+        (Turn(tool_choice="required"), "tool_choice"),
+        (Turn(tools=(Tool("f"),), tool_choice=NamedTool("g")), "'g'"),
+        (Turn(tools=(Tool("f"), Tool("f"))), r"tools\[1\]"),
+        (Turn(tools=(Tool("a>b"),)), r"tools\[0\]"),
+        (Turn(tools=(Tool("f", parameters=[]),)), r"tools\[0\].parameters"),  # type: ignore[arg-type]
+        (Turn(thinking=Thinking(True, -1)), "budget_tokens"),
+        (Turn(tools=(Tool("f", parameters={"not": {}}, strict=True),)), r"tools\[0\].parameters .* #/not"),
+        (
+            Turn(
+                tools=(Tool("f", parameters={"properties": {"a": {"type": "string", "format": "date"}}}, strict=True),)
+            ),
+            "#/properties/a/format",
+        ),
+    ],
+)
+def test_tools_that_cannot_be_followed_are_refused(turn: Turn, what: str) -> None:
+    with pytest.raises(RequestError, match=what):
+        RULES.guides(turn, thinking=False, room=9)
+
+
+STRICT: list[tuple[Any, str]] = [
+    ({"properties": {"a": {"type": "integer"}}, "required": ["b"]}, "#/required"),
+    ({"properties": {"a": {"type": "integer"}}, "minProperties": 1}, "#/minProperties"),
+    ({"properties": {"a": {"anyOf": [{"type": "string"}], "minLength": 2}}}, "#/properties/a/minLength"),
+    (
+        {"properties": {"a": {"$ref": "#/$defs/s", "maxLength": 2}}, "$defs": {"s": {"type": "string"}}},
+        "#/properties/a",
+    ),
+    ({"properties": {"a": {"minLength": 2}}}, "#/properties/a/minLength"),
+    ({"properties": {"a": {"type": "string", "pattern": "^a|b$"}}}, "#/properties/a/pattern"),
+    ({"properties": {"a>b": {"type": "string"}}}, "#/properties"),
+]
+
+
+@pytest.mark.parametrize(("schema", "pointer"), STRICT)
+def test_what_strict_arguments_cannot_be_held_to_is_refused(schema: Any, pointer: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(pointer)):
+        RULES.guides(Turn(tools=(Tool("f", parameters=schema, strict=True),)), thinking=False, room=9)
+    RULES.guides(Turn(tools=(Tool("f", parameters=schema),), tool_choice="required"), thinking=False, room=9)
+
+
+def test_arguments_of_every_kind_come_back_as_they_were_meant() -> None:
+    properties = {
+        "raw": {"type": "string"},
+        "short": {"type": "string", "maxLength": 3},
+        "code": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]$"},
+        "part": {"type": "string", "pattern": "x"},
+        "kind": {"enum": ["a", 2, None]},
+        "many": {"type": "array", "items": {"$ref": "#/$defs/n"}},
+        "maybe": {"anyOf": [{"type": "null"}, {"type": "object"}]},
+        "flag": {"type": "boolean"},
+    }
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "$defs": {"n": {"type": "integer"}},
+    }
+    turn = Turn(tools=(Tool("f", parameters=schema, strict=True),), tool_choice="required", parallel_tool_calls=False)
+    for seed in range(6):
+        ids, has_ended = reply(turn, seed)
+        if has_ended:
+            text, (call,) = parsed(ids, turn)
+            assert text == ""
+            jsonschema.Draft202012Validator(schema).validate(call.arguments)
+            assert list(call.arguments) == list(properties)
+
+
+ODD: list[Any] = [
+    {"properties": []},
+    {"properties": {"a": 3, "b": [], "c": True, "d": {"type": 5}, "e": {"type": ["string", 3]}, "f": {"anyOf": 3}}},
+    {"properties": {"a": {"type": "string", "minLength": "x"}, "b": {"type": "string", "pattern": 5}}},
+    {"properties": {"a": {"type": "string", "pattern": "(?=x)"}, "b": {"type": "array", "uniqueItems": True}}},
+    {"properties": {"a": {"enum": 3}, "b": {"enum": []}, "c": {"$ref": "#/nowhere"}, "d": {"$ref": "#/properties/d"}}},
+    {"properties": {"a": {"anyOf": [{"$ref": "#/properties/a"}]}}, "required": 3},
+    {"properties": {"a>b": {"type": "string"}}, "required": ["a>b", 4]},
+    {"additionalProperties": {"type": "integer"}},
+    {"type": "array"},
+]
+
+
+@pytest.mark.parametrize("schema", ODD)
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_odd_schemas_of_tools_are_followed_as_far_as_they_go(schema: Any, choice: Any) -> None:
+    turn = Turn(tools=(Tool("f", parameters=schema),), tool_choice=choice, parallel_tool_calls=False)
+    guide = RULES.guides(turn, thinking=False, room=9)()
+    assert guide is not None
+    begun = []
+    if choice == "auto":
+        guide.push(CALL_OPEN)
+        begun = [CALL_OPEN]
+    ids, has_ended = random_reply(guide, tokenizer(), 1, 3000)
+    if has_ended and choice == "required":
+        assert [call.name for call in parsed(begun + ids, turn)[1]] == ["f"]

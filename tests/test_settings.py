@@ -1,0 +1,104 @@
+"""Which settings of the machine change answers: those that say so, and no others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import loqal
+from loqal import SamplingParams
+from loqal.engine.memory_plan import default_context_len
+from loqal.hub.find import find
+from loqal.ops.backends.cpu import available_isas
+from loqal.settings import KNOBS, Settings
+from loqal.weights.load import open_checkpoint
+
+ASSETS = find().path.parent
+CONTEXT_LEN = 1024
+TEXTS = ["What is 34 + 17?", "harbour: 17\ntiger: 42\nlemon: 5\nengine: 88\nWhat is tiger?", "Who are you?"]
+DRAWN = SamplingParams(max_tokens=16, seed=5, temperature=2.0, logprobs=2, ignore_eos=True)
+GREEDY = SamplingParams(max_tokens=16, temperature=0.0, logprobs=2, ignore_eos=True)
+
+FEWER_THREADS = 1 if len(os.sched_getaffinity(0)) > 1 else 2
+
+OTHER: dict[str, dict[str, Any]] = {
+    "context_len": {"context_len": 96},
+    "threads": {"threads": FEWER_THREADS},
+    "isa": {"isa": available_isas()[-1]},
+    "kv_bits": {"kv_bits": 8},
+    "max_sequences": {"max_sequences": 1},
+    "cache_bytes": {"cache_bytes": 0},
+    "cache_dir": {"cache_dir": "states"},
+    "cache_dir_bytes": {"cache_dir": "states", "cache_dir_bytes": 100_000},
+    "memory_bytes": {"memory_bytes": 4 << 30},
+    "yarn": {"yarn": 2},
+    "drafts": {"drafts": "off"},
+    "media_cache_bytes": {"media_cache_bytes": 0},
+    "packed_file": {"packed_file": "packed"},
+    "backend": {"backend": "reference"},
+}
+"""A value of each setting that is not the default, with what it needs to have an effect."""
+
+
+def _question(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
+
+
+def _answers(given: dict[str, Any]) -> list[Any]:
+    """Token ids and log probabilities of some replies: alone and again, several at once, and about a picture."""
+    picture = {"type": "image", "source": (ASSETS / "chart.png").read_bytes()}
+    about = [{"role": "user", "content": [picture, {"type": "text", "text": "Which bar is the largest?"}]}]
+    with loqal.load(**{"context_len": CONTEXT_LEN, **given}) as model:
+        replies = [model.chat(_question(text), params) for text in TEXTS for params in (GREEDY, DRAWN)]
+        replies += model.batch([*map(_question, TEXTS), _question("Who are you?\n" * 20)], DRAWN)
+        replies += [model.chat(about, GREEDY, think=False) for _ in range(2)]
+    return [(reply.token_ids, reply.logprobs) for reply in replies]
+
+
+@pytest.fixture(scope="module")
+def usual() -> list[Any]:
+    return _answers({})
+
+
+def test_every_setting_has_another_value() -> None:
+    assert OTHER.keys() == {knob.name for knob in KNOBS}
+    for name, given in OTHER.items():
+        assert given[name] != getattr(Settings(), name)
+
+
+@pytest.mark.parametrize("name", [knob.name for knob in KNOBS if not knob.changes_output])
+def test_a_setting_changes_no_bit(name: str, usual: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(
+        2 if {"cache_dir", "packed_file"} & OTHER[name].keys() else 1
+    ):  # the second reads what the first kept
+        assert _answers(OTHER[name]) == usual
+
+
+@pytest.mark.parametrize(
+    "name", [knob.name for knob in KNOBS if knob.changes_output and knob.name not in ("context_len", "memory_bytes")]
+)
+def test_a_setting_changes_answers(name: str, usual: list[Any]) -> None:
+    assert _answers(OTHER[name]) != usual
+
+
+def test_the_context_decides_where_a_reply_ends() -> None:
+    lengths = []
+    for given in ({"context_len": CONTEXT_LEN}, OTHER["context_len"]):
+        with loqal.load(**given) as model:
+            reply = model.chat(_question(TEXTS[0]), SamplingParams(max_tokens=120, temperature=0.0, ignore_eos=True))
+            lengths.append(len(reply.token_ids))
+    assert lengths[0] == 120 > lengths[1]
+
+
+def test_the_memory_decides_the_context_where_it_is_not_given_and_nothing_else(usual: list[Any]) -> None:
+    assert _answers(OTHER["memory_bytes"]) == usual
+    checkpoint = open_checkpoint(find().path)
+    try:
+        lengths = {default_context_len(checkpoint.config, memory_bytes) for memory_bytes in (1 << 20, 1 << 30)}
+    finally:
+        checkpoint.close()
+    assert len(lengths) == 2
