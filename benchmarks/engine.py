@@ -137,11 +137,11 @@ def rows(path: Path, context: int) -> None:
             positions = np.repeat(np.arange(256, 256 + num, dtype=np.int32)[:, None], 3, axis=1)
             if num > 1:
                 store.defer(state)
-            run = Run(state, ids, positions, list(range(num)), defers=num > 1)
+            run = Run(state, ids, positions, list(range(num)), defer_state=num > 1)
             started = time.perf_counter()
             batch = build([run])
             hidden = ops.run_step(lambda step: decoder.forward(step, store), batch)
-            decoder.largest(ops.select(hidden, batch.logit_rows), 20, np.empty(0, np.int32))
+            decoder.top_k(ops.select(hidden, batch.logit_rows), 20, np.empty(0, np.int32))
             times.setdefault(num, []).append(time.perf_counter() - started)
             state.pending = num if num > 1 else 0
     one = statistics.median(times[1])

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from loqal.chat.constraints.reply_automaton import TurnGuide
-from loqal.chat.constraints.rules import TurnRules
+from loqal.chat.constraints.reply_automaton import ReplyConstraint
+from loqal.chat.constraints.rules import ConstraintBuilder
 from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.engine import sampling
 from loqal.engine.sampling.choose import TokenCounts
 from loqal.engine.sampling.constraint import allow
 from loqal.testing.checkpoints import large_vocabulary
 from loqal.types.records import SamplingParams
-from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, OneOf, Regex, Tool, Turn
+from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, OneOf, Regex, ReplyOptions, Tool
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 from random_schemas import Row, candidates
@@ -66,17 +66,21 @@ def main() -> None:
     started = time.perf_counter()
     tokenizer = Tokenizer.from_gguf(large_vocabulary())
     print(f"{tokenizer.vocab_len:,} tokens, made in {time.perf_counter() - started:.1f} s")
-    rules = TurnRules(tokenizer)
+    rules = ConstraintBuilder(tokenizer)
     started = time.perf_counter()
-    rules.guides(Turn(answer=OneOf(("a",))), thinking=False, room=9)
+    rules.guides(ReplyOptions(answer=OneOf(("a",))), thinking=False, room=9)
     print(f"tree of the vocabulary: {time.perf_counter() - started:.2f} s, once")
     closing = np.array([3.0 * (token[:1] in (b'"', b"}", b"]", b")")) for token in tokenizer.all_bytes()], np.float32)
     for name, form in FORMS.items():
-        turn = Turn(answer=form) if form else Turn(tools=(Tool("f", parameters=_PERSON),), tool_choice="required")
+        turn = (
+            ReplyOptions(answer=form)
+            if form
+            else ReplyOptions(tools=(Tool("f", parameters=_PERSON),), tool_choice="required")
+        )
         _report(name, rules, turn, closing)
 
 
-def _report(name: str, rules: TurnRules, turn: Turn, closing: np.ndarray) -> None:
+def _report(name: str, rules: ConstraintBuilder, turn: ReplyOptions, closing: np.ndarray) -> None:
     started = time.perf_counter()
     make = rules.guides(turn, thinking=False, room=9)
     compiled_ms = (time.perf_counter() - started) * 1e3
@@ -92,7 +96,12 @@ def _report(name: str, rules: TurnRules, turn: Turn, closing: np.ndarray) -> Non
 
 
 def _follow(
-    rules: TurnRules, make: Callable[[], TurnGuide | None], closing: np.ndarray, num_tokens: int, *, beside_s: float
+    rules: ConstraintBuilder,
+    make: Callable[[], ReplyConstraint | None],
+    closing: np.ndarray,
+    num_tokens: int,
+    *,
+    beside_s: float,
 ) -> tuple[list[float], list[float]]:
     """Milliseconds for masks and pushes, and for choosing; the masks are found beside something that takes a while."""
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import loqal
-from loqal.performance.planner import Planner, Wish
+from loqal.performance.planner import Planner, PlanRequest
 from loqal.system.memory import resident_bytes
 from loqal.types.records import SamplingParams
 
@@ -56,7 +56,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--alone", "--context", str(given.context), "--users", str(given.users)]
         shown = subprocess.run([*command, str(path)], check=True, stdout=subprocess.PIPE, text=True).stdout
         found = json.loads(shown.splitlines()[-1])
-        journals = Wish(given.context, given.users)
+        journals = PlanRequest(given.context, given.users)
         plan = planner.plan(str(path), journals)
         ahead = plan.resident_bytes - sum(line.size_bytes for line in plan.lines if line.name == "guessed tokens")
         row = [found["resident"], found["engine"], found["engine"] / found["resident"] - 1]

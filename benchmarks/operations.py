@@ -80,7 +80,7 @@ class Suite:
             yield self._attention(context)
 
     def _weight(self, name: str, *shape: int) -> Any:
-        return self._ops.put_weight(
+        return self._ops.pack_weight(
             Tensor("weight", name, shape, formats.random_blocks(name, shape, self._rng), "random")
         )
 
@@ -89,7 +89,7 @@ class Suite:
         tensor = Tensor("weight", name, _PACKED_SHAPE, formats.random_blocks(name, _PACKED_SHAPE, self._rng), "random")
         case = f"{name} {'x'.join(map(str, _PACKED_SHAPE))}"
         num_bytes = self._ops.weight_bytes(name, _PACKED_SHAPE)
-        return self._figure("put_weight", case, functools.partial(self._ops.put_weight, tensor), num_bytes, 0, True)
+        return self._figure("pack_weight", case, functools.partial(self._ops.pack_weight, tensor), num_bytes, 0, True)
 
     def _mlp(self, name: str, rows: int) -> Figure:
         width, inner = _MODEL.width, _MODEL.ffn_width or 0

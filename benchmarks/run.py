@@ -22,7 +22,7 @@ import peers
 import record
 
 from loqal.cli import bench as table
-from loqal.performance.bench import QUICK, Bench, Plan, context_len_of
+from loqal.performance.bench import QUICK, Bench, Workload, context_len_of
 from loqal.testing.checkpoints import write_synthetic
 
 _HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ def find_model(name: str, folder: Path) -> Path:
     return path
 
 
-def measure_model(path: Path, plan: Plan, *, threads: int, keep: record.Keep) -> None:
+def measure_model(path: Path, plan: Workload, *, threads: int, keep: record.Keep) -> None:
     """The suite "model" for one file: what `loqal bench` measures."""
     print(f"\n{path.name}, {threads} threads\n\n{table.HEADINGS}", flush=True)
     bench = Bench(path, plan, threads=threads)
@@ -85,7 +85,7 @@ def main() -> int:
     paths = [find_model(name, given.folder) for name in given.model or ["0.8B:Q4_K_M"]]
     if "model" in suites:
         for path in paths:
-            plan = (QUICK if given.quick else Plan(repeat=given.rounds)).within(context_len_of(path))
+            plan = (QUICK if given.quick else Workload(repeat=given.rounds)).within(context_len_of(path))
             measure_model(path, plan, threads=given.threads, keep=keep)
     if "peers" in suites and given.peer_python:
         chosen = peers.cases([64], 8, [0], [4]) if given.quick else peers.cases([512], 128, [0], [4, 8])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loqal.settings import KNOBS
+from loqal.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(set(re.findall(r"`(loqal\.[\w.]+)`", (ROOT / "docs/architecture.md").read_text())))
@@ -46,7 +46,7 @@ def test_named_files_exist(path: str) -> None:
 def test_the_settings_that_change_answers_are_named() -> None:
     text = (ROOT / "docs/numerics.md").read_text()
     sentence = text.partition("settings of the machine that change answers are ")[2].partition(":")[0]
-    assert re.findall(r"`(\w+)`", sentence) == [knob.name for knob in KNOBS if knob.changes_output]
+    assert re.findall(r"`(\w+)`", sentence) == [setting.name for setting in SETTINGS if setting.changes_output]
 
 
 # The architecture -----------------------------------------------------------------------------------------------------

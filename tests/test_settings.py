@@ -13,7 +13,7 @@ from loqal import SamplingParams
 from loqal.engine.memory_plan import default_context_len
 from loqal.hub.find import find
 from loqal.ops.backends.cpu import available_isas
-from loqal.settings import KNOBS, Settings
+from loqal.settings import SETTINGS, Settings
 from loqal.weights.load import open_checkpoint
 
 ASSETS = find().path.parent
@@ -64,12 +64,12 @@ def usual() -> list[Any]:
 
 
 def test_every_setting_has_another_value() -> None:
-    assert OTHER.keys() == {knob.name for knob in KNOBS}
+    assert OTHER.keys() == {setting.name for setting in SETTINGS}
     for name, given in OTHER.items():
         assert given[name] != getattr(Settings(), name)
 
 
-@pytest.mark.parametrize("name", [knob.name for knob in KNOBS if not knob.changes_output])
+@pytest.mark.parametrize("name", [setting.name for setting in SETTINGS if not setting.changes_output])
 def test_a_setting_changes_no_bit(name: str, usual: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for _ in range(
@@ -79,7 +79,12 @@ def test_a_setting_changes_no_bit(name: str, usual: list[Any], tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    "name", [knob.name for knob in KNOBS if knob.changes_output and knob.name not in ("context_len", "memory_bytes")]
+    "name",
+    [
+        setting.name
+        for setting in SETTINGS
+        if setting.changes_output and setting.name not in ("context_len", "memory_bytes")
+    ],
 )
 def test_a_setting_changes_answers(name: str, usual: list[Any]) -> None:
     assert _answers(OTHER[name]) != usual

@@ -1,4 +1,4 @@
-"""Every knob of the machine and the server, once. Flags, environment, files and documentation derive from this table.
+"""Every setting of the machine and the server. Flags, environment, files and documentation derive from this table.
 
 What a request asks for (temperature, seed, ...) is not here: see ``types.SamplingParams``. A value is taken from the
 call or flag, else from the environment, else from a file, else from the default. A setting of the machine that may
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from loqal.errors import RequestError
 
 
-def _knob(
+def _setting(
     kind: type,
     default: Any,
     help: str,
@@ -31,56 +31,60 @@ def _knob(
 class Settings:
     """The resolved settings of one runtime. ``None`` means that loqal decides."""
 
-    context_len: int | None = _knob(
+    context_len: int | None = _setting(
         int,
         None,
         "most tokens of prompt and reply together (default: the model's, as memory allows)",
         low=1,
         changes_output=True,  # where a reply must end
     )
-    threads: int | None = _knob(int, None, "threads to compute with (default: the cores this process may use)", low=1)
-    isa: str | None = _knob(str, None, "instruction set of the kernels (default: the best this machine has)")
-    kv_bits: int | None = _knob(
+    threads: int | None = _setting(
+        int, None, "threads to compute with (default: the cores this process may use)", low=1
+    )
+    isa: str | None = _setting(str, None, "instruction set of the kernels (default: the best this machine has)")
+    kv_bits: int | None = _setting(
         int,
         None,
         "bits of a stored key or value: 8 halves the memory of the context (default: 32 with F32 weights, else 16)",
         choices=(8, 16, 32),
         changes_output=True,
     )
-    max_sequences: int = _knob(int, 8, "most requests that compute at the same time; others wait for their turn", low=1)
-    cache_bytes: int | None = _knob(
+    max_sequences: int = _setting(
+        int, 8, "most requests that compute at the same time; others wait for their turn", low=1
+    )
+    cache_bytes: int | None = _setting(
         int, None, "most memory for states of earlier requests; 0 keeps none (default: up to a quarter of all)", low=0
     )
-    cache_dir: str | None = _knob(
+    cache_dir: str | None = _setting(
         str, None, "keep states of earlier requests in this folder too, for the next start (default: nowhere)"
     )
-    cache_dir_bytes: int = _knob(
+    cache_dir_bytes: int = _setting(
         int, 16 << 30, "most bytes of a model in that folder; what was used longest ago goes first", low=1
     )
-    memory_bytes: int | None = _knob(
+    memory_bytes: int | None = _setting(
         int,
         None,
         "most memory of the process (default: what the machine or its container has)",
         low=1,
         changes_output=True,  # the context_len, where that is not given
     )
-    yarn: int | None = _knob(
+    yarn: int | None = _setting(
         int,
         None,
         "stretch the positions by this factor for longer contexts; short texts may suffer",
         choices=(2, 4),
         changes_output=True,
     )
-    drafts: str = _knob(
+    drafts: str = _setting(
         str, "auto", "guess tokens ahead where that saves time; no answer depends on it", choices=("auto", "off")
     )
-    media_cache_bytes: int = _knob(
+    media_cache_bytes: int = _setting(
         int, 256 << 20, "most memory for encoded pictures; one seen again is not encoded again", low=0
     )
-    packed_file: str | None = _knob(
+    packed_file: str | None = _setting(
         str, None, "keep the packed weights in this file and map it at the next start; auto: beside the model"
     )
-    backend: str = _knob(
+    backend: str = _setting(
         str,
         "cpu",
         "what computes: the native kernels, or their slow specification",
@@ -93,23 +97,27 @@ class Settings:
 class ServerSettings:
     """The resolved settings of one server."""
 
-    host: str = _knob(str, "127.0.0.1", "address to listen on; beyond this machine only with a key")
-    port: int = _knob(int, 8000, "port to listen on; 0 for any that is free", low=0)
-    api_key: str | None = _knob(str, None, "a key that callers must give; better set in the environment or a file")
-    keys_file: str | None = _knob(str, None, "a TOML file of keys with names, scopes and quotas")
-    allow_public: bool = _knob(bool, False, "listen beyond this machine without any key")
-    allow_hosts: tuple[str, ...] = _knob(tuple, (), "a further name under which this server may be called")
-    allow_origins: tuple[str, ...] = _knob(tuple, (), "a web page's origin that may call, like https://chat.example")
-    allow_urls: bool = _knob(bool, False, "fetch images and videos that requests name by URL, from public hosts only")
-    lenient: bool = _knob(bool, False, "leave out what is not supported and say so, rather than refuse the request")
-    max_requests: int = _knob(int, 256, "most replies written or waiting; what comes beyond is refused for now", low=1)
-    max_body_bytes: int = _knob(int, 64 << 20, "most bytes of a request", low=1)
-    unload_after_s: int = _knob(int, 0, "unload a model that nobody used for so long; 0 keeps it", low=0)
-    drain_s: int = _knob(int, 30, "how long replies may go on when the server is asked to end", low=0)
+    host: str = _setting(str, "127.0.0.1", "address to listen on; beyond this machine only with a key")
+    port: int = _setting(int, 8000, "port to listen on; 0 for any that is free", low=0)
+    api_key: str | None = _setting(str, None, "a key that callers must give; better set in the environment or a file")
+    keys_file: str | None = _setting(str, None, "a TOML file of keys with names, scopes and quotas")
+    allow_public: bool = _setting(bool, False, "listen beyond this machine without any key")
+    allow_hosts: tuple[str, ...] = _setting(tuple, (), "a further name under which this server may be called")
+    allow_origins: tuple[str, ...] = _setting(tuple, (), "a web page's origin that may call, like https://chat.example")
+    allow_urls: bool = _setting(
+        bool, False, "fetch images and videos that requests name by URL, from public hosts only"
+    )
+    lenient: bool = _setting(bool, False, "leave out what is not supported and say so, rather than refuse the request")
+    max_requests: int = _setting(
+        int, 256, "most replies written or waiting; what comes beyond is refused for now", low=1
+    )
+    max_body_bytes: int = _setting(int, 64 << 20, "most bytes of a request", low=1)
+    unload_after_s: int = _setting(int, 0, "unload a model that nobody used for so long; 0 keeps it", low=0)
+    drain_s: int = _setting(int, 30, "how long replies may go on when the server is asked to end", low=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Knob:
+class Setting:
     """One setting, as flags and documentation show it.
 
     ``changes_output`` says whether the model's answer to a request may depend on it.
@@ -173,40 +181,40 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 _Kind = TypeVar("_Kind", Settings, ServerSettings)
 
 
-def _knobs(kind: type[Any]) -> tuple[Knob, ...]:
-    return tuple(Knob(entry.name, default=entry.default, **entry.metadata) for entry in fields(kind))
+def _settings_of(kind: type[Any]) -> tuple[Setting, ...]:
+    return tuple(Setting(entry.name, default=entry.default, **entry.metadata) for entry in fields(kind))
 
 
-KNOBS, SERVER_KNOBS = _knobs(Settings), _knobs(ServerSettings)
+SETTINGS, SERVER_SETTINGS = _settings_of(Settings), _settings_of(ServerSettings)
 
 
 def resolve(
     given: Mapping[str, Any], environment: Mapping[str, str], file: Mapping[str, Any] | None = None
 ) -> Settings:
     """Settings from given values (None: not given), then the environment, then a file's, then the defaults."""
-    return _resolve(Settings, KNOBS, given, environment, file or {})
+    return _resolve(Settings, SETTINGS, given, environment, file or {})
 
 
 def resolve_server(
     given: Mapping[str, Any], environment: Mapping[str, str], file: Mapping[str, Any] | None = None
 ) -> ServerSettings:
     """``resolve`` for the settings of a server."""
-    return _resolve(ServerSettings, SERVER_KNOBS, given, environment, file or {})
+    return _resolve(ServerSettings, SERVER_SETTINGS, given, environment, file or {})
 
 
 def _resolve(
     kind: type[_Kind],
-    knobs: tuple[Knob, ...],
+    all_settings: tuple[Setting, ...],
     given: Mapping[str, Any],
     environment: Mapping[str, str],
     file: Mapping[str, Any],
 ) -> _Kind:
     values: dict[str, Any] = {}
-    for knob in knobs:
-        if given.get(knob.name) is not None:
-            values[knob.name] = knob.parse(given[knob.name], knob.name)
-        elif environment.get(knob.env):
-            values[knob.name] = knob.parse(environment[knob.env], f"The environment variable {knob.env}")
-        elif knob.name in file:
-            values[knob.name] = knob.parse(file[knob.name], f"{knob.name} in the file")
+    for setting in all_settings:
+        if given.get(setting.name) is not None:
+            values[setting.name] = setting.parse(given[setting.name], setting.name)
+        elif environment.get(setting.env):
+            values[setting.name] = setting.parse(environment[setting.env], f"The environment variable {setting.env}")
+        elif setting.name in file:
+            values[setting.name] = setting.parse(file[setting.name], f"{setting.name} in the file")
     return kind(**values)

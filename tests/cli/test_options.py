@@ -45,9 +45,9 @@ def test_every_parameter_has_a_flag_and_a_help_text() -> None:
     for entry in fields(SamplingParams):
         assert f"--{entry.name.replace('_', '-')}" in help_text
         assert entry.metadata["help"].split()[0] in help_text
-    for knob in settings.KNOBS:
-        assert knob.flag in help_text
-        assert knob.env in help_text
+    for setting in settings.SETTINGS:
+        assert setting.flag in help_text
+        assert setting.env in help_text
 
 
 def test_flags_fill_the_parameters() -> None:
@@ -56,7 +56,7 @@ def test_flags_fill_the_parameters() -> None:
         max_tokens=5, temperature=0.5, stop=("a", "b"), stop_token_ids=(3,), penalize_prompt=True, seed=-1
     )
     found = parse_settings("--threads", "2", "--isa", "avx2")
-    assert found == {knob.name: None for knob in settings.KNOBS} | {"threads": 2, "isa": "avx2"}
+    assert found == {setting.name: None for setting in settings.SETTINGS} | {"threads": 2, "isa": "avx2"}
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_show(model: str, tmp_path: Path) -> None:
         assert word in text, word
     answer = json.loads(run("show", model, "--json").stdout)
     assert answer["num_attention_layers"] == 1
-    assert answer["quantisation"][0]["format"] == "F32"
+    assert answer["quantization"][0]["format"] == "F32"
     folder = tiny_checkpoint.safetensors(tmp_path / "folder", num_draft_layers=1, vision=True)
     answer = json.loads(run("show", str(folder), "--json").stdout)
     assert (answer["has_draft_head"], answer["has_vision"]) == (True, True)

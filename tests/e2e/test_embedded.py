@@ -79,7 +79,7 @@ def test_shapes_are_counted_place_by_place(model: Runtime) -> None:
 
 def test_a_tool_is_called_and_its_result_used(model: Runtime) -> None:
     question = {"role": "user", "content": "What is 312 * 45?"}
-    turn = loqal.Turn(tools=(CALCULATOR,), thinking=loqal.Thinking(False))
+    turn = loqal.ReplyOptions(tools=(CALCULATOR,), thinking=loqal.Thinking(False))
     (call,) = model.chat([question], GREEDY, turn=turn).tool_calls
     assert (call.name, call.arguments) == ("calculator", {"expression": "312 * 45"})
     history = [

@@ -86,12 +86,12 @@ def test_one_answer(
     alone: Alone,
     happens: list[tuple],
     chunk_tokens: int,
-    most_active: int,
+    max_sequences: int,
     room: str,
     journals: int,
     on_disk: bool,
 ) -> None:
-    slot_group = 1 + most_active % 2
+    slot_group = 1 + max_sequences % 2
     budget = budget_for(CONFIG, 4, 12) if room == "tight" else None
     folder = tempfile.TemporaryDirectory()
 
@@ -104,7 +104,7 @@ def test_one_answer(
             slot_group=slot_group,
             num_journals=journals,
             chunk_tokens=chunk_tokens,
-            most_active=most_active,
+            max_sequences=max_sequences,
             caches=room != "off",
             disk=DiskCache(Path(folder.name), b"tiny", 1 << 30) if on_disk else None,
         )

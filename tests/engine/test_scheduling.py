@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine_rig import PARAMS, Ask, Rig
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.loop import Loop
-from loqal.engine.running import Active
+from loqal.engine.running import RunningSequence
 from loqal.engine.sequence import Sequence
 from loqal.engine.step_budget import Fairness, StepCosts, deal
 from loqal.types.records import TokenEvent
@@ -31,7 +31,7 @@ class Talk:
     def __init__(self, loop: Loop, ops: ScriptedOps, prompt_len: int, **more: object) -> None:
         self.mailbox: Mailbox[TokenEvent] = Mailbox()
         sequence = Sequence([(7 * i + prompt_len) % 64 for i in range(prompt_len)], LONG, **more)  # type: ignore[arg-type]
-        self.active: Active = loop.add(sequence, self.mailbox)
+        self.active: RunningSequence = loop.add(sequence, self.mailbox)
         self._ops = ops
         self.times: list[float] = []
 
@@ -86,7 +86,7 @@ def test_a_short_prompt_of_another_client_passes_a_long_one() -> None:
 
 def test_the_urgent_come_first_and_the_others_later() -> None:
     ops = ScriptedOps(step_s, 0.0)
-    loop = scripted_loop(ops, None, num_slots=12, most_active=2)
+    loop = scripted_loop(ops, None, num_slots=12, max_sequences=2)
     patient = [Talk(loop, ops, 50 + index, priority=1) for index in range(2)]
     run(loop, *patient, steps=10)
     urgent = Talk(loop, ops, 70, priority=0)
@@ -101,7 +101,7 @@ def test_the_urgent_come_first_and_the_others_later() -> None:
 @pytest.mark.parametrize("steps", [1, 3, 8])
 def test_cancelling_frees_everything_before_the_next_step(steps: int) -> None:
     ops = ScriptedOps(step_s, 0.0)
-    loop = scripted_loop(ops, None, num_slots=6, most_active=4, caches=False)
+    loop = scripted_loop(ops, None, num_slots=6, max_sequences=4, caches=False)
     talks = [Talk(loop, ops, 1000 + index) for index in range(6)]
     run(loop, *talks, steps=steps)
     for talk in talks:

@@ -127,7 +127,7 @@ def test_rows_are_encoded_independently(name: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1e6])
-def test_quantised_formats_refuse_what_they_cannot_hold(bad: float) -> None:
+def test_quantized_formats_refuse_what_they_cannot_hold(bad: float) -> None:
     values = np.zeros((1, 256), np.float32)
     values[0, 5] = bad
     with pytest.raises(TensorError, match="cannot be stored as Q4_K"):

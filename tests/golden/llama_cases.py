@@ -1,4 +1,4 @@
-"""The small models that llama.cpp converts, quantises and runs, and a recording of one. Needs no llama.cpp."""
+"""The small models that llama.cpp converts, quantizes and runs, and a recording of one. Needs no llama.cpp."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SMALL = LlamaCase(
     ),
     64,
 )
-"""The committed file. Rows of 128 values make the quantiser fall back to formats with shorter blocks for some."""
+"""The committed file. Rows of 128 values make the quantizer fall back to formats with shorter blocks for some."""
 
 SMALL_FILE = FOLDER / "llama_cpp_q4_k_m.gguf"
 
@@ -68,7 +68,7 @@ class LlamaRecording:
     """What llama.cpp computed from ``SMALL_FILE`` and from the F32 file it was made of, for ``SMALL.ids()``."""
 
     digest: int  # of the weights
-    quantised: npt.NDArray[np.float16]  # [N V] logits
+    quantised: npt.NDArray[np.float16]  # [N V] logits; spelled as in the recorded archive
     exact: npt.NDArray[np.float16]  # [N V] logits of the F32 file
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Converts, quantises and runs models with llama.cpp. Needs llama-cpp-python and, to convert, its sources and torch."""
+"""Converts, quantizes and runs models with llama.cpp. Needs llama-cpp-python and, to convert, its sources and torch."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def convert(source: Path, case: LlamaCase, folder: Path) -> Path:
     return out
 
 
-def quantise(path: Path, out: Path, file_type: str, importance: Mapping[str, np.ndarray] | None = None) -> Path:
-    """Quantise a GGUF file with llama.cpp.
+def quantize(path: Path, out: Path, file_type: str, importance: Mapping[str, np.ndarray] | None = None) -> Path:
+    """Quantize a GGUF file with llama.cpp.
 
     Args:
         file_type: a key of ``FILE_TYPES``.
@@ -91,7 +91,7 @@ def quantise(path: Path, out: Path, file_type: str, importance: Mapping[str, np.
             entry.data = means.ctypes.data_as(type(entry.data))
         params.imatrix = array
     status = llama_cpp.llama_model_quantize(str(path).encode(), str(out).encode(), ctypes.byref(params))
-    assert status == 0, f"llama.cpp could not quantise {path} to {file_type}"
+    assert status == 0, f"llama.cpp could not quantize {path} to {file_type}"
     return out
 
 
@@ -133,7 +133,7 @@ def _batch(ids: np.ndarray) -> Iterator[Any]:
         llama_cpp.llama_batch_free(batch)
 
 
-def quantise_values(name: str, values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+def quantize_values(name: str, values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     """Values [rows cols] in the format ``name`` by ggml's own encoder, uint8; ``importance`` is of the columns."""
     library = ctypes.CDLL(str(next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))))
     encode = library.ggml_quantize_chunk

@@ -1,4 +1,4 @@
-"""Makes llama_cpp_q4_k_m.gguf with llama.cpp's converter and quantiser, and records what llama.cpp computes from it.
+"""Makes llama_cpp_q4_k_m.gguf with llama.cpp's converter and quantizer, and records what llama.cpp computes from it.
 
     PYTHONPATH=src:tests python -m golden.record_llama_cpp PATH/TO/llama.cpp
 
@@ -21,11 +21,11 @@ from golden.logit_cases import digest
 def main(source: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         exact_file = llama_peer.convert(source, SMALL, Path(folder))
-        llama_peer.quantise(exact_file, SMALL_FILE, "Q4_K_M")
+        llama_peer.quantize(exact_file, SMALL_FILE, "Q4_K_M")
         exact = llama_peer.logits(exact_file, SMALL.ids())
-    quantised = llama_peer.logits(SMALL_FILE, SMALL.ids())
-    LlamaRecording(digest(SMALL.tensors()), quantised.astype(np.float16), exact.astype(np.float16)).save()
-    print(f"{SMALL_FILE.stat().st_size} bytes, KL divergence {divergence(exact, quantised):.3e}")
+    quantized = llama_peer.logits(SMALL_FILE, SMALL.ids())
+    LlamaRecording(digest(SMALL.tensors()), quantized.astype(np.float16), exact.astype(np.float16)).save()
+    print(f"{SMALL_FILE.stat().st_size} bytes, KL divergence {divergence(exact, quantized):.3e}")
 
 
 if __name__ == "__main__":

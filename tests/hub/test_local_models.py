@@ -248,12 +248,12 @@ def test_removing_refuses_what_others_own_and_keeps_what_others_need(
 def test_gc_finds_waste_and_nothing_else(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: object) -> None:
     with Emulator({REPO: Repo({"Qwen3.5-demo-Q8_0.gguf": DEMO.read_bytes()})}) as hub:
         model = pull_demo(home, monkeypatch, hub)
-    assert list(remove.waste()) == []
+    assert list(remove.unreferenced()) == []
     blobs = model.path.resolve().parent
     (blobs / ("b" * 64 + ".loqal-partial")).write_bytes(b"x" * 5000)
     (blobs / "foreign").write_bytes(b"x")  # not ours to judge
     model.path.unlink()
-    reasons = {waste.path.name: waste.why for waste in remove.waste()}
+    reasons = {unreferenced.path.name: unreferenced.why for unreferenced in remove.unreferenced()}
     assert len(reasons) == 2 and "foreign" not in reasons
     assert main(["gc", "--dry-run"]) == 0 and model.path.parent.exists()
     assert main(["gc"]) == 0

@@ -66,7 +66,7 @@ def test_wrong_tags_say_what_exists(name: str) -> None:
         ("model", None),
     ],
 )
-def test_quantisations_in_file_names(stem: str, quant: str | None) -> None:
+def test_quantizations_in_file_names(stem: str, quant: str | None) -> None:
     assert quant_of(stem) == quant
 
 

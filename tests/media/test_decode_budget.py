@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loqal.media.decode_budget import Room
+from loqal.media.decode_budget import DecodeBudget
 from loqal.media.fetch import Policy
 from loqal.media.prepare import Preparer
 from loqal.media.resize_rules import ImageRules, VideoRules
@@ -18,7 +18,7 @@ from loqal.types.records import MediaPart
 
 
 def test_the_room_is_never_overdrawn_and_nobody_is_passed_over() -> None:
-    room, lock = Room(100), threading.Lock()
+    room, lock = DecodeBudget(100), threading.Lock()
     held, most, order = [0], [0], []
 
     def read(index: int, size: int) -> None:

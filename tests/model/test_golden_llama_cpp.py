@@ -1,4 +1,4 @@
-"""A file that llama.cpp's converter and quantiser wrote loads unchanged, and means here what it means there."""
+"""A file that llama.cpp's converter and quantizer wrote loads unchanged, and means here what it means there."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def test_the_logits(checkpoint: Checkpoint, recording: LlamaRecording, backend: 
     assert divergence(recording.exact, logits) < 1.1 * divergence(recording.exact, recording.quantised)
 
 
-def test_the_unquantised_logits(recording: LlamaRecording) -> None:
+def test_the_unquantized_logits(recording: LlamaRecording) -> None:
     logits = _logits(Machine(SMALL.config, stored(SMALL.tensors()), choose_ops()))
     assert divergence(recording.exact, logits) < 1e-5  # the recording is in float16

@@ -1,4 +1,4 @@
-"""The invariants, on tiny models of both kinds, unquantised and quantised."""
+"""The invariants, on tiny models of both kinds, unquantized and quantized."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_a_row_of_linear_ignores_its_companions(
 ) -> None:
     ops, width = backend_ops(backend), input_widths(format)[-1]
     x = normal(rng, MOST_ROWS, width)
-    weight = ops.put_weight(random_weight(rng, format, 63, width).tensor, float_inputs=float_inputs)
+    weight = ops.pack_weight(random_weight(rng, format, 63, width).tensor, float_inputs=float_inputs)
     (whole,) = ops.linear(x, (weight,))
     for rows in range(1, MOST_ROWS + 1):
         assert same_bits(ops.linear(x[:rows], (weight,))[0], whole[:rows]), f"{rows} rows"
@@ -71,7 +71,9 @@ def test_a_row_of_linear_ignores_its_companions(
 @on_all
 def test_weights_of_one_call_ignore_each_other(backend: str, rng: np.random.Generator) -> None:
     ops, x = backend_ops(backend), normal(rng, 6, 256)
-    weights = [ops.put_weight(random_weight(rng, format, 40, 256).tensor) for format in ("Q8_0", "F16", "Q4_K", "Q8_0")]
+    weights = [
+        ops.pack_weight(random_weight(rng, format, 40, 256).tensor) for format in ("Q8_0", "F16", "Q4_K", "Q8_0")
+    ]
     for together, weight in zip(ops.linear(x, weights), weights, strict=True):
         assert same_bits(together, ops.linear(x, (weight,))[0])
 
@@ -79,7 +81,7 @@ def test_weights_of_one_call_ignore_each_other(backend: str, rng: np.random.Gene
 @on_all
 def test_linear_add_is_linear_then_add(backend: str, rng: np.random.Generator) -> None:
     ops, h, x = backend_ops(backend), normal(rng, 6, 65), normal(rng, 6, 256)
-    weight = ops.put_weight(random_weight(rng, "Q8_0", 65, 256).tensor)
+    weight = ops.pack_weight(random_weight(rng, "Q8_0", 65, 256).tensor)
     alone = [ops.linear_add(h[row : row + 1].copy(), x[row : row + 1], weight) for row in range(6)]
     assert same_bits(ops.linear_add(h.copy(), x, weight), np.concatenate(alone))
 
@@ -122,7 +124,7 @@ def test_a_norm_before_an_operation_is_the_norm_by_itself(backend: str, rows: in
     ops, x, norm = backend_ops(backend), normal(rng, rows, 256), Norm(normal(rng, 256), EPS)
     normed = ops.rms_norm(x, norm.weight, norm.eps)
     for formats in (("Q4_K", "F16"), ("F32", "BF16")):
-        weights = [ops.put_weight(random_weight(rng, format, 40, 256).tensor) for format in formats]
+        weights = [ops.pack_weight(random_weight(rng, format, 40, 256).tensor) for format in formats]
         for one, two in zip(ops.linear(x, weights, norm), ops.linear(normed, weights), strict=True):
             assert same_bits(one, two)
     for format in ("Q4_K", "F32"):

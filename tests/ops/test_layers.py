@@ -58,7 +58,7 @@ class Stack:
         ]
 
     def _weight(self, format: str, *shape: int) -> Any:
-        return self.ops.put_weight(random_weight(self.rng, format, *shape).tensor)
+        return self.ops.pack_weight(random_weight(self.rng, format, *shape).tensor)
 
     def _weights(self, *rows: int) -> list[Any]:
         return [self._weight(f, count, WIDTH) for f, count in zip(("Q4_K", "Q6_K", "F32", "BF16"), rows, strict=False)]

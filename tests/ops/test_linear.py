@@ -30,7 +30,7 @@ def product_case(format: str, num_outputs: int, width: int) -> tuple[np.ndarray,
     x[3] *= 1e4
     x[4, :RUN_INPUTS] *= 1e-38  # a run too small for the reciprocal of its scale
     weight = random_weight(rng, format, num_outputs, width)
-    (expected,) = REFERENCE.linear(x, (REFERENCE.put_weight(weight.tensor),))
+    (expected,) = REFERENCE.linear(x, (REFERENCE.pack_weight(weight.tensor),))
     return x, weight, expected, tolerance.linear(x, weight)
 
 
@@ -41,7 +41,7 @@ def test_linear(backend: str, format: str) -> None:
     for width in input_widths(format):
         for num_outputs in OUTPUTS:
             x, weight, expected, bound = product_case(format, num_outputs, width)
-            handle = ops.put_weight(weight.tensor)
+            handle = ops.pack_weight(weight.tensor)
             for rows in ROWS:
                 (actual,) = ops.linear(x[:rows], (handle,))
                 tolerance.assert_within(actual, expected[:rows], bound[:rows])
@@ -52,8 +52,8 @@ def test_linear(backend: str, format: str) -> None:
 def test_linear_with_float_inputs(backend: str, format: str, rng: np.random.Generator) -> None:
     ops, width = backend_ops(backend), input_widths(format)[-1]
     x, weight = normal(rng, 9, width), random_weight(rng, format, 33, width)
-    (expected,) = REFERENCE.linear(x, (REFERENCE.put_weight(weight.tensor, float_inputs=True),))
-    (actual,) = ops.linear(x, (ops.put_weight(weight.tensor, float_inputs=True),))
+    (expected,) = REFERENCE.linear(x, (REFERENCE.pack_weight(weight.tensor, float_inputs=True),))
+    (actual,) = ops.linear(x, (ops.pack_weight(weight.tensor, float_inputs=True),))
     tolerance.assert_within(actual, expected, tolerance.linear(x, weight, float_inputs=True))
 
 
@@ -66,7 +66,7 @@ def test_linear_shares_one_activation(backend: str, rng: np.random.Generator) ->
     results = []
     for one in (ops, REFERENCE):
         pairs = zip(weights, formats, strict=True)
-        results.append(one.linear(x, [one.put_weight(w.tensor, float_inputs=floats) for w, (_, floats) in pairs]))
+        results.append(one.linear(x, [one.pack_weight(w.tensor, float_inputs=floats) for w, (_, floats) in pairs]))
     for actual, expected, weight, (_, floats) in zip(*results, weights, formats, strict=True):
         tolerance.assert_within(actual, expected, tolerance.linear(x, weight, float_inputs=floats))
 
@@ -76,9 +76,9 @@ def test_linear_shares_one_activation(backend: str, rng: np.random.Generator) ->
 def test_linear_add(backend: str, format: str, rng: np.random.Generator) -> None:
     ops = backend_ops(backend)
     h, x, weight = normal(rng, 6, 65), normal(rng, 6, 256), random_weight(rng, format, 65, 256)
-    expected = REFERENCE.linear_add(h.copy(), x, REFERENCE.put_weight(weight.tensor))
+    expected = REFERENCE.linear_add(h.copy(), x, REFERENCE.pack_weight(weight.tensor))
     in_place = h.copy()
-    actual = ops.linear_add(in_place, x, ops.put_weight(weight.tensor))
+    actual = ops.linear_add(in_place, x, ops.pack_weight(weight.tensor))
     assert np.shares_memory(actual, in_place)
     bound = tolerance.linear(x, weight) + tolerance.UNIT * (np.abs(h) + np.abs(expected))
     tolerance.assert_within(actual, expected, bound)
@@ -89,7 +89,7 @@ def test_linear_add(backend: str, format: str, rng: np.random.Generator) -> None
 def test_embed_and_unembed(backend: str, format: str, rng: np.random.Generator) -> None:
     ops, width = backend_ops(backend), input_widths(format)[-1]
     table = random_weight(rng, format, 70, width)
-    handle, expected_handle = ops.put_weight(table.tensor), REFERENCE.put_weight(table.tensor)
+    handle, expected_handle = ops.pack_weight(table.tensor), REFERENCE.pack_weight(table.tensor)
     ids = np.array([0, 69, 16, 16, 31, 1], np.int32)
     actual, expected = ops.embed(handle, ids), REFERENCE.embed(expected_handle, ids)
     exact = FORMATS[format].is_float
@@ -102,7 +102,7 @@ def test_embed_and_unembed(backend: str, format: str, rng: np.random.Generator) 
 @on_all
 def test_no_rows(backend: str, rng: np.random.Generator) -> None:
     ops = backend_ops(backend)
-    handle = ops.put_weight(random_weight(rng, "Q8_0", 17, 64).tensor)
+    handle = ops.pack_weight(random_weight(rng, "Q8_0", 17, 64).tensor)
     assert ops.linear(normal(rng, 0, 64), (handle,))[0].shape == (0, 17)
     assert ops.unembed(normal(rng, 0, 64), handle).shape == (0, 17)
     assert ops.embed(handle, np.empty(0, np.int32)).shape == (0, 64)

@@ -24,7 +24,7 @@ def products(ops: CpuOps) -> list[np.ndarray]:
     found = []
     for tensor in tensors():
         x = np.linspace(-1, 1, 2 * tensor.shape[-1], dtype=np.float32).reshape(2, -1)
-        found.append(ops.linear(x, (ops.put_weight(tensor, float_inputs=tensor.name == "d"),))[0])
+        found.append(ops.linear(x, (ops.pack_weight(tensor, float_inputs=tensor.name == "d"),))[0])
     ops.finish_loading()
     return found
 

@@ -44,7 +44,7 @@ def test_panels_are_what_the_decoders_give(
     data = rng.integers(0, 256, size + 1, np.uint8)[1:]  # at an odd address, as in a file
     with np.errstate(over="ignore", invalid="ignore"):
         expected = expected_panels(format, data, shape)
-    assert np.array_equal(ops.put_weight(Tensor("w", format, shape, data, "test")).packed(), expected)
+    assert np.array_equal(ops.pack_weight(Tensor("w", format, shape, data, "test")).packed(), expected)
 
 
 def test_tables_of_the_wrong_size_are_refused() -> None:

@@ -88,7 +88,7 @@ def test_inputs_are_left_alone(backend: str, rng: np.random.Generator) -> None:
     ops, x, weight = backend_ops(backend), normal(rng, 3, 64), normal(rng, 64)
     before = x.copy()
     ops.rms_norm(x, weight, EPS)
-    ops.linear(x, (ops.put_weight(random_weight(rng, "Q8_0", 5, 64).tensor),))
+    ops.linear(x, (ops.pack_weight(random_weight(rng, "Q8_0", 5, 64).tensor),))
     ops.candidates(x[0], 3)
     assert np.array_equal(x, before)
 
@@ -100,10 +100,10 @@ def test_largest_is_the_head_of_the_row(backend: str, k: int, rng: np.random.Gen
     ops = backend_ops(backend)
     values = rng.standard_normal((263, 64)).astype(np.float32)
     values[200] = values[3]
-    head = ops.put_weight(Tensor("head", "F32", values.shape, encode("F32", values).reshape(-1), "test"))
+    head = ops.pack_weight(Tensor("head", "F32", values.shape, encode("F32", values).reshape(-1), "test"))
     x = rng.standard_normal((5, 64)).astype(np.float32)
     excluded = np.array([0, 5, 262], np.int32)
-    ids, logits = ops.largest(x, head, k, excluded)
+    ids, logits = ops.top_k(x, head, k, excluded)
     rows = ops.unembed(x, head)
     for row in range(len(x)):
         allowed = np.setdiff1d(np.arange(263), excluded)

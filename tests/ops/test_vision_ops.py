@@ -63,7 +63,7 @@ def test_all_instruction_sets_and_threads_agree(rng: np.random.Generator) -> Non
     results: dict[str, list[FloatArray]] = {}
     for backend, threads in itertools.product(CPU_BACKENDS, (1, 2)):
         ops = backend_ops(backend, threads)
-        (product,) = ops.linear(x, (ops.put_weight(wide.tensor),))
+        (product,) = ops.linear(x, (ops.pack_weight(wide.tensor),))
         results[f"{backend}, {threads} threads"] = [
             attended(ops, qkv, rotary, 2),
             ops.layer_norm(x, weight, bias, EPS),
@@ -71,7 +71,7 @@ def test_all_instruction_sets_and_threads_agree(rng: np.random.Generator) -> Non
             ops.gelu(x.copy(), exact=False),
             ops.add_bias(x.copy(), bias),
             product,
-            ops.linear_add(product.copy(), x, ops.put_weight(wide.tensor)),
+            ops.linear_add(product.copy(), x, ops.pack_weight(wide.tensor)),
         ]
     (first, expected), *others = results.items()
     for name, found in others:
@@ -86,10 +86,10 @@ def test_many_rows_run_the_chains_of_one(backend: str, format: str, inputs: int,
     """Tiles, blocks of inputs and what is beside a row change nothing."""
     ops, rows = backend_ops(backend), 23 if backend == "cpu-plain" else 205
     weight = random_weight(rng, format, 50, inputs)
-    x, packed = normal(rng, rows + 24, inputs), ops.put_weight(weight.tensor)
+    x, packed = normal(rng, rows + 24, inputs), ops.pack_weight(weight.tensor)
     (whole,) = ops.linear(x, (packed,))
     tolerance.assert_within(
-        whole, REFERENCE.linear(x, (REFERENCE.put_weight(weight.tensor),))[0], tolerance.linear(x, weight)
+        whole, REFERENCE.linear(x, (REFERENCE.pack_weight(weight.tensor),))[0], tolerance.linear(x, weight)
     )
     for start in (0, 1, 23, len(x) - 5):
         assert same_bits(ops.linear(x[start : start + 5].copy(), (packed,))[0], whole[start : start + 5])

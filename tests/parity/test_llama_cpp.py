@@ -67,7 +67,7 @@ def exact_file(case: LlamaCase, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def exact(case: LlamaCase, exact_file: Path) -> FloatArray:
-    """The logits of the unquantised model."""
+    """The logits of the unquantized model."""
     return _logits(case, Machine.of(open_checkpoint(exact_file), choose_ops()))
 
 
@@ -91,12 +91,12 @@ def test_the_converter(case: LlamaCase, exact_file: Path) -> None:
         np.testing.assert_allclose(decoded[name], values, rtol=3e-7, err_msg=name)
 
 
-def test_unquantised(case: LlamaCase, exact_file: Path, exact: FloatArray) -> None:
+def test_unquantized(case: LlamaCase, exact_file: Path, exact: FloatArray) -> None:
     _close(exact, llama_peer.logits(exact_file, case.ids()))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_unquantised_variants(variant: str, tmp_path: Path) -> None:
+def test_unquantized_variants(variant: str, tmp_path: Path) -> None:
     case = replace(DENSE, config=VARIANTS[variant])
     file = write_gguf(tmp_path / "model.gguf", case.config, case.tensors(), metadata=VOCABULARY)
     _close(_logits(case, Machine.of(open_checkpoint(file), choose_ops())), llama_peer.logits(file, case.ids()))
@@ -109,12 +109,12 @@ def _close(ours: FloatArray, theirs: FloatArray) -> None:
 
 
 @pytest.mark.parametrize("file_type", llama_peer.FILE_TYPES)
-def test_quantised(case: LlamaCase, exact_file: Path, exact: FloatArray, file_type: str, tmp_path: Path) -> None:
-    """loqal is no further than llama.cpp from the unquantised model, nor from the file's own weights in float32.
+def test_quantized(case: LlamaCase, exact_file: Path, exact: FloatArray, file_type: str, tmp_path: Path) -> None:
+    """loqal is no further than llama.cpp from the unquantized model, nor from the file's own weights in float32.
 
     The first distance is mostly the loss of the weights, which both share; the second is what the arithmetic adds.
     """
-    file = llama_peer.quantise(exact_file, tmp_path / "model.gguf", file_type)
+    file = llama_peer.quantize(exact_file, tmp_path / "model.gguf", file_type)
     checkpoint = open_checkpoint(file)
     ours, theirs = _logits(case, Machine.of(checkpoint, choose_ops())), llama_peer.logits(file, case.ids())
     plain = _logits(case, Machine(checkpoint.config, stored(_decoded(checkpoint)), choose_ops()))

@@ -1,4 +1,4 @@
-"""Our quantised files beside llama.cpp's: it opens them and predicts the same, and its own lose no less."""
+"""Our quantized files beside llama.cpp's: it opens them and predicts the same, and its own lose no less."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def test_llama_cpp_opens_our_files_and_predicts_the_same(source: Path, tmp_path:
 
 
 @pytest.mark.parametrize("recipe", BOTH)
-def test_no_tensor_loses_more_than_with_llama_cpps_quantiser(source: Path, tmp_path: Path, recipe: str) -> None:
+def test_no_tensor_loses_more_than_with_llama_cpps_quantizer(source: Path, tmp_path: Path, recipe: str) -> None:
     ours = quantize_api.quantize(source, recipe, tmp_path / "ours.gguf").path
-    theirs = llama_peer.quantise(source, tmp_path / "theirs.gguf", recipe)
+    theirs = llama_peer.quantize(source, tmp_path / "theirs.gguf", recipe)
     compared = 0
     with open_checkpoint(source) as exact, open_checkpoint(ours) as a, open_checkpoint(theirs) as b:
         for name in a.tensors:
@@ -95,7 +95,7 @@ def test_no_tensor_loses_more_with_the_same_importance(source: Path, tmp_path: P
     matrix = quantize_api.measure_importance(source, TEXT, tmp_path / "imatrix.gguf")
     means = importance.read(matrix)
     ours = quantize_api.quantize(source, recipe, tmp_path / "ours.gguf", imatrix=matrix).path
-    theirs = llama_peer.quantise(source, tmp_path / "theirs.gguf", recipe, means)
+    theirs = llama_peer.quantize(source, tmp_path / "theirs.gguf", recipe, means)
     names = {}
     worst, compared, unlike = 0.0, 0, 0
     with open_checkpoint(source) as exact, open_checkpoint(ours) as a, open_checkpoint(theirs) as b:
@@ -120,7 +120,7 @@ def test_no_tensor_loses_more_with_the_same_importance(source: Path, tmp_path: P
     assert compared > 0
 
 
-def test_importance_files_are_read_by_llama_cpps_quantiser(source: Path, tmp_path: Path) -> None:
+def test_importance_files_are_read_by_llama_cpps_quantizer(source: Path, tmp_path: Path) -> None:
     """Their own tool is not in the library; what is compared is the layout its reader asks for."""
     path = quantize_api.measure_importance(source, TEXT, tmp_path / "imatrix.gguf")
     gguf = pytest.importorskip("gguf")
@@ -146,7 +146,7 @@ def test_every_encoder_loses_no_more_than_ggmls_with_and_without_importance(name
         values = made.astype(np.float32)
         for weights in (None, importance_of):
             lost = Encoder(threads=1).encode(name, "F32", values.reshape(-1).view(np.uint8), shape, weights)[1]
-            theirs = formats.decode(name, llama_peer.quantise_values(name, values, weights), shape)
+            theirs = formats.decode(name, llama_peer.quantize_values(name, values, weights), shape)
             other = loss(values, theirs, weights)
             print(f"{name} {kind} {weights is not None}: {lost.weighted / other.weighted:.4f}")
             assert lost.weighted <= other.weighted * 1.0001

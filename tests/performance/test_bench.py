@@ -16,11 +16,11 @@ from loqal.cli import bench as table
 from loqal.cli import main as cli
 from loqal.model.tensor_names import entries
 from loqal.ops.backends.cpu import CpuOps, available_isas
-from loqal.performance.bench import Bench, Plan, Report, Row
+from loqal.performance.bench import Bench, Report, Row, Workload
 from loqal.performance.timed_model import TimedModel
 from loqal.system import hardware
 
-PLAN = Plan(prefill=(5, 70), contexts=(0, 130), batches=(1, 3), repeat=2, decode_tokens=2)
+PLAN = Workload(prefill=(5, 70), contexts=(0, 130), batches=(1, 3), repeat=2, decode_tokens=2)
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def test_the_report(model: Path) -> None:
     json.dumps(dataclasses.asdict(report))
 
 
-def test_quantised_weights_are_compared_with_the_int8_peak(tmp_path: Path) -> None:
+def test_quantized_weights_are_compared_with_the_int8_peak(tmp_path: Path) -> None:
     path = tiny_checkpoint.gguf(tmp_path / "tiny.gguf", formats="Q8_0")
     plan = dataclasses.replace(PLAN, prefill=(5,), contexts=(0,), batches=(1,), repeat=1)
     bench = Bench(path, plan, threads=1)

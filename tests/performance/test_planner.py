@@ -17,7 +17,7 @@ from loqal.ops.backends.cpu import CpuOps
 from loqal.performance import memory_report
 from loqal.performance.kernel_rates import FormatRate, KernelRates
 from loqal.performance.machine_speed import MachineSpeed
-from loqal.performance.planner import Plan, Planner, Wish
+from loqal.performance.planner import Plan, Planner, PlanRequest
 from loqal.performance.predict import predict
 from loqal.performance.weight_mix import of_release
 from loqal.state import state_sizes
@@ -62,7 +62,7 @@ def test_the_memory_is_the_engines_plan_and_grows_by_what_users_and_tokens_take(
 def test_a_file_is_planned_as_the_engine_plans_it(
     home: Path, plain_speeds: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned = Planner().plan("demo", Wish(512, 2))
+    planned = Planner().plan("demo", PlanRequest(512, 2))
     monkeypatch.setattr("loqal.engine.memory_plan.resident_bytes", lambda: lines_of(planned)["program"])
     engine = loqal.plan(context_len=512, max_sequences=2, cache_bytes=0)
     assert planned.resident_bytes == engine.filled_bytes(2, 512)
@@ -92,22 +92,22 @@ def test_speeds_follow_bytes_and_arithmetic() -> None:
 
 def test_a_plan_fits_what_it_says(home: Path, plain_speeds: None) -> None:
     planner = Planner(memory_bytes=6 << 30)
-    plan = planner.plan("qwen3.5:4b-q4_k_m", Wish(8192, 2))
+    plan = planner.plan("qwen3.5:4b-q4_k_m", PlanRequest(8192, 2))
     limit = int(planner.machine.memory_bytes * 0.9)
     assert plan.fits and plan.resident_bytes == sum(line.size_bytes for line in plan.lines) <= limit
-    at_most = planner.plan("qwen3.5:4b-q4_k_m", Wish(plan.largest_context, 2))
+    at_most = planner.plan("qwen3.5:4b-q4_k_m", PlanRequest(plan.largest_context, 2))
     assert at_most.fits and at_most.largest_context == plan.largest_context
-    assert not planner.plan("qwen3.5:4b-q4_k_m", Wish(plan.largest_context + 64, 2)).fits
-    crowd = planner.plan("qwen3.5:4b-q4_k_m", Wish(8192, plan.most_users))
-    assert crowd.fits and not planner.plan("qwen3.5:4b-q4_k_m", Wish(8192, plan.most_users + 1)).fits
-    eight = planner.plan("qwen3.5:4b-q4_k_m", Wish(8192, 2, 8))
+    assert not planner.plan("qwen3.5:4b-q4_k_m", PlanRequest(plan.largest_context + 64, 2)).fits
+    crowd = planner.plan("qwen3.5:4b-q4_k_m", PlanRequest(8192, plan.most_users))
+    assert crowd.fits and not planner.plan("qwen3.5:4b-q4_k_m", PlanRequest(8192, plan.most_users + 1)).fits
+    eight = planner.plan("qwen3.5:4b-q4_k_m", PlanRequest(8192, 2, 8))
     assert eight.resident_bytes < plan.resident_bytes
-    assert planner.plan("qwen3.5:4b", Wish()).quant is not None  # chosen for the machine
-    assert planner.plan("demo", Wish(256)).quant is None
-    table = planner.table()
+    assert planner.plan("qwen3.5:4b", PlanRequest()).quant is not None  # chosen for the machine
+    assert planner.plan("demo", PlanRequest(256)).quant is None
+    table = planner.all_releases()
     assert {plan.size for plan in table} == set(SIZES) and not table[-1].fits
     with pytest.raises(RequestError):
-        planner.plan("demo", Wish(0))
+        planner.plan("demo", PlanRequest(0))
 
 
 def test_plan_under_a_limit(

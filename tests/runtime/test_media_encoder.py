@@ -16,10 +16,10 @@ from golden import vision_cases
 import loqal
 import tiny_checkpoint
 from loqal import ContextError, MediaPart, Message, RequestError, Runtime, SamplingParams, TextPart
-from loqal.media.decode_budget import Room
+from loqal.media.decode_budget import DecodeBudget
 from loqal.model.vision_tower import VisionTower
 from loqal.ops.backends.cpu import CpuOps, available_isas
-from loqal.ops.fair_lock import Turns
+from loqal.ops.fair_lock import FairLock
 from loqal.ops.interface import FloatArray
 from loqal.runtime.media_encoder import EncoderCache
 from loqal.testing.checkpoints import random_tensors, tiny_config, write_gguf
@@ -207,7 +207,7 @@ def test_a_prefix_may_end_anywhere(scene: Any, where: str) -> None:
 
 
 def test_a_picture_is_encoded_once(model: Runtime) -> None:
-    cache = model._eyes.cache
+    cache = model._media_encoder.cache
     first = [user(show(IMAGES[0]), "What?")]
     reply = model.chat(first, PARAMS)
     assert cache.num_encoded == 1
@@ -282,11 +282,11 @@ def test_formats_of_the_tower(format: str, tmp_path: Path) -> None:
     assert vision_cases.relative_error(found, exact) <= bound
 
 
-# Turns ----------------------------------------------------------------------------------------------------------------
+# The lock of the backend ---------------------------------------------------------------------------------------------
 
 
 def test_turns_come_in_the_order_of_asking() -> None:
-    turns, order = Turns(), list[int]()
+    turns, order = FairLock(), list[int]()
     started = []
 
     def take(number: int) -> None:
@@ -307,11 +307,11 @@ def test_turns_come_in_the_order_of_asking() -> None:
 
 def test_a_stream_runs_on_while_a_picture_is_encoded(model: Runtime) -> None:
     """A picture of many slices: between two of them, whoever writes gets a turn."""
-    turns = model._eyes._tower._ops._turns  # type: ignore[union-attr]
+    turns = model._media_encoder._tower._ops._turns  # type: ignore[union-attr]
     holders: list[str] = []
     enter = type(turns).__enter__
 
-    def noted(self: Turns) -> None:
+    def noted(self: FairLock) -> None:
         enter(self)
         holders.append(threading.current_thread().name)
 
@@ -348,10 +348,10 @@ def test_the_cost_before_is_the_cost_after(model: Runtime) -> None:
 
 
 def test_a_picture_too_large_for_the_context(model: Runtime) -> None:
-    before = model._eyes.cache.num_encoded
+    before = model._media_encoder.cache.num_encoded
     with pytest.raises(ContextError, match="does not fit"):
         model.chat([user(show(IMAGES[0], min_tokens=3000), "?")], PARAMS)
-    assert model._eyes.cache.num_encoded == before, "nothing is encoded in vain"
+    assert model._media_encoder.cache.num_encoded == before, "nothing is encoded in vain"
 
 
 def test_a_model_without_a_tower(path: Path, tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_a_cost_without_a_model(path: Path) -> None:
 
 
 def test_a_picture_that_the_plan_has_no_room_for_is_refused_before_it_is_decoded(model: Runtime) -> None:
-    model._eyes._room = Room(1_000_000)
+    model._media_encoder._room = DecodeBudget(1_000_000)
     with pytest.raises(RequestError, match=r"1,000,000 for it[\s\S]*max_tokens of at most \d+"):
         model.chat([user(show(IMAGES[0]), "What is this?")], PARAMS)
-    assert model._eyes.cache.num_encoded == 0
+    assert model._media_encoder.cache.num_encoded == 0

@@ -1,4 +1,4 @@
-"""Turns with tools, forms and reasoning on a tiny model: one answer each, however it is computed."""
+"""FairLock with tools, forms and reasoning on a tiny model: one answer each, however it is computed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from loqal import (
     OneOf,
     Regex,
     Reply,
+    ReplyOptions,
     RequestError,
     Runtime,
     SamplingParams,
     Thinking,
     Tool,
-    Turn,
 )
 from loqal.chat.constraints.compiler import GrammarMatcher
 
@@ -37,19 +37,19 @@ POINT = {
     "additionalProperties": False,
 }
 TOOLS = (Tool("move", "Move there.", POINT, strict=True), Tool("stop"))
-TURNS: dict[str, Turn] = {
-    "schema": Turn(answer=JsonSchema(POINT)),
-    "schema after reasoning": Turn(answer=JsonSchema(POINT), thinking=Thinking(True, 30)),
-    "any object": Turn(answer=JsonSchema(), thinking=Thinking(False)),
-    "expression": Turn(answer=Regex("(ab|cd){3,9}[0-9]"), thinking=Thinking(True, 5)),
-    "grammar": Turn(answer=Grammar('start: "x" start "y" | "-"'), thinking=Thinking(False)),
-    "choice": Turn(answer=OneOf(("yes", "no")), thinking=Thinking(False)),
-    "required tool": Turn(tools=TOOLS, tool_choice="required", thinking=Thinking(True, 12)),
-    "named tool": Turn(tools=TOOLS, tool_choice=NamedTool("move"), thinking=Thinking(False)),
-    "tools or a form": Turn(tools=TOOLS, answer=OneOf(("none",)), thinking=Thinking(False)),
-    "tools if need be": Turn(tools=TOOLS, thinking=Thinking(False)),
-    "reasoning": Turn(thinking=Thinking(True)),
-    "no tool": Turn(tools=TOOLS, tool_choice="none", thinking=Thinking(False)),
+TURNS: dict[str, ReplyOptions] = {
+    "schema": ReplyOptions(answer=JsonSchema(POINT)),
+    "schema after reasoning": ReplyOptions(answer=JsonSchema(POINT), thinking=Thinking(True, 30)),
+    "any object": ReplyOptions(answer=JsonSchema(), thinking=Thinking(False)),
+    "expression": ReplyOptions(answer=Regex("(ab|cd){3,9}[0-9]"), thinking=Thinking(True, 5)),
+    "grammar": ReplyOptions(answer=Grammar('start: "x" start "y" | "-"'), thinking=Thinking(False)),
+    "choice": ReplyOptions(answer=OneOf(("yes", "no")), thinking=Thinking(False)),
+    "required tool": ReplyOptions(tools=TOOLS, tool_choice="required", thinking=Thinking(True, 12)),
+    "named tool": ReplyOptions(tools=TOOLS, tool_choice=NamedTool("move"), thinking=Thinking(False)),
+    "tools or a form": ReplyOptions(tools=TOOLS, answer=OneOf(("none",)), thinking=Thinking(False)),
+    "tools if need be": ReplyOptions(tools=TOOLS, thinking=Thinking(False)),
+    "reasoning": ReplyOptions(thinking=Thinking(True)),
+    "no tool": ReplyOptions(tools=TOOLS, tool_choice="none", thinking=Thinking(False)),
 }
 PARAMS = SamplingParams(max_tokens=90, seed=5, logprobs=2)
 
@@ -121,7 +121,7 @@ def test_streaming_equals_the_whole(model: Runtime, alone: dict[str, Reply]) -> 
 @pytest.mark.parametrize("budget", [1, 2, 3, 10, 40, 200, None])
 def test_reasoning_ends_and_an_answer_comes(model: Runtime, budget: int | None) -> None:
     params = SamplingParams(max_tokens=400, seed=1)
-    reply = model.chat(QUESTION, params, turn=Turn(thinking=Thinking(True, budget)))
+    reply = model.chat(QUESTION, params, turn=ReplyOptions(thinking=Thinking(True, budget)))
     assert reply.usage.reasoning_tokens <= (300 if budget is None else budget)
     assert reply.text.strip() or reply.tool_calls
     assert "</think>" not in reply.reasoning
@@ -180,7 +180,7 @@ def test_biases_and_the_fewest_tokens(model: Runtime) -> None:
 
 
 def test_a_reply_sent_back_is_read_from_the_cache(model: Runtime) -> None:
-    turn = Turn(tools=TOOLS, tool_choice=NamedTool("move"), thinking=Thinking(False))
+    turn = ReplyOptions(tools=TOOLS, tool_choice=NamedTool("move"), thinking=Thinking(False))
     first = model.chat(QUESTION, SamplingParams(max_tokens=300, seed=2), turn=turn)
     assert first.tool_calls
     sent = Message("assistant", first.text, None, first.tool_calls, first.token_ids)

@@ -214,7 +214,7 @@ def test_info(model: Runtime, path: Path) -> None:
     assert (info.name, info.format, info.files) == ("tiny", "gguf", (str(path),))
     assert info == loqal.inspect(path)
     assert (info.num_delta_layers, info.num_attention_layers, info.has_draft_head) == (3, 1, False)
-    assert sum(share.num_tensors for share in info.quantisation) > 40
+    assert sum(share.num_tensors for share in info.quantization) > 40
     assert info.parameters["total"] == info.parameters["text"]
 
 

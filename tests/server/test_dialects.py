@@ -22,26 +22,26 @@ from loqal.server.openai_responses.format import hidden
 from loqal.server.service.conversation_store import Store
 from loqal.server.shared.conversation import settled
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.generation_request import ChatRequest, Notes, RawRequest, read_body
+from loqal.server.shared.generation_request import ChatRequest, RawRequest, Warnings, read_body
 from loqal.types.records import MediaPart, Message, TextPart, ToolCall
 from loqal.types.reply_options import JsonSchema, NamedTool, Thinking
 
 
-def _claude(notes: Notes | None = None, **body: Any) -> ChatRequest:
+def _claude(warnings: Warnings | None = None, **body: Any) -> ChatRequest:
     body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}], **body}
-    return anthropic_routes.parse(claude.MessagesBody.model_validate(body), notes or Notes())
+    return anthropic_routes.parse(claude.MessagesBody.model_validate(body), warnings or Warnings())
 
 
-def _llama(notes: Notes | None = None, **body: Any) -> ChatRequest:
+def _llama(warnings: Warnings | None = None, **body: Any) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **body}
-    return ollama_parse.parse_chat(llama.OllamaChatBody.model_validate(body), notes or Notes())
+    return ollama_parse.parse_chat(llama.OllamaChatBody.model_validate(body), warnings or Warnings())
 
 
 def _openai(
-    notes: Notes | None = None, before: tuple[Message, ...] = (), find: Any = lambda _: None, **body: Any
+    warnings: Warnings | None = None, before: tuple[Message, ...] = (), find: Any = lambda _: None, **body: Any
 ) -> ChatRequest:
     parsed = openai.ResponseBody.model_validate(body)
-    return responses_parse.parse(parsed, "m", notes or Notes(), before, find)[0]
+    return responses_parse.parse(parsed, "m", warnings or Warnings(), before, find)[0]
 
 
 def _text(message: Message) -> str:
@@ -107,13 +107,13 @@ def test_arguments_keep_their_order() -> None:
 def test_what_else_a_user_says_follows_the_results() -> None:
     results = _claude_results("x")
     results["content"].insert(0, {"type": "text", "text": "look"})
-    notes = Notes()
-    assert _said(_claude(notes, messages=[CLAUDE_CALLS, results])) == [
+    warnings = Warnings()
+    assert _said(_claude(warnings, messages=[CLAUDE_CALLS, results])) == [
         ("assistant", ""),
         ("tool", "of x"),
         ("user", "look"),
     ]
-    assert notes.warnings[0].startswith("messages[1].content[1]: Results of tools are read before")
+    assert warnings.warnings[0].startswith("messages[1].content[1]: Results of tools are read before")
 
 
 def test_blocks_of_an_assistant_become_one_turn() -> None:
@@ -123,23 +123,23 @@ def test_blocks_of_an_assistant_become_one_turn() -> None:
         {"type": "text", "text": "one"},
         {"type": "tool_use", "id": "x", "name": "f", "input": {}},
     ]
-    notes = Notes()
-    message = _claude(notes, messages=[{"role": "assistant", "content": blocks}]).messages[0]
+    warnings = Warnings()
+    message = _claude(warnings, messages=[{"role": "assistant", "content": blocks}]).messages[0]
     assert (message.reasoning, _text(message), len(message.tool_calls)) == ("so", "one", 1)
-    assert [warning.partition(":")[0] for warning in notes.warnings] == ["messages[0].content[1].type"]
+    assert [warning.partition(":")[0] for warning in warnings.warnings] == ["messages[0].content[1].type"]
     blocks[0]["signature"] = "?"
-    notes = Notes()
-    _claude(notes, messages=[{"role": "assistant", "content": blocks}])
-    assert "messages[0].content[0].signature" in notes.warnings[1]
+    warnings = Warnings()
+    _claude(warnings, messages=[{"role": "assistant", "content": blocks}])
+    assert "messages[0].content[0].signature" in warnings.warnings[1]
 
 
 def test_refused_blocks_are_left_out_for_the_lenient() -> None:
     content = [{"type": "document", "source": {}}, {"type": "text", "text": "a"}]
     with pytest.raises(FieldError, match="send the text, or the pages as images"):
         _claude(messages=[{"role": "user", "content": content}])
-    notes = Notes(lenient=True)
-    assert _said(_claude(notes, messages=[{"role": "user", "content": content}])) == [("user", "a")]
-    assert "messages[0].content[0].type was left out" in notes.warnings[0]
+    warnings = Warnings(lenient=True)
+    assert _said(_claude(warnings, messages=[{"role": "user", "content": content}])) == [("user", "a")]
+    assert "messages[0].content[0].type was left out" in warnings.warnings[0]
 
 
 def test_claude_system_blocks() -> None:
@@ -215,7 +215,7 @@ def test_ollama_formats() -> None:
 def test_ollama_raw_prompts() -> None:
     def parse(**body: Any) -> Any:
         body = {"model": "m", "prompt": "<|im_start|>", **body}
-        return ollama_parse.parse_generate(llama.OllamaGenerateBody.model_validate(body), Notes())
+        return ollama_parse.parse_generate(llama.OllamaGenerateBody.model_validate(body), Warnings())
 
     asked = parse(raw=True, options={"num_predict": -1, "seed": 3})
     assert isinstance(asked, RawRequest)
@@ -227,9 +227,9 @@ def test_ollama_raw_prompts() -> None:
 
 
 def test_options_that_ask_for_what_happens_anyway_are_taken() -> None:
-    notes = Notes()
-    _llama(notes, options={"mirostat": 0, "typical_p": 1.0, "repeat_last_n": -1, "penalize_newline": True})
-    assert notes.warnings == []
+    warnings = Warnings()
+    _llama(warnings, options={"mirostat": 0, "typical_p": 1.0, "repeat_last_n": -1, "penalize_newline": True})
+    assert warnings.warnings == []
 
 
 # Responses ------------------------------------------------------------------------------------------------------------
@@ -259,9 +259,9 @@ def test_items_become_turns() -> None:
 
 
 def test_foreign_reasoning_is_reported() -> None:
-    notes = Notes()
-    _openai(notes, input=[{"type": "reasoning", "encrypted_content": "gAAAA"}])
-    assert notes.warnings[0].startswith("input[0].encrypted_content: ")
+    warnings = Warnings()
+    _openai(warnings, input=[{"type": "reasoning", "encrypted_content": "gAAAA"}])
+    assert warnings.warnings[0].startswith("input[0].encrypted_content: ")
 
 
 def test_items_are_found_by_reference() -> None:
@@ -309,10 +309,10 @@ def test_every_order_of_roles_is_read_or_refused_by_the_rule() -> None:
     roles = ("system", "user", "assistant", "tool")
     for length in range(1, 6):
         for order in itertools.product(roles, repeat=length):
-            notes = Notes()
-            messages = settled([Message(role, str(index)) for index, role in enumerate(order)], "messages", notes)
+            warnings = Warnings()
+            messages = settled([Message(role, str(index)) for index, role in enumerate(order)], "messages", warnings)
             leading = next((index for index, role in enumerate(order) if role != "system"), length)
-            assert bool(notes.warnings) == ("system" in order[leading:])
+            assert bool(warnings.warnings) == ("system" in order[leading:])
             if {"user", "system"} & set(order[leading:]):
                 text = joined(render(messages, think=False))
                 assert [index for index in range(length) if str(index) in text] == list(range(length))
@@ -324,9 +324,9 @@ def test_every_order_of_roles_is_read_or_refused_by_the_rule() -> None:
 def test_system_messages_of_all_dialects() -> None:
     late = [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]
     for ask in (_claude, _llama):
-        notes = Notes()
-        assert _said(ask(notes, messages=late)) == [("user", "a"), ("user", "b")]
-        assert notes.warnings[0].startswith("messages: ")
+        warnings = Warnings()
+        assert _said(ask(warnings, messages=late)) == [("user", "a"), ("user", "b")]
+        assert warnings.warnings[0].startswith("messages: ")
     assert _said(_claude(system="x", messages=[late[1], late[0]])) == [("system", "x\n\nb"), ("user", "a")]
     assert _said(_openai(input=late)) == [("user", "a"), ("user", "b")]
 
@@ -351,15 +351,15 @@ USER = {"role": "user", "content": [{"type": "text", "text": "a", "foo": 1}]}
 def test_errors_name_the_field_through_all_alternatives(kind: Any, body: dict[str, Any], path: str) -> None:
     body = {"model": "m", **({"max_tokens": 1} if kind is claude.MessagesBody else {}), **body}
     with pytest.raises(FieldError) as error:
-        read_body(kind, json.dumps(body).encode(), Notes())
+        read_body(kind, json.dumps(body).encode(), Warnings())
     assert error.value.path == path
 
 
 def test_unknown_fields_are_left_out_for_the_lenient() -> None:
-    notes = Notes(lenient=True)
+    warnings = Warnings(lenient=True)
     body = {"model": "m", "max_tokens": 1, "messages": [USER], "bar": 2}
-    read = read_body(claude.MessagesBody, json.dumps(body).encode(), notes)
-    assert sorted(warning.partition(" ")[0] for warning in notes.warnings) == ["bar", "messages[0].content[0].foo"]
+    read = read_body(claude.MessagesBody, json.dumps(body).encode(), warnings)
+    assert sorted(warning.partition(" ")[0] for warning in warnings.warnings) == ["bar", "messages[0].content[0].foo"]
     assert read.messages[0].content[0].text == "a"  # type: ignore[union-attr]
 
 

@@ -40,7 +40,7 @@ from loqal.server.openai_responses import (
 from loqal.server.shared import thinking
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import Notes, read_body
+from loqal.server.shared.generation_request import Warnings, read_body
 from loqal.types.records import Message
 from request_bodies import Bodies, Case
 
@@ -49,11 +49,11 @@ sys.path.append(str(ROOT / "tools"))
 import field_matrix  # noqa: E402
 
 
-def _respond(body: responses_protocol.ResponseBody, notes: Notes) -> Any:
+def _respond(body: responses_protocol.ResponseBody, warnings: Warnings) -> Any:
     writer = responses_format.ResponseWriter(
         body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: b""
     )
-    asked = responses_parse.parse(body, body.model or "", notes, find=_find)
+    asked = responses_parse.parse(body, body.model or "", warnings, find=_find)
     items = [(item["id"], item["status"]) for item in responses_routes.listed(body, lambda prefix: prefix)]
     return asked, writer.response, body.store, body.include, items
 
@@ -62,32 +62,32 @@ def _find(identity: str) -> responses_protocol.Item:
     return responses_protocol.MessageItem(role="user", content=identity)
 
 
-def _reviewed(body: BaseModel, notes: Notes) -> Any:
-    review(body, notes)
+def _reviewed(body: BaseModel, warnings: Warnings) -> Any:
+    review(body, warnings)
     return body
 
 
-def _chatted(body: llama.OllamaChatBody, notes: Notes) -> Any:
-    return ollama_parse.parse_chat(body, notes), body.options and body.options.num_ctx
+def _chatted(body: llama.OllamaChatBody, warnings: Warnings) -> Any:
+    return ollama_parse.parse_chat(body, warnings), body.options and body.options.num_ctx
 
 
-def _generated(body: llama.OllamaGenerateBody, notes: Notes) -> Any:
+def _generated(body: llama.OllamaGenerateBody, warnings: Warnings) -> Any:
     before = [Message("user", "before")] if body.context else []
-    return ollama_parse.parse_generate(body, notes, before), body.options and body.options.num_ctx
+    return ollama_parse.parse_generate(body, warnings, before), body.options and body.options.num_ctx
 
 
-READ: dict[type[BaseModel], Callable[[Any, Notes], Any]] = {
-    claude.MessagesBody: lambda body, notes: (
-        anthropic_routes.parse(body, notes),
+READ: dict[type[BaseModel], Callable[[Any, Warnings], Any]] = {
+    claude.MessagesBody: lambda body, warnings: (
+        anthropic_routes.parse(body, warnings),
         getattr(body.thinking, "display", None),
     ),
-    openai_protocol.ChatBody: lambda body, notes: (
-        openai_parse.parse(body, notes),
+    openai_protocol.ChatBody: lambda body, warnings: (
+        openai_parse.parse(body, warnings),
         body.stream_options,
         body.service_tier,
     ),
-    openai_protocol.CompletionBody: lambda body, notes: (
-        openai_parse.parse_completion(body, notes),
+    openai_protocol.CompletionBody: lambda body, warnings: (
+        openai_parse.parse_completion(body, warnings),
         body.stream_options,
         body.echo,
     ),
@@ -165,7 +165,7 @@ def test_the_page_is_what_the_models_say() -> None:
 
 @pytest.mark.parametrize(("model", "case"), CASES, ids=[f"{model.__name__}-{case}" for model, case in CASES])
 def test_every_field_has_the_outcome_the_page_says(model: type[BaseModel], case: Case) -> None:
-    strict, lenient = Notes(), Notes(lenient=True)
+    strict, lenient = Warnings(), Warnings(lenient=True)
     if case.fate == "refused":
         with pytest.raises(FieldError) as refusal:
             READ[model](model.model_validate(case.body), strict)
@@ -176,7 +176,7 @@ def test_every_field_has_the_outcome_the_page_says(model: type[BaseModel], case:
         outcome = READ[model](model.model_validate(case.body), strict)
         assert any(warning.startswith(f"{case.path}: ") for warning in strict.warnings)
         if READ[model] is not _reviewed and case.path not in ECHOED:
-            assert outcome == READ[model](model.model_validate(case.other), Notes())
+            assert outcome == READ[model](model.model_validate(case.other), Warnings())
     else:
         outcome = _outcome(model, case.body)
         assert outcome != _outcome(model, case.other)
@@ -209,7 +209,7 @@ def test_strange_values_are_answers_or_errors_of_the_request(rng: np.random.Gene
             body = copy.deepcopy(case.body)
             _change(body, rng)
             with contextlib.suppress(RequestError):
-                READ[model](read_body(model, json.dumps(body).encode(), Notes(bool(rng.integers(2)))), Notes())
+                READ[model](read_body(model, json.dumps(body).encode(), Warnings(bool(rng.integers(2)))), Warnings())
 
 
 def _change(value: Any, rng: np.random.Generator) -> None:
@@ -223,9 +223,9 @@ def _change(value: Any, rng: np.random.Generator) -> None:
 
 
 def _outcome(model: type[BaseModel], body: dict[str, Any]) -> Any:
-    notes = Notes()
+    warnings = Warnings()
     try:
-        return READ[model](model.model_validate(body), notes), notes.warnings
+        return READ[model](model.model_validate(body), warnings), warnings.warnings
     except FieldError as error:
         return error
 

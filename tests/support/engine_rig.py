@@ -9,7 +9,7 @@ import numpy as np
 
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.loop import Loop
-from loqal.engine.running import Active
+from loqal.engine.running import RunningSequence
 from loqal.engine.sequence import MediaSpan, Sequence
 from loqal.model.config import ModelConfig
 from loqal.model.decoder import Decoder
@@ -71,7 +71,7 @@ class Running:
     """A request in a loop, and what came out of it."""
 
     ask: Ask
-    active: Active
+    active: RunningSequence
     mailbox: Mailbox[TokenEvent]
     events: list[TokenEvent] = field(default_factory=list)
     has_ended: bool = False
@@ -125,7 +125,7 @@ class Rig:
             "context_len": CONTEXT_LEN,
             "padding_ids": np.empty(0, np.int32),
             "chunk_tokens": 128,
-            "most_active": 4,
+            "max_sequences": 4,
             "draft_head": self.draft_head,
         }
         self.loop = Loop(self.decoder, self.store, ops, **(settings | loop))  # type: ignore[arg-type]

@@ -107,7 +107,7 @@ class Machine:
         """A step that defers and keeps the first tokens only: the logits of all, [n V or 2V]."""
         assert self.store.defer(state)
         self.store.reserve(state, len(ids))
-        batch = build([Run(state, list(ids), text_positions(state.length, len(ids)), defers=True)])
+        batch = build([Run(state, list(ids), text_positions(state.length, len(ids)), defer_state=True)])
         logits = self.ops.run_step(self._both, batch)
         self.store.advance(state, kept, deferred=True)
         return logits

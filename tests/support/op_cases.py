@@ -59,7 +59,7 @@ class RandomWeight:
     tensor: Tensor
 
     @property
-    def quantised_inputs(self) -> bool:
+    def quantized_inputs(self) -> bool:
         return not FORMATS[self.tensor.format].is_float
 
     @functools.cached_property
@@ -330,7 +330,7 @@ def mlp_case(seed: int, formats: Sequence[str], rows: int, width: int, inner: in
 
 def run_mlp(ops: Ops, case: MlpCase, norm: Norm | None = None) -> np.ndarray:
     """With a norm, of ``h`` itself."""
-    weights, h = [ops.put_weight(part.tensor) for part in (case.gate, case.up, case.down)], case.h.copy()
+    weights, h = [ops.pack_weight(part.tensor) for part in (case.gate, case.up, case.down)], case.h.copy()
     with left_alone(case.x):
         return ops.gated_mlp(h, case.x if norm is None else h, *weights, norm)
 
@@ -374,6 +374,6 @@ def experts_case(seed: int, format: str, rows: int, width: int, inner: int, coun
 def run_experts(ops: Ops, case: ExpertsCase, norm: Norm | None = None) -> np.ndarray:
     """With a norm, of ``h`` itself."""
     parts = (case.router, *case.experts, case.shared_router, *case.shared)
-    weights, h = [ops.put_weight(part.tensor) for part in parts], case.h.copy()
+    weights, h = [ops.pack_weight(part.tensor) for part in parts], case.h.copy()
     with left_alone(case.x):
         return ops.routed_experts(h, case.x if norm is None else h, *weights, case.num_active, norm)

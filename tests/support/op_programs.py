@@ -31,7 +31,11 @@ def _linear(format: str) -> Program:
         rng = np.random.default_rng(20)
         x = normal(rng, 19, 512)
         one, two = (random_weight(rng, format, outputs, 512) for outputs in (63, 257))
-        weights = ops.put_weight(one.tensor), ops.put_weight(two.tensor), ops.put_weight(one.tensor, float_inputs=True)
+        weights = (
+            ops.pack_weight(one.tensor),
+            ops.pack_weight(two.tensor),
+            ops.pack_weight(one.tensor, float_inputs=True),
+        )
         row = ops.linear(x[:1], weights)
         added = ops.linear_add(normal(rng, 19, 63), x, weights[0])
         return [*ops.linear(x, weights), *row, added, ops.embed(weights[1], np.arange(0, 257, 9, dtype=np.int32))]

@@ -9,19 +9,19 @@ from chat_vocabulary import tokenizer
 from loqal.chat.template import native
 from loqal.chat.template.from_file import SandboxedTemplate
 from loqal.chat.template.select import ChatTemplate, TemplateChoice, TemplateTraits
-from loqal.runtime.media_encoder import Eyes, Seen
+from loqal.runtime.media_encoder import MediaEncoder, PlannedMedia
 from loqal.runtime.prompts import Prompts
 
 
-class _NoEyes:
-    def look(self, segments: Any) -> Seen:
-        return Seen(list(segments), ())
+class _NoMediaEncoder:
+    def plan(self, segments: Any) -> PlannedMedia:
+        return PlannedMedia(list(segments), ())
 
 
 def prompts(template: ChatTemplate = native, *, thinks: bool = False, context_len: int = 4096) -> Prompts:
     choice = TemplateChoice(template, TemplateTraits(native=template is native, thinks=thinks))
-    eyes = cast(Eyes, _NoEyes())
-    return Prompts(tokenizer(), choice, eyes, context_len=context_len, end_ids=None, size=None, file_values={})
+    media_encoder = cast(MediaEncoder, _NoMediaEncoder())
+    return Prompts(tokenizer(), choice, media_encoder, context_len=context_len, end_ids=None, size=None, file_values={})
 
 
 def foreign_template() -> ChatTemplate:

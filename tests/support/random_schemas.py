@@ -10,7 +10,7 @@ import numpy as np
 
 from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.engine import sampling
-from loqal.engine.sampling.constraint import Guide
+from loqal.engine.sampling.constraint import TokenConstraint
 from loqal.engine.sequence import Sequence
 from loqal.types.records import FinishReason, SamplingParams
 
@@ -123,7 +123,7 @@ class Row:
     def __init__(self, row: Any) -> None:
         self._row = row
 
-    def largest(self, k: int) -> Any:
+    def top_k(self, k: int) -> Any:
         ids, logits, _ = candidates(self._row, k)
         return ids, logits
 
@@ -149,7 +149,9 @@ def _ends_of_values(tokenizer: Tokenizer) -> list[list[int]]:
     ]
 
 
-def random_reply(guide: Guide | None, tokenizer: Tokenizer, seed: int, max_tokens: int) -> tuple[list[int], bool]:
+def random_reply(
+    guide: TokenConstraint | None, tokenizer: Tokenizer, seed: int, max_tokens: int
+) -> tuple[list[int], bool]:
     """A reply of a model that has no idea, which likes to close what is open; and whether it ended by itself."""
     params = SamplingParams(
         max_tokens=max_tokens,

@@ -45,15 +45,15 @@ class ScriptedOps:
     def new_pages(self, *_: object) -> None:
         return None
 
-    new_slots = clear_slot = copy_slot = copy_page = discard_slot = discard_page = settle = new_pages
+    new_slots = clear_slot = copy_slot = copy_page = discard_slot = discard_page = commit = new_pages
 
-    def take_rows(self, weight: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    def gather_rows(self, weight: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
         return rows, rows
 
     def select(self, x: FloatArray, rows: IntArray) -> FloatArray:
         return x[rows]
 
-    def largest(self, x: FloatArray, head: IntArray, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+    def top_k(self, x: FloatArray, head: IntArray, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
         rows = x[:, head]
         order = np.argsort(-rows, axis=1, kind="stable")[:, :k].astype(np.int32)
         return order, np.take_along_axis(rows, order, axis=1)
@@ -75,8 +75,8 @@ class ScriptedModel:
         rows = zip(batch.token_ids, batch.positions[:, 0], strict=True)
         return np.stack([logits_after(int(token), int(position)) for token, position in rows])
 
-    def largest(self, hidden: FloatArray, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
-        return self.ops.largest(hidden, self.head, k, excluded)
+    def top_k(self, hidden: FloatArray, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+        return self.ops.top_k(hidden, self.head, k, excluded)
 
     def unembed(self, hidden: FloatArray) -> FloatArray:
         return hidden.copy()
@@ -115,5 +115,5 @@ def scripted_loop(
         drafts=chance is not None,
         draft_head=None if chance is None else ScriptedHead(ops, chance),  # type: ignore[arg-type]
         clock=ops.clock,
-        **({"most_active": num_slots} | settings),
+        **({"max_sequences": num_slots} | settings),
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from loqal.formats import RUN_LEN
-from loqal.ops.backends.reference import delta_heads, gated_product, quantise_inputs, turned_heads
+from loqal.ops.backends.reference import delta_heads, gated_product, quantize_inputs, turned_heads
 from loqal.ops.interface import RUN_INPUTS, Rotary
 from op_cases import EPS, AttentionCase, DeltaCase, ExpertsCase, MlpCase, RandomWeight
 
@@ -44,17 +44,17 @@ def linear(
     """Bound of x W^T, where x itself may be off by ``x_bound``."""
     inputs, off = np.abs(x.astype(np.float64)), np.zeros(x.shape) if x_bound is None else x_bound
     terms = x.shape[-1]
-    if weight.quantised_inputs and not float_inputs:
+    if weight.quantized_inputs and not float_inputs:
         terms = 2 * (x.shape[-1] // RUN_LEN)  # the integer products are exact; per run one scale and one offset remain
-        integers, scales = quantise_inputs(x)
+        integers, scales = quantize_inputs(x)
         inputs = np.abs(integers) * np.repeat(scales.astype(np.float64), RUN_INPUTS, axis=-1)
-        off = np.zeros(x.shape) if x_bound is None else _quantised_off(x, x_bound)
+        off = np.zeros(x.shape) if x_bound is None else _quantized_off(x, x_bound)
     magnitudes = weight.magnitudes.astype(np.float64)
     return (terms + 4) * UNIT * (inputs @ magnitudes.T) + off @ np.abs(weight.matrix).T
 
 
-def _quantised_off(x: np.ndarray, x_bound: np.ndarray) -> np.ndarray:
-    """By how much a quantised x may differ when x is off by ``x_bound``: the scale moves, and codes near a tie flip."""
+def _quantized_off(x: np.ndarray, x_bound: np.ndarray) -> np.ndarray:
+    """By how much a quantized x may differ when x is off by ``x_bound``: the scale moves, and codes near a tie flip."""
     runs = x.reshape(len(x), -1, RUN_INPUTS).astype(np.float64)
     bound = x_bound.reshape(runs.shape)
     largest = np.abs(runs).max(axis=-1, keepdims=True)
@@ -106,8 +106,8 @@ def experts(case: ExpertsCase, expected: np.ndarray) -> np.ndarray:
 
 def _linear_of(x: np.ndarray, weight: RandomWeight) -> np.ndarray:
     rows = x.astype(np.float64)
-    if weight.quantised_inputs:
-        integers, scales = quantise_inputs(x)
+    if weight.quantized_inputs:
+        integers, scales = quantize_inputs(x)
         rows = integers * np.repeat(scales.astype(np.float64), RUN_INPUTS, axis=-1)
     return (rows @ weight.matrix.T.astype(np.float64)).astype(np.float32)
 

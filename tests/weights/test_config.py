@@ -150,7 +150,7 @@ def test_other_models_are_refused(change: dict[str, Any]) -> None:
         config_json.read_config({**published(), **change}, "config.json")
 
 
-def test_quantised_checkpoints_name_their_method() -> None:
+def test_quantized_checkpoints_name_their_method() -> None:
     values = {**published(), "quantization_config": {"quant_method": "gptq"}}
     with pytest.raises(UnsupportedError, match="gptq"):
         config_json.read_config(values, "config.json")

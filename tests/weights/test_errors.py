@@ -278,7 +278,7 @@ def test_types_that_cannot_be_used(tmp_path: Path) -> None:
     refused(tmp_path, "I32", "F16", kind=UnsupportedError)
 
 
-def test_quantised_small_tensors_are_refused(tmp_path: Path) -> None:
+def test_quantized_small_tensors_are_refused(tmp_path: Path) -> None:
     out = []
     for name, (_, array) in to_gguf(CONFIG, TENSORS).items():
         kind = "Q8_0" if name == "blk.0.attn_norm.weight" else "F32"

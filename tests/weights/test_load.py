@@ -173,7 +173,7 @@ def test_split_gguf_opens_from_any_part(tmp_path: Path, kind: Kind) -> None:
         assert_holds(checkpoint, tensors)
 
 
-def test_quantised_matrices_are_views_of_the_file(tmp_path: Path) -> None:
+def test_quantized_matrices_are_views_of_the_file(tmp_path: Path) -> None:
     config = tiny_config("dense", width=256, ffn_width=512)
     formats = {"*": "Q4_K", "embed": "Q6_K", "mlp.down": "IQ4_XS", "layers.1.mlp.up": "Q8_0"}
     checkpoint = open_checkpoint(write_gguf(tmp_path / "q.gguf", config, random_tensors(config, 7), formats))
@@ -274,7 +274,7 @@ def test_fused_weights_of_gguf_are_taken_apart(tmp_path: Path, kind: Kind) -> No
     assert_holds(open_checkpoint(tmp_path / "m.gguf"), tensors)
 
 
-def test_quantised_fused_weights_keep_their_blocks(tmp_path: Path) -> None:
+def test_quantized_fused_weights_keep_their_blocks(tmp_path: Path) -> None:
     config = tiny_config(width=256)
     tensors = random_tensors(config, 9)
     out = []

@@ -11,8 +11,8 @@ from pathlib import Path
 from loqal.cli import options, terminal
 from loqal.errors import RequestError
 from loqal.hub import find
-from loqal.performance.bench import QUICK, Bench, Phase, Plan, Report, Row, context_len_of
-from loqal.settings import KNOBS
+from loqal.performance.bench import QUICK, Bench, Phase, Report, Row, Workload, context_len_of
+from loqal.settings import SETTINGS
 
 _USAGE = """loqal bench [options] [MODEL]
 
@@ -27,7 +27,7 @@ HEADINGS = f"{'':8}{'tokens':>8}{'context':>9}{'batch':>7}{'tokens/s':>11}{'spre
 def bench(words: Sequence[str]) -> int:
     """Run the command and return its exit code. Raises LoqalError."""
     parsed = _parser().parse_args(list(words))
-    knobs = {knob.name: knob for knob in KNOBS if knob.name in _MACHINE_FLAGS}
+    knobs = {setting.name: setting for setting in SETTINGS if setting.name in _MACHINE_FLAGS}
     given = {name: getattr(parsed, name) for name in knobs}
     machine = {name: value and knobs[name].parse(value, knobs[name].flag) for name, value in given.items()}
     path = find.locate(parsed.model)
@@ -49,29 +49,31 @@ def _parser() -> options.Parser:
     parser = options.Parser("loqal bench", "Measure how fast a model runs on this machine.", _USAGE)
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a file, a folder, or a name (default: the embedded)")
     group = parser.add_argument_group("what to measure", "Lists are numbers with commas between them.")
-    group.add_argument("--prefill", metavar="LIST", help=f"lengths of prompts (default: {_text(Plan().prefill)})")
+    group.add_argument("--prefill", metavar="LIST", help=f"lengths of prompts (default: {_text(Workload().prefill)})")
     group.add_argument(
-        "--context", metavar="LIST", help=f"tokens before the decoded ones (default: {_text(Plan().contexts)})"
+        "--context", metavar="LIST", help=f"tokens before the decoded ones (default: {_text(Workload().contexts)})"
     )
     group.add_argument(
         "--batch",
         metavar="LIST",
-        help=f"sequences decoded at once, at the first context (default: {_text(Plan().batches)})",
+        help=f"sequences decoded at once, at the first context (default: {_text(Workload().batches)})",
     )
-    group.add_argument("--repeat", type=int, metavar="N", help=f"times; the median counts (default: {Plan().repeat})")
+    group.add_argument(
+        "--repeat", type=int, metavar="N", help=f"times; the median counts (default: {Workload().repeat})"
+    )
     group.add_argument("--quick", action="store_true", help="shorter and fewer: a first impression within seconds")
     group.add_argument("--json", action="store_true", help="write one JSON record")
     machine = parser.add_argument_group("machine")
-    for knob in KNOBS:
-        if knob.name in _MACHINE_FLAGS:
-            metavar = "N" if knob.kind is int else "NAME"
-            machine.add_argument(knob.flag, default=None, metavar=metavar, help=f"{knob.help} [{knob.env}]")
+    for setting in SETTINGS:
+        if setting.name in _MACHINE_FLAGS:
+            metavar = "N" if setting.kind is int else "NAME"
+            machine.add_argument(setting.flag, default=None, metavar=metavar, help=f"{setting.help} [{setting.env}]")
     return parser
 
 
-def _plan(parsed: argparse.Namespace, path: Path) -> Plan:
+def _plan(parsed: argparse.Namespace, path: Path) -> Workload:
     """What the flags ask for; without a flag, as much of the default as the model's context allows."""
-    default, context_len = QUICK if parsed.quick else Plan(), context_len_of(path)
+    default, context_len = QUICK if parsed.quick else Workload(), context_len_of(path)
     plan = default.within(context_len)
     for what, flag, kept, all_values in (
         ("prompts", parsed.prefill, plan.prefill, default.prefill),

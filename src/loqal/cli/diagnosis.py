@@ -15,7 +15,7 @@ from loqal.hub import local_models, paths
 from loqal.hub.provenance import read_json
 from loqal.ops.timing_interface import MeasuredOps
 from loqal.performance import machine_speed
-from loqal.settings import KNOBS
+from loqal.settings import SETTINGS
 from loqal.system import hardware
 from loqal.system.memory import machine_bytes
 
@@ -60,9 +60,9 @@ def diagnose(environment: Mapping[str, str] = os.environ, *, measure: bool = Tru
         note("versions", package, _version(package))
     _hardware(note, advice)
     _kernels(note, advice, environment, measure=measure)
-    for knob in KNOBS:
-        given = environment.get(knob.env)
-        note("settings", knob.name, f"{given} (from {knob.env})" if given else f"{knob.default} (default)")
+    for setting in SETTINGS:
+        given = environment.get(setting.env)
+        note("settings", setting.name, f"{given} (from {setting.env})" if given else f"{setting.default} (default)")
     _models(note, environment)
     return Diagnosis(tuple(found), tuple(advice))
 

@@ -36,15 +36,15 @@ def list_models(words: Sequence[str]) -> int:
     if parsed.json:
         terminal.print_line(json.dumps([_record(model) for model in models], ensure_ascii=False))
         return 0
-    rows = [("name", "size", "quantisation", "bytes", "origin")]
+    rows = [("name", "size", "quantization", "bytes", "origin")]
     rows += [(m.name, m.size or "?", m.quant or "?", amount(m.size_bytes), m.origin) for m in models]
     rows.append(_embedded_row())
     _print_table(rows, right=3)
-    unfinished = [path for path in remove.waste() if path.path.name.endswith(".loqal-partial")]
-    for waste in unfinished:
-        repo = waste.path.parent.parent.name.partition("--")[2].replace("--", "/", 1)
+    unfinished = [path for path in remove.unreferenced() if path.path.name.endswith(".loqal-partial")]
+    for file in unfinished:
+        repo = file.path.parent.parent.name.partition("--")[2].replace("--", "/", 1)
         terminal.print_note(
-            f"unfinished: a file of {repo}, {amount(waste.size_bytes)} so far; pull it again to continue"
+            f"unfinished: a file of {repo}, {amount(file.size_bytes)} so far; pull it again to continue"
         )
     return 0
 
@@ -65,7 +65,7 @@ def _list_available(*, as_json: bool) -> int:
     if as_json:
         terminal.print_line(json.dumps([dataclasses.asdict(release) for release in releases], ensure_ascii=False))
         return 0
-    rows = [("name", "parameters", "context", "thinks", "licence", "quantisations")]
+    rows = [("name", "parameters", "context", "thinks", "licence", "quantizations")]
     for release in releases:
         context = f"{release.context_len // 1024}K"
         if release.extended_context_len:
@@ -75,7 +75,7 @@ def _list_available(*, as_json: bool) -> int:
         thinks = "yes" if release.thinks else "no"
         rows.append((release.name, parameters, context, thinks, release.licence, span))
     _print_table(rows, right=1)
-    terminal.print_line("\nA quantisation is named behind the size: " + f"{catalog.FAMILY}:4b-q8_0. Sizes and files:")
+    terminal.print_line("\nA quantization is named behind the size: " + f"{catalog.FAMILY}:4b-q8_0. Sizes and files:")
     for release in releases:
         terminal.print_line(f"  {release.name:20} " + ", ".join(file.quant.lower() for file in release.files))
     return 0
@@ -118,14 +118,14 @@ def gc(words: Sequence[str]) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
     parsed = parser.parse_args(list(words))
-    found = list(remove.waste())
-    for waste in found:
-        terminal.print_line(f"{amount(waste.size_bytes):>10}  {waste.path}: {waste.why}")
+    found = list(remove.unreferenced())
+    for file in found:
+        terminal.print_line(f"{amount(file.size_bytes):>10}  {file.path}: {file.why}")
         if not parsed.dry_run:
             with contextlib.suppress(FileNotFoundError):
-                waste.path.unlink()
+                file.path.unlink()
     verb = "could be" if parsed.dry_run else "were"
-    terminal.print_line(f"{amount(sum(waste.size_bytes for waste in found))} {verb} given back")
+    terminal.print_line(f"{amount(sum(file.size_bytes for file in found))} {verb} given back")
     return 0
 
 
@@ -191,7 +191,7 @@ def _record(model: LocalModel) -> dict[str, object]:
         "files": [str(path) for path in model.files],
         "mmproj": None if model.mmproj is None else str(model.mmproj),
         "size": model.size,
-        "quantisation": model.quant,
+        "quantization": model.quant,
         "bytes": model.size_bytes,
         "digest": etag,
         "licence": record_of.licence if record_of else None,

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from loqal.cli.attachments import MediaBounds
 from loqal.errors import RequestError
-from loqal.settings import KNOBS, Knob
+from loqal.settings import SETTINGS, Setting
 from loqal.types import limits
 from loqal.types.records import MediaPart, SamplingParams
 
@@ -96,23 +96,26 @@ def sampling_params(parsed: argparse.Namespace) -> SamplingParams:
     return params
 
 
-def add_setting_flags(parser: argparse.ArgumentParser, knobs: Sequence[Knob] = KNOBS, title: str = "machine") -> None:
+def add_setting_flags(
+    parser: argparse.ArgumentParser, knobs: Sequence[Setting] = SETTINGS, title: str = "machine"
+) -> None:
     """One flag per setting."""
     group = parser.add_argument_group(title)
-    for knob in knobs:
-        more: dict[str, Any] = {"metavar": "N" if knob.kind is int else "NAME"}
-        if knob.kind is bool:
+    for setting in knobs:
+        more: dict[str, Any] = {"metavar": "N" if setting.kind is int else "NAME"}
+        if setting.kind is bool:
             more = {"action": argparse.BooleanOptionalAction}
-        elif knob.kind is tuple:
+        elif setting.kind is tuple:
             more |= {"action": "append"}
-        group.add_argument(knob.flag, default=None, help=f"{knob.help} [{knob.env}]", **more)
+        group.add_argument(setting.flag, default=None, help=f"{setting.help} [{setting.env}]", **more)
 
 
-def setting_values(parsed: argparse.Namespace, knobs: Sequence[Knob] = KNOBS) -> dict[str, Any]:
+def setting_values(parsed: argparse.Namespace, knobs: Sequence[Setting] = SETTINGS) -> dict[str, Any]:
     """The settings the flags give, checked; those not given are None. Raises RequestError."""
-    values = {knob.name: getattr(parsed, knob.name) for knob in knobs}
+    values = {setting.name: getattr(parsed, setting.name) for setting in knobs}
     return {
-        knob.name: None if values[knob.name] is None else knob.parse(values[knob.name], knob.flag) for knob in knobs
+        setting.name: None if values[setting.name] is None else setting.parse(values[setting.name], setting.flag)
+        for setting in knobs
     }
 
 

@@ -10,11 +10,11 @@ from loqal.cli import options, terminal
 from loqal.cli.progress import amount
 from loqal.errors import CapacityError, RequestError
 from loqal.hub import catalog
-from loqal.performance.planner import SPARE_SHARE, Plan, Planner, Wish
+from loqal.performance.planner import SPARE_SHARE, Plan, Planner, PlanRequest
 
 _USAGE = f"""loqal plan [options] [MODEL]
 
-  loqal plan                                    every published size and quantisation on this machine
+  loqal plan                                    every published size and quantization on this machine
   loqal plan {catalog.FAMILY}:9b --context 32768 --users 4   one of them, line by line
   loqal plan model.gguf                         a file that is here
 """
@@ -30,12 +30,12 @@ def plan(words: Sequence[str]) -> int:
     parser.add_argument("--kv-bits", type=int, choices=(8, 16, 32), metavar="N", help="of a stored key or value")
     parser.add_argument("--memory", metavar="SIZE", help="plan for so much, like 16G (default: what this machine has)")
     parser.add_argument("--measure", action="store_true", help="measure the machine again")
-    parser.add_argument("--all", action="store_true", help="all quantisations, not only the usual ones")
+    parser.add_argument("--all", action="store_true", help="all quantizations, not only the usual ones")
     parser.add_argument("--json", action="store_true", help="write one JSON record")
     parsed = parser.parse_args(list(words))
     planner = Planner(memory_bytes=_size(parsed.memory), again=parsed.measure, note=terminal.print_note)
-    wish = Wish(parsed.context, parsed.users, parsed.kv_bits)
-    plans = [planner.plan(parsed.model, wish)] if parsed.model else planner.table(wish)
+    wish = PlanRequest(parsed.context, parsed.users, parsed.kv_bits)
+    plans = [planner.plan(parsed.model, wish)] if parsed.model else planner.all_releases(wish)
     try:
         chosen: tuple[str, str] | None = planner.recommended()
     except CapacityError:

@@ -16,9 +16,9 @@ from loqal.performance import machine_speed
 
 _USAGE = f"""loqal pull [options] NAME
 
-  loqal pull {FAMILY}                   the size and quantisation that fit this machine
+  loqal pull {FAMILY}                   the size and quantization that fit this machine
   loqal pull {FAMILY}:4b                a size
-  loqal pull {FAMILY}:4b-q8_0           a size and a quantisation
+  loqal pull {FAMILY}:4b-q8_0           a size and a quantization
   loqal pull owner/repo:Q4_K_M         one file of a repository on the hub
 
 Interrupted in any way, the same command continues at the exact byte. HF_ENDPOINT, HF_TOKEN, HF_HUB_CACHE and

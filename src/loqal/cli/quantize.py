@@ -37,7 +37,7 @@ def quantize(words: Sequence[str]) -> int:
     parser.add_argument("--verbose", action="store_true", help="list every tensor")
     parsed = parser.parse_args(list(words))
     started = time.monotonic()
-    with Progress("quantising", 1, "values") as line:
+    with Progress("quantizing", 1, "values") as line:
         result = quantize_api.quantize(
             parsed.source,
             parsed.type,
@@ -107,7 +107,7 @@ def imatrix(words: Sequence[str]) -> int:
         "(control tokens count as such), tools, several languages. Each image is shown in front of a piece of text.\n"
         "The draft head is measured too, where there is one. The file is one that llama.cpp's tools read too.",
     )
-    parser.add_argument("model", metavar="MODEL", help="the unquantised model, if it fits")
+    parser.add_argument("model", metavar="MODEL", help="the unquantized model, if it fits")
     parser.add_argument("--text", metavar="FILE", action="append", default=[])
     parser.add_argument("--image", metavar="FILE", action="append", default=[])
     parser.add_argument("--mmproj", metavar="FILE", help="the vision tower of a GGUF model that it does not lie beside")

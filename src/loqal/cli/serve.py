@@ -13,7 +13,7 @@ from loqal.cli import options, terminal
 from loqal.errors import RequestError
 from loqal.hub import find
 from loqal.runtime import runtime
-from loqal.settings import KNOBS, SERVER_KNOBS, ServerSettings, resolve, resolve_server
+from loqal.settings import SERVER_SETTINGS, SETTINGS, ServerSettings, resolve, resolve_server
 
 if TYPE_CHECKING:
     from loqal.runtime.runtime import Runtime
@@ -50,14 +50,14 @@ def serve(words: Sequence[str], start: Start, fetch: Callable[[str], None]) -> i
     parser = options.Parser("loqal serve", "Answer over HTTP.", _USAGE)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="[NAME=]MODEL: a file, a folder, or a name")
     parser.add_argument("--config", metavar="FILE", help=f"a TOML file of settings [{_CONFIG_ENV}]")
-    options.add_setting_flags(parser, SERVER_KNOBS, "server")
+    options.add_setting_flags(parser, SERVER_SETTINGS, "server")
     options.add_setting_flags(parser)
     parsed = parser.parse_args(list(words))
     file = _config(parsed.config or os.environ.get(_CONFIG_ENV))
-    settings = resolve_server(options.setting_values(parsed, SERVER_KNOBS), os.environ, file)
+    settings = resolve_server(options.setting_values(parsed, SERVER_SETTINGS), os.environ, file)
     machine = options.setting_values(parsed)
     limit_bytes = resolve(machine, os.environ, file).memory_bytes
-    chosen = {knob.name: file.get(knob.name) if not os.environ.get(knob.env) else None for knob in KNOBS}
+    chosen = {setting.name: file.get(setting.name) if not os.environ.get(setting.env) else None for setting in SETTINGS}
     chosen |= {name: value for name, value in machine.items() if value is not None}
     loaders = {
         name: _Loader(found, chosen, settings)
@@ -123,7 +123,7 @@ def _config(path: str | None) -> dict[str, Any]:
         values = tomllib.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise RequestError(f"The settings in {path!r} cannot be read.", f"{error}.", "Check the file.") from error
-    known = {"models", *(knob.name for knob in (*KNOBS, *SERVER_KNOBS))}
+    known = {"models", *(setting.name for setting in (*SETTINGS, *SERVER_SETTINGS))}
     for name in values:
         if name not in known:
             raise RequestError(

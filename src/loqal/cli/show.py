@@ -59,8 +59,8 @@ def _lines(info: ModelInfo) -> Iterable[str]:
     for label, text in _facts(info):
         yield f"{label:14} {text}"
     yield ""
-    yield f"{'quantisation':14} {'tensors':>8} {'bytes':>16}"
-    for share in info.quantisation:
+    yield f"{'quantization':14} {'tensors':>8} {'bytes':>16}"
+    for share in info.quantization:
         yield f"{share.format:14} {share.num_tensors:8,} {share.size_bytes:16,}"
     if info.ignored:
         yield "\nnot used"

@@ -15,7 +15,7 @@ from loqal.engine.cache.prefix_cache import CacheReport, PrefixCache
 from loqal.engine.cache.radix_tree import common_len
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.metrics import Counts
-from loqal.engine.running import Active
+from loqal.engine.running import RunningSequence
 from loqal.engine.sequence import Sequence
 from loqal.engine.step_budget import Fairness
 from loqal.errors import CapacityError
@@ -24,11 +24,11 @@ from loqal.state.store import StateStore
 from loqal.types.records import TokenEvent
 
 
-class Roster:
+class RequestQueue:
     """The queue and the sequences that compute.
 
     Args:
-        most_active: sequences that compute at the same time; the others wait.
+        max_sequences: sequences that compute at the same time; the others wait.
         on_leave: called with every sequence that loses its state.
         restore_s: seconds between two steps that may go to the disk while others compute.
         clock: seconds.
@@ -40,17 +40,17 @@ class Roster:
         cache: PrefixCache,
         counts: Counts,
         *,
-        most_active: int,
-        on_leave: Callable[[Active], None] | None,
+        max_sequences: int,
+        on_leave: Callable[[RunningSequence], None] | None,
         restore_s: float,
         clock: Callable[[], float],
     ) -> None:
         self._store, self._cache, self._counts = store, cache, counts
         self._restore_s = restore_s
-        self._most_active, self.on_leave, self._clock = most_active, on_leave, clock
+        self._max_sequences, self.on_leave, self._clock = max_sequences, on_leave, clock
         self.fairness = Fairness()
-        self.waiting: list[Active] = []
-        self.active: list[Active] = []
+        self.waiting: list[RunningSequence] = []
+        self.active: list[RunningSequence] = []
         self._num_arrived = 0
         self._is_tight = False  # somebody gave way for want of memory; nobody new comes in before somebody has left
 
@@ -59,15 +59,15 @@ class Roster:
         """Whether there is nothing to do."""
         return not self.waiting and not self.active
 
-    def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> Active:
+    def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> RunningSequence:
         """Take a sequence in."""
         self.fairness.arrive(sequence.client, {one.sequence.client for one in self.waiting + self.active})
-        active = Active(sequence, mailbox, self._num_arrived, self._cache.media)
+        active = RunningSequence(sequence, mailbox, self._num_arrived, self._cache.media)
         self._num_arrived += 1
         self.waiting.append(active)
         return active
 
-    def cancel(self, active: Active) -> None:
+    def cancel(self, active: RunningSequence) -> None:
         """End a sequence. What it has read stays in the prefix cache."""
         if active in self.waiting:
             self.waiting.remove(active)
@@ -76,7 +76,7 @@ class Roster:
         elif active in self.active:
             self.end(active)
 
-    def urgency(self, active: Active) -> tuple[int, float, int]:
+    def urgency(self, active: RunningSequence) -> tuple[int, float, int]:
         """The most urgent has the smallest."""
         sequence = active.sequence
         return sequence.priority, self.fairness.served(sequence.client), active.arrival
@@ -86,7 +86,7 @@ class Roster:
     def admit(self) -> None:
         """Give states to those that wait, the most urgent first."""
         for active in sorted(self.waiting, key=self.urgency):
-            if len(self.active) >= self._most_active or self._is_tight:
+            if len(self.active) >= self._max_sequences or self._is_tight:
                 if not self._preempt_for(active):
                     break
             elif self._leader_of(active) is not None:
@@ -101,14 +101,14 @@ class Roster:
                     active.mailbox.put(error)
                 break
 
-    def fork(self, leader: Active) -> list[Active]:
+    def fork(self, leader: RunningSequence) -> list[RunningSequence]:
         """Start those that wait with the very prompt that a sequence has just read, from its state."""
-        forks: list[Active] = []
+        forks: list[RunningSequence] = []
         for active in sorted(self.waiting, key=self.urgency):
             is_same = np.array_equal(active.prompt_keys, leader.prompt_keys)
             if not is_same or active.sequence.reading is not None or active.sequence.num_generated:
                 continue
-            if len(self.active) >= self._most_active or leader.state is None:
+            if len(self.active) >= self._max_sequences or leader.state is None:
                 break
             try:
                 active.state = self._store.fork(leader.state)
@@ -119,7 +119,7 @@ class Roster:
             forks.append(active)
         return forks
 
-    def _is_restoring(self, active: Active) -> bool:
+    def _is_restoring(self, active: RunningSequence) -> bool:
         """Go on bringing its beginning back from the disk; whether there is more to come."""
         if active.restoring is None:
             keys = active.keys(len(active.sequence.token_ids))
@@ -127,7 +127,7 @@ class Roster:
         until = self._clock() + self._restore_s
         return any(self.active and self._clock() > until for _ in active.restoring)
 
-    def _begin(self, active: Active) -> None:
+    def _begin(self, active: RunningSequence) -> None:
         """Give a state to a sequence that waits: from the deepest capture, or a fresh one."""
         sequence = active.sequence
         tokens = len(sequence.token_ids)
@@ -142,7 +142,7 @@ class Roster:
         active.planned = self._cache.plan(tokens, report, sequence.boundaries, [span.end for span in sequence.media])
         self._cache.remember(keys)
 
-    def _enter(self, active: Active, report: CacheReport) -> None:
+    def _enter(self, active: RunningSequence, report: CacheReport) -> None:
         self.waiting.remove(active)
         self.active.append(active)
         sequence = active.sequence
@@ -151,7 +151,7 @@ class Roster:
             sequence.cache, sequence.num_read = report, report.cached
             self._counts.cached_tokens += report.cached
 
-    def _leader_of(self, active: Active) -> Active | None:
+    def _leader_of(self, active: RunningSequence) -> RunningSequence | None:
         """A sequence that is reading the same beginning right now, and further than anything that is kept.
 
         Waiting for it saves reading twice: it leaves a copy where the two part, or forks where its prompt ends.
@@ -175,12 +175,12 @@ class Roster:
 
     # Going out ------------------------------------------------------------------------------------------------------
 
-    def end(self, active: Active) -> None:
+    def end(self, active: RunningSequence) -> None:
         """The sequence is complete, or wanted no longer."""
         self._retire(active)
         active.mailbox.put(None)
 
-    def discard(self, active: Active, error: BaseException) -> None:
+    def discard(self, active: RunningSequence, error: BaseException) -> None:
         """The sequence has failed, and its state may be the reason."""
         assert active.state is not None
         self._store.release(active.state)
@@ -197,7 +197,7 @@ class Roster:
         for active in list(self.active):
             self.discard(active, error)
 
-    def give_way(self, active: Active, error: CapacityError) -> bool:
+    def preempt(self, active: RunningSequence, error: CapacityError) -> bool:
         """Free memory for a sequence by putting the least urgent one aside. False when that is the sequence itself."""
         for one in self.waiting:
             one.restoring = iter(())  # what is on its way from the disk gives its memory back
@@ -209,7 +209,7 @@ class Roster:
         self._is_tight = True
         return least is not active
 
-    def _preempt_for(self, active: Active) -> bool:
+    def _preempt_for(self, active: RunningSequence) -> bool:
         """Put the least urgent running sequence aside when a waiting one has a higher priority."""
         least = max(self.active, key=self.urgency, default=None)
         if least is None or least.sequence.priority <= active.sequence.priority:
@@ -217,13 +217,13 @@ class Roster:
         self._put_aside(least)
         return True
 
-    def _put_aside(self, active: Active) -> None:
+    def _put_aside(self, active: RunningSequence) -> None:
         """Back into the queue. What it has seen stays in the prefix cache for as long as there is room."""
         self._retire(active)
         self.waiting.append(active)
         self._counts.preemptions += 1
 
-    def _retire(self, active: Active) -> None:
+    def _retire(self, active: RunningSequence) -> None:
         """Turn the state of a sequence that stops into a capture."""
         assert active.state is not None
         capture = self._store.retire(active.state)
@@ -231,7 +231,7 @@ class Roster:
         self._cache.remember(active.keys(len(active.sequence.token_ids)))
         self._leave(active)
 
-    def _leave(self, active: Active) -> None:
+    def _leave(self, active: RunningSequence) -> None:
         active.state = None
         self.active.remove(active)
         self._is_tight = False

@@ -22,8 +22,8 @@ from loqal.engine.cache.prefix_cache import CacheReport
 from loqal.engine.event_stream import EventStream, Mailbox
 from loqal.engine.loop import Loop
 from loqal.engine.memory_plan import LOGIT_ROWS
-from loqal.engine.running import Active
-from loqal.engine.sequence import Reading, Sequence
+from loqal.engine.running import RunningSequence
+from loqal.engine.sequence import PromptRead, Sequence
 from loqal.engine.step_budget import LATENCY_S
 from loqal.errors import CapacityError, ContextError, RequestError
 from loqal.model.decoder import Decoder
@@ -47,7 +47,7 @@ class Engine:
         context_len: most tokens of prompt and reply together.
         padding_ids: rows of the vocabulary without a token; they are never chosen.
         chunk_tokens: most prompt tokens in one step. Changes no bit of any result.
-        most_active: sequences that compute at the same time; by default as many as the store has slots.
+        max_sequences: sequences that compute at the same time; by default as many as the store has slots.
         draft_head: guesses tokens ahead; without one only the sequences themselves are asked for guesses.
         drafts: whether to guess at all. Needs journals in the store.
         disk: where states outlive the process, if anywhere.
@@ -66,7 +66,7 @@ class Engine:
         context_len: int,
         padding_ids: Ids[int] = (),
         chunk_tokens: int = 512,
-        most_active: int | None = None,
+        max_sequences: int | None = None,
         caches: bool = True,
         drafts: bool = True,
         draft_head: DraftHead | None = None,
@@ -89,7 +89,7 @@ class Engine:
             context_len=context_len,
             padding_ids=np.array(padding_ids, np.int32),
             chunk_tokens=chunk_tokens,
-            most_active=most_active or state.slots.size,
+            max_sequences=max_sequences or state.slots.size,
             caches=caches,
             drafts=drafts,
             draft_head=draft_head,
@@ -118,7 +118,7 @@ class Engine:
                 self._check_id(token_id, "in logit_bias")
             self._check_room(len(sequence.token_ids))
         mailboxes: list[Mailbox[TokenEvent]] = [Mailbox() for _ in sequences]
-        arrived: list[Active] = []
+        arrived: list[RunningSequence] = []
         inbox = self._inbox  # not self: an abandoned stream must not keep the engine, nor the engine the stream
 
         def arrive(loop: Loop) -> None:
@@ -133,7 +133,7 @@ class Engine:
     def logits(self, token_ids: Ids[int]) -> FloatArray:
         """Logits after every token of a sequence: -> [T V], float32. Raises as ``submit`` does."""
         rows: list[FloatArray] = []
-        self.read(token_ids, Reading(0, lambda hidden: rows.append(self._decoder.unembed(hidden))))
+        self.read(token_ids, PromptRead(0, lambda hidden: rows.append(self._decoder.unembed(hidden))))
         return np.concatenate(rows)
 
     def logprobs(self, token_ids: Ids[int], start: int, num_top: int = 0) -> list[TokenLogprobs]:
@@ -157,7 +157,7 @@ class Engine:
                         token_id = token_ids[start + len(found)]
                         found.append(sampling.logprobs(row, token_id, num_top, self._decoder.ops.candidates))
 
-        self.read(token_ids, Reading(start - 1, take))
+        self.read(token_ids, PromptRead(start - 1, take))
         return found
 
     def pooled(self, token_ids: Ids[int], *, mean: bool) -> FloatArray:
@@ -171,11 +171,11 @@ class Engine:
             else:
                 total = hidden[-1:].astype(np.float64)
 
-        self.read(token_ids, Reading(0 if mean else len(token_ids) - 1, take))
+        self.read(token_ids, PromptRead(0 if mean else len(token_ids) - 1, take))
         result: FloatArray = (total[0] / (len(token_ids) if mean else 1)).astype(np.float32)
         return result
 
-    def read(self, token_ids: Ids[int], reading: Reading, **kwargs: Any) -> Sequence:
+    def read(self, token_ids: Ids[int], reading: PromptRead, **kwargs: Any) -> Sequence:
         """Read a prompt to its end and hand its hidden rows to ``reading``. Raises as ``submit`` does."""
         sequence = Sequence(token_ids, SamplingParams(seed=0), reading=reading, **kwargs)
         for _ in self.submit(sequence):

@@ -15,14 +15,14 @@ from collections.abc import Callable
 import numpy as np
 
 from loqal.engine import sampling, step_batch
-from loqal.engine.admission import Roster
+from loqal.engine.admission import RequestQueue
 from loqal.engine.cache.prefix_cache import CacheReport, PrefixCache
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.metrics import Counts
-from loqal.engine.running import Active, prompt_keys
+from loqal.engine.running import RunningSequence, prompt_keys
 from loqal.engine.sampling import head_logits
 from loqal.engine.sampling.head_logits import HeadLogits
-from loqal.engine.sequence import Reading, Sequence
+from loqal.engine.sequence import PromptRead, Sequence
 from loqal.engine.speculation.drafter import Drafter
 from loqal.engine.step_batch import Run
 from loqal.engine.step_budget import LATENCY_S, StepCosts, deal
@@ -34,14 +34,14 @@ from loqal.state.disk_cache import DiskCache
 from loqal.state.store import StateStore
 from loqal.types.records import TokenEvent
 
-_Drawing = tuple[Active, Run, FloatArray]  # rows [n D], each followed by a token to be drawn
+_Drawing = tuple[RunningSequence, Run, FloatArray]  # rows [n D], each followed by a token to be drawn
 
 
 class Loop:
     """Everything between two tokens. Not for several threads; ``Engine`` owns the one that calls it.
 
     Args:
-        most_active: sequences that compute at the same time; the others wait.
+        max_sequences: sequences that compute at the same time; the others wait.
         caches: keep states of earlier sequences and take them up again.
         drafts: guess tokens ahead, with the draft head if there is one. Needs journals in the store.
         disk: where states outlive the process, if anywhere.
@@ -58,7 +58,7 @@ class Loop:
         context_len: int,
         padding_ids: IntArray,
         chunk_tokens: int,
-        most_active: int,
+        max_sequences: int,
         caches: bool = True,
         drafts: bool = True,
         draft_head: DraftHead | None = None,
@@ -77,11 +77,11 @@ class Loop:
                 decoder, draft_head, store, context_len=context_len, padding_ids=padding_ids, clock=clock
             )
         on_leave = self._drafter.forget if self._drafter else None
-        self._roster = Roster(
+        self._queue = RequestQueue(
             store,
             self.cache,
             self.counts,
-            most_active=most_active,
+            max_sequences=max_sequences,
             on_leave=on_leave,
             restore_s=latency_s / 2,
             clock=clock,
@@ -90,36 +90,36 @@ class Loop:
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return self._roster.is_empty
+        return self._queue.is_empty
 
-    def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> Active:
+    def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> RunningSequence:
         """Take a sequence in."""
-        return self._roster.add(sequence, mailbox)
+        return self._queue.add(sequence, mailbox)
 
     def forecast(self, sequence: Sequence) -> CacheReport:
         """What the prefix cache would do for a prompt now."""
         return self.cache.forecast(prompt_keys(sequence, self.cache.media), len(sequence.token_ids) - 1)
 
-    def cancel(self, active: Active) -> None:
+    def cancel(self, active: RunningSequence) -> None:
         """End a sequence before the next step. What it has read stays in the prefix cache."""
-        self._roster.cancel(active)
+        self._queue.cancel(active)
 
     def cancel_all(self) -> None:
         """End every sequence before the next step."""
-        for active in self._roster.waiting + self._roster.active:
-            self._roster.cancel(active)
+        for active in self._queue.waiting + self._queue.active:
+            self._queue.cancel(active)
 
     def fail_all(self, error: BaseException) -> None:
         """End what is running after an error in the middle of a step: no state can be trusted any more."""
-        self._roster.discard_all(error)
+        self._queue.discard_all(error)
         self.cache.clear()
 
     def statistics(self) -> dict[str, float]:
         """What the engine has done and holds, by name."""
         return {
             **dataclasses.asdict(self.counts),
-            "active": len(self._roster.active),
-            "waiting": len(self._roster.waiting),
+            "active": len(self._queue.active),
+            "waiting": len(self._queue.waiting),
             "captures": self.cache.num_captures,
             "evictions": self.cache.num_evicted,
             "state_bytes": self._store.resident_bytes,
@@ -130,11 +130,11 @@ class Loop:
         if self.cache.saved is not None:
             self.cache.saved.flush()
         self._drafter = None
-        self._roster.on_leave = None
+        self._queue.on_leave = None
 
     def check(self) -> None:
         """Assert that every slot and page belongs to somebody, and to nobody twice."""
-        self._store.check([*(one.state for one in self._roster.active if one.state), *self.cache.holders])
+        self._store.check([*(one.state for one in self._queue.active if one.state), *self.cache.holders])
 
     def tidy(self) -> None:
         """See to what goes to the disk."""
@@ -147,10 +147,10 @@ class Loop:
         """Advance some of the sequences. Does nothing when there are none."""
         started = self._clock()
         self.tidy()
-        self._roster.admit()
+        self._queue.admit()
         guesses = self._guesses()
         guessing_s = self._clock() - started
-        runs: list[tuple[Active, Run]] = []
+        runs: list[tuple[RunningSequence, Run]] = []
         for active, rows in self._shares(sum(map(len, guesses.values())), self._latency_s - guessing_s):
             run = self._prepare(active, rows, guesses.get(active.arrival, []))
             if run is not None:
@@ -163,7 +163,7 @@ class Loop:
 
     def _guesses(self) -> dict[int, list[int]]:
         """Tokens that sequences may write next, by arrival."""
-        active_ones = self._roster.active
+        active_ones = self._queue.active
         writing = [active for active in active_ones if active.is_writing]
         if self._drafter is None or len(writing) not in self.costs.by_rows:
             return {}  # what a plain step costs has to be known first
@@ -178,9 +178,9 @@ class Loop:
             if tokens and active.state is not None and self._store.defer(active.state)
         }
 
-    def _shares(self, num_guesses: int, target_s: float) -> list[tuple[Active, int]]:
+    def _shares(self, num_guesses: int, target_s: float) -> list[tuple[RunningSequence, int]]:
         """Who computes how many rows now beside guesses, the most urgent first."""
-        order = sorted(self._roster.active, key=self._roster.urgency)
+        order = sorted(self._queue.active, key=self._queue.urgency)
         writing = [active for active in order if active.is_writing]
         reading = [active for active in order if not active.is_writing]
         rows = self._chunk_tokens
@@ -189,14 +189,14 @@ class Loop:
         shares = zip(reading, deal([active.num_missing for active in reading], rows), strict=True)
         return [(active, 1) for active in writing] + [(active, share) for active, share in shares if share]
 
-    def _prepare(self, active: Active, rows: int, guesses: list[int]) -> Run | None:
+    def _prepare(self, active: RunningSequence, rows: int, guesses: list[int]) -> Run | None:
         """Lay out the rows of one sequence and make room for them; None when it has to give way itself."""
         while active.state is not None:
             try:
                 self._store.reserve(active.state, rows + len(guesses))
                 break
             except CapacityError as error:
-                if not self._roster.give_way(active, error):
+                if not self._queue.preempt(active, error):
                     return None
         state, sequence = active.state, active.sequence
         if state is None:
@@ -210,7 +210,7 @@ class Loop:
         try:
             inputs = active.inputs(start, end)
         except Exception as error:  # of whoever provides the media
-            self._roster.discard(active, error)
+            self._queue.discard(active, error)
             return None
         return Run(
             state,
@@ -222,7 +222,7 @@ class Loop:
             inputs,
         )
 
-    def _captures(self, active: Active, start: int, end: int) -> list[tuple[int, int]]:
+    def _captures(self, active: RunningSequence, start: int, end: int) -> list[tuple[int, int]]:
         """Rows of a run after which its state is copied, and the slots for the copies."""
         due = [length for length in active.planned if start < length <= end]
         active.planned = [length for length in active.planned if length > end]
@@ -240,7 +240,7 @@ class Loop:
             for _, slot in run.captures:
                 self._store.drop_slot(slot)
 
-    def _run(self, runs: list[tuple[Active, Run]], guessing_s: float) -> None:
+    def _run(self, runs: list[tuple[RunningSequence, Run]], guessing_s: float) -> None:
         """Compute a step and hand out what it found."""
         started = self._clock()
         writing = [(active, run, active.sequence.num_generated) for active, run in runs if active.is_writing]
@@ -251,7 +251,7 @@ class Loop:
             self._drop_copies([run for _, run in runs])
             raise
         for start, (active, run) in zip(batch.starts, runs, strict=False):
-            if not run.defers:
+            if not run.defer_state:
                 self._store.advance(run.state, len(run.token_ids))
                 self._keep(active, run)
                 self._note(active, hidden[start : start + len(run.token_ids)])
@@ -267,7 +267,7 @@ class Loop:
                 written = active.sequence.num_generated - before
                 active.sequence.drafts.plain_s += written * self.costs.of_rows(len(writing))
 
-    def _keep(self, active: Active, run: Run) -> None:
+    def _keep(self, active: RunningSequence, run: Run) -> None:
         """Put the copies that a step made into the prefix cache."""
         start = run.state.length - len(run.token_ids)
         for row, slot in run.captures:
@@ -275,14 +275,14 @@ class Loop:
             is_last = not active.planned and row == run.captures[-1][0]  # the next turn begins here
             self.cache.put(active.keys(length), self._store.share(run.state, slot, length), save=is_last)
 
-    def _note(self, active: Active, hidden: FloatArray) -> None:
+    def _note(self, active: RunningSequence, hidden: FloatArray) -> None:
         """Show the drafter the newest hidden rows [n D] of tokens that stay."""
         if self._drafter is not None and active.sequence.reading is None:
             end = active.length
             first = self._drafter.wanted_from(active, end - len(hidden), end)
             self._drafter.note(active, first, hidden[len(hidden) - (end - first) :])
 
-    def _finish(self, runs: list[tuple[Active, Run]], hidden: FloatArray) -> None:
+    def _finish(self, runs: list[tuple[RunningSequence, Run]], hidden: FloatArray) -> None:
         """Hand out what a step found: rows read, tokens drawn."""
         at = 0
         drawing: list[_Drawing] = []
@@ -290,8 +290,8 @@ class Loop:
             rows = hidden[at : at + len(run.logit_rows)]
             at += len(run.logit_rows)
             sequence = active.sequence
-            self._roster.fairness.charge(sequence.client, len(run.token_ids))
-            if not run.defers:
+            self._queue.fairness.charge(sequence.client, len(run.token_ids))
+            if not run.defer_state:
                 start = run.state.length - len(run.token_ids)
                 self.counts.read_tokens += max(0, min(run.state.length, sequence.prompt_len) - start)
                 sequence.num_read = min(max(sequence.num_read, run.state.length), sequence.prompt_len)
@@ -300,20 +300,20 @@ class Loop:
             elif len(rows):
                 drawing.append((active, run, rows))
                 if sequence.num_generated == 0:
-                    drawing += [(fork, run, rows) for fork in self._roster.fork(active)]
+                    drawing += [(fork, run, rows) for fork in self._queue.fork(active)]
         if drawing:
             self._draw_all(drawing)
 
-    def _hand_over(self, active: Active, reading: Reading, rows: FloatArray) -> None:
+    def _hand_over(self, active: RunningSequence, reading: PromptRead, rows: FloatArray) -> None:
         """Give rows to whoever wanted them."""
         try:
             if len(rows):
                 reading.take(rows)
         except Exception as error:  # theirs
-            self._roster.discard(active, error)
+            self._queue.discard(active, error)
             return
         if active.num_missing == 0:
-            self._roster.end(active)
+            self._queue.end(active)
 
     def _draw_all(self, drawing: list[_Drawing]) -> None:
         """Draw the next tokens of each sequence."""
@@ -323,7 +323,7 @@ class Loop:
             try:
                 fewest = active.sequence.num_enough()
             except LoqalError as error:
-                self._roster.discard(active, error)
+                self._queue.discard(active, error)
                 continue
             ready.append((active, run, rows))
             # A token drawn in this step may be counted for the next.
@@ -337,7 +337,7 @@ class Loop:
             self._draw(active, run, rows, logits[at : at + len(rows)])
             at += len(rows)
 
-    def _draw(self, active: Active, run: Run, rows: FloatArray, logits: list[HeadLogits]) -> None:
+    def _draw(self, active: RunningSequence, run: Run, rows: FloatArray, logits: list[HeadLogits]) -> None:
         """Draw tokens for as long as the guesses that the rows go on with are the ones that are drawn."""
         sequence = active.sequence
         guesses = run.token_ids[len(run.token_ids) - len(rows) + 1 :]
@@ -351,10 +351,10 @@ class Loop:
                 if event.finish_reason is not None or event.token_id != guess:
                     break
         except LoqalError as error:
-            self._roster.discard(active, error)
+            self._queue.discard(active, error)
             return
         self.counts.written_tokens += num_drawn
-        if run.defers:
+        if run.defer_state:
             self._store.advance(run.state, num_drawn, deferred=True)
             self._note(active, rows[:num_drawn])
         if self._drafter is not None and guesses == run.token_ids[1:]:
@@ -364,7 +364,7 @@ class Loop:
             self.counts.drafted_tokens += len(guesses)
             self.counts.accepted_tokens += num_drawn - 1
         if event is not None and event.finish_reason is not None:
-            self._roster.end(active)
+            self._queue.end(active)
         elif sequence.guide is not None:
             sequence.guide.prepare()
 

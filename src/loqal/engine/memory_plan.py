@@ -278,7 +278,7 @@ def _scratch(config: ModelConfig, rows: int) -> int:
     """
     width, values, heads = config.width, config.value_width, config.num_heads * config.head_dim
     floats, codes = _FLOAT_BYTES * rows, _QUANTISED_BYTES * rows
-    shared = [floats * width, floats * width, codes * width]  # the residual, its norm, and that quantised
+    shared = [floats * width, floats * width, codes * width]  # the residual, its norm, and that quantized
     places = []
     if "delta" in config.layers:
         places.append([*shared, floats * config.conv_channels, floats * values, floats * values, codes * values])

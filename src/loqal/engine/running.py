@@ -15,7 +15,7 @@ from loqal.state.store import SequenceState
 from loqal.types.records import TokenEvent
 
 
-class Active:
+class RunningSequence:
     """One sequence between its arrival and its end.
 
     Attributes:

@@ -11,7 +11,7 @@ import numpy as np
 from loqal.engine import sampling
 from loqal.engine.cache.prefix_cache import CacheReport
 from loqal.engine.metrics import DraftCounts
-from loqal.engine.sampling.constraint import Allowed, Guide, allow
+from loqal.engine.sampling.constraint import TokenConstraint, TokenMask, allow
 from loqal.ops.interface import FloatArray, IntArray
 from loqal.types.records import FinishReason, SamplingParams
 
@@ -38,7 +38,7 @@ class MediaSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PromptRead:
     """Takes the hidden rows of a prompt instead of a reply. ``take`` runs on the engine's thread."""
 
     start: int  # index of the first row that is wanted
@@ -79,8 +79,8 @@ class Sequence:
         boundaries: Iterable[int] = (),
         priority: int = 0,
         client: str = "",
-        reading: Reading | None = None,
-        guide: Guide | None = None,
+        reading: PromptRead | None = None,
+        guide: TokenConstraint | None = None,
     ) -> None:
         if params.seed is None:
             raise ValueError("a sequence needs its seed")
@@ -94,7 +94,7 @@ class Sequence:
         self.media = tuple(media)
         self.boundaries = tuple(sorted(set(boundaries)))
         self.priority, self.client, self.reading, self.guide = priority, client, reading, guide
-        self._allowed: Allowed | None = None
+        self._allowed: TokenMask | None = None
         self._allowed_at = -1
         self.cache = CacheReport()
         self.num_read = 0
@@ -124,7 +124,7 @@ class Sequence:
             self.first_drawn_s = now_s
         self.last_drawn_s = now_s
 
-    def allowed(self) -> Allowed | None:
+    def allowed(self) -> TokenMask | None:
         """What may be drawn next; None for everything. Raises what the guide raises."""
         if self._allowed_at != self.num_generated:
             self._allowed, self._allowed_at = self._ask(), self.num_generated
@@ -138,7 +138,7 @@ class Sequence:
             return fewest
         return fewest + len(allowed.banned) if allowed.mask is None else None
 
-    def _ask(self) -> Allowed | None:
+    def _ask(self) -> TokenMask | None:
         is_early = self.num_generated < (self.params.min_tokens or 0)
         mask = None if self.guide is None else self.guide.mask()
         banned = () if self.guide is None or mask is not None else self.guide.banned()

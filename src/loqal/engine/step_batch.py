@@ -21,7 +21,7 @@ class Run:
     positions: IntArray  # [n 3]
     logit_rows: Sequence[int] = ()  # rows of this run whose logits are wanted
     captures: Sequence[tuple[int, int]] = ()  # rows of this run after which the state is copied, and to which slot
-    defers: bool = False  # keep the recurrent state as it is, since some of the tokens may be taken back
+    defer_state: bool = False  # keep the recurrent state as it is, since some of the tokens may be taken back
     inputs: Sequence[tuple[int, FloatArray]] = ()  # rows that are no tokens: the first of a block, and the block [n D]
 
 
@@ -29,13 +29,13 @@ def build(runs: Sequence[Run]) -> StepBatch:
     """The arrays of one step, in the order of ``runs``."""
     starts = [0, *accumulate(len(run.token_ids) for run in runs)]
     states = [run.state for run in runs]
-    past_len, slots, journals, pending, defers = np.array(  # one array, since making one takes microseconds
+    past_len, slots, journals, pending, defer_state = np.array(  # one array, since making one takes microseconds
         [
             [state.length for state in states],
             [state.slot for state in states],
             [state.journal for state in states],
             [state.pending for state in states],
-            [run.defers for run in runs],
+            [run.defer_state for run in runs],
         ],
         np.int32,
     )
@@ -55,7 +55,7 @@ def build(runs: Sequence[Run]) -> StepBatch:
         capture_slots=np.array([slot for _, slot in captures], np.int32),
         journals=journals,
         pending=pending,
-        defers=defers,
+        defer_state=defer_state,
         logit_rows=np.array(
             [start + row for start, run in zip(starts, runs, strict=False) for row in run.logit_rows], np.int32
         ),

@@ -1,6 +1,6 @@
 """What the format files share: the unpacked form of a block, and moving small integers in and out of bytes.
 
-Every quantised format unpacks to the same three arrays, and everything else (decoding, int8 form, tests) starts there:
+Every quantized format unpacks to the same three arrays, and everything else (decoding, int8 form, tests) starts there:
 
     value = code * scale - offset        in float32, one scale and one offset per run of consecutive values
 """

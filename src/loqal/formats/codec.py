@@ -110,7 +110,7 @@ def to_int8(format: str, data: Bytes, shape: tuple[int, ...]) -> tuple[Codes, Fl
     ``codes * scale - offset``, computed in float32 in that order, is exactly what :func:`decode` returns.
 
     Args:
-        format: a key of ``FORMATS``, one of the quantised formats.
+        format: a key of ``FORMATS``, one of the quantized formats.
         data: uint8 [num_bytes(format, shape)], at any alignment.
         shape: the tensor's shape, rows first; all axes but the last are counted as rows.
 
@@ -154,7 +154,7 @@ def encode(format: str, values: Floats) -> Bytes:
 
     Args:
         format: one of ``ENCODABLE``.
-        values: float32, any shape. For quantised formats no value may exceed 65504 in size.
+        values: float32, any shape. For quantized formats no value may exceed 65504 in size.
 
     Returns:
         uint8 [num_bytes(format, values.shape)].
@@ -162,7 +162,7 @@ def encode(format: str, values: Floats) -> Bytes:
     Raises:
         UnsupportedError: loqal cannot write ``format``.
         FormatError: the last axis is not a whole number of blocks.
-        TensorError: the format is quantised and a value is NaN or too large.
+        TensorError: the format is quantized and a value is NaN or too large.
     """
     entry = find_format(format)
     if format not in _ENCODERS:

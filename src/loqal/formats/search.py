@@ -12,14 +12,14 @@ import numpy as np
 from loqal.formats.blocks import Floats, reciprocal
 
 
-def best_scale(values: Floats, weights: Floats, anchors: Floats, quantise: Callable[[Floats], Floats]) -> Floats:
+def best_scale(values: Floats, weights: Floats, anchors: Floats, quantize: Callable[[Floats], Floats]) -> Floats:
     """Return the scales s that make ``s * level`` close to the values.
 
     Args:
         values: float32 [N, L], N independent runs.
         weights: float32 [N, L], how much each squared error counts.
         anchors: the levels to try for the value of largest magnitude.
-        quantise: rounds float32 [N, L] to the levels of the format.
+        quantize: rounds float32 [N, L] to the levels of the format.
 
     Returns:
         float32 [N, 1], possibly negative; 0 for a run of zeros.
@@ -30,7 +30,7 @@ def best_scale(values: Floats, weights: Floats, anchors: Floats, quantise: Calla
     best_gain = np.zeros_like(extreme)
     scale = np.zeros_like(extreme)
     for anchor in anchors:
-        levels = quantise(normal * anchor)
+        levels = quantize(normal * anchor)
         cross = _row_sum(weighted * levels)
         square = _row_sum(weights * levels * levels)
         fitted = cross * reciprocal(square)

@@ -14,7 +14,7 @@ class Tensor:
 
     ``data`` is the tensor's bytes in order, usually a read-only view of the mapped file. ``shape`` is rows first, so a
     linear weight is ``(out, in)`` and stacked experts are ``(experts, out, in)``; the last axis is the one that is cut
-    into quantisation blocks.
+    into quantization blocks.
     """
 
     name: str  # the model's name for it, see model/tensor_names.py

@@ -16,7 +16,7 @@ from typing import Any
 FAMILY = "qwen3.5"
 
 FAVOURITES: tuple[str, ...] = ("UD-Q4_K_XL", "UD-Q3_K_XL", "UD-Q2_K_XL", "UD-IQ2_XXS")
-"""What a size without a quantisation stands for: the first of these that fits the machine."""
+"""What a size without a quantization stands for: the first of these that fits the machine."""
 
 SMALL_FAVOURITE = "Q8_0"
 """The first choice for sizes that are fast enough anyway; small models suffer most from few bits."""
@@ -59,14 +59,14 @@ class Release:
         return f"{FAMILY}:{self.size.lower()}"
 
     def file(self, quant: str) -> GgufFile | None:
-        """The file of one quantisation, however it is written; None when there is none."""
+        """The file of one quantization, however it is written; None when there is none."""
         wanted = plain_quant(quant)
         exact = [file for file in self.files if file.quant.lower() == quant.lower()]
         return next(iter(exact or [file for file in self.files if plain_quant(file.quant) == wanted]), None)
 
 
 def plain_quant(quant: str) -> str:
-    """A quantisation's name without case and without the prefix of the dynamic ones."""
+    """A quantization's name without case and without the prefix of the dynamic ones."""
     return quant.upper().removeprefix("UD-")
 
 

@@ -22,7 +22,7 @@ from typing import Protocol
 from loqal.errors import CapacityError, CheckpointError, LoqalError
 from loqal.hub.checksums import Hasher, hasher
 from loqal.hub.partial import PART_BYTES, Partial
-from loqal.hub.transfer_error import BrokenError
+from loqal.hub.transfer_error import TransferError
 
 _SPARE_BYTES = 64 << 20  # left free on the disk
 _HASH_BYTES = 1 << 22
@@ -47,7 +47,7 @@ class Remote(Protocol):
         ...
 
     def open(self, start: int, end: int) -> AbstractContextManager[tuple[int, Iterator[bytes]]]:
-        """Bytes of a range, and the position of the first of them. Raises BrokenError and CheckpointError."""
+        """Bytes of a range, and the position of the first of them. Raises TransferError and CheckpointError."""
         ...
 
 
@@ -206,7 +206,7 @@ class _Transfer:
                         position += len(chunk)
                         if writer.is_done() or self._stop.is_set():
                             break
-            except BrokenError as error:
+            except TransferError as error:
                 wait_s, why = error.wait_s, str(error)
             if writer.is_done():
                 return
@@ -261,7 +261,7 @@ class _Transfer:
                         skip = min(len(chunk), max(0, start + len(found) - position))
                         found += chunk[skip:][: end - start - len(found)]
                         position += len(chunk)
-            except BrokenError:
+            except TransferError:
                 pass
             failures = 0 if len(found) > before else failures + 1
             if failures >= self._policy.patience:

@@ -23,7 +23,7 @@ _LONGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class HeaderSummary:
     """What the first metadata say."""
 
     architecture: str
@@ -41,7 +41,7 @@ class Glance:
         return self.architecture == "clip"
 
 
-def glance(path: Path) -> Glance | None:
+def glance(path: Path) -> HeaderSummary | None:
     """Read the metadata up to the vocabulary; None for a file that is no GGUF file."""
     try:
         with path.open("rb") as file:
@@ -56,11 +56,11 @@ def glance(path: Path) -> Glance | None:
     drafts = values.get(f"{architecture}.nextn_predict_layers", 0)
     layers = blocks - drafts if isinstance(blocks, int) and isinstance(drafts, int) else None
     found = [size for size, config in SIZES.items() if (config.width, len(config.layers)) == (width, layers)]
-    return Glance(architecture, found[0] if found else None, str(values.get("general.type", "model")))
+    return HeaderSummary(architecture, found[0] if found else None, str(values.get("general.type", "model")))
 
 
 def quant_of(stem: str) -> str | None:
-    """The quantisation a file's name states, without its ending."""
+    """The quantization a file's name states, without its ending."""
     match = _QUANT.search(stem)
     return match["quant"].upper() if match else None
 

@@ -116,7 +116,7 @@ def _ollama() -> Iterator[LocalModel]:
 
 
 def _ollama_quant(root: Path, manifest: Path) -> str | None:
-    """The quantisation that the configuration beside the layers states."""
+    """The quantization that the configuration beside the layers states."""
     config = (read_json(manifest) or {}).get("config")
     digest = config.get("digest") if isinstance(config, dict) else None
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", str(digest)):
@@ -137,7 +137,7 @@ def _imported() -> Iterator[LocalModel]:
 
 
 def _named(prefix: str) -> Callable[[str], str]:
-    """Names files by their quantisation."""
+    """Names files by their quantization."""
     return lambda stem: prefix + (glance.quant_of(stem) or stem)
 
 

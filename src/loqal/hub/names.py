@@ -1,10 +1,10 @@
 """What people write for a model, understood without touching a disk or a network.
 
-qwen3.5                       the family; size and quantisation are chosen for this machine
+qwen3.5                       the family; size and quantization are chosen for this machine
 qwen3.5:9b                    a size
-qwen3.5:4b-q8_0               a size and a quantisation; ``-mtp`` behind it asks for the draft head
+qwen3.5:4b-q8_0               a size and a quantization; ``-mtp`` behind it asks for the draft head
 owner/repo                    a repository on the hub
-owner/repo:Q4_K_M             one quantisation of it; ``@revision`` behind it pins a revision
+owner/repo:Q4_K_M             one quantization of it; ``@revision`` behind it pins a revision
 hf:owner/repo                 the same; so are hf.co/owner/repo and the address of its page
 """
 
@@ -74,7 +74,7 @@ def _tagged(name: str, tag: str | None) -> Wanted:
     rest = rest.removesuffix(_DRAFT)
     if rest == "latest":
         return Wanted(name, draft=draft)
-    # The longest size first, so that 35b-a3b is not taken for 35b and a quantisation called a3b.
+    # The longest size first, so that 35b-a3b is not taken for 35b and a quantization called a3b.
     labels = {label for size in catalog.releases() for label in (size.lower(), size.lower().partition("-")[0])}
     for label in sorted(labels, key=len, reverse=True):
         if rest == label or rest.startswith(label + "-"):

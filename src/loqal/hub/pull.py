@@ -62,7 +62,7 @@ def select(wanted: Wanted, memory_bytes: int, read_gb_per_s: Callable[[], float]
     repository = remote.list_repository(_repo(wanted), wanted.revision)
     if wanted.safetensors or (wanted.repo is not None and wanted.quant is None and not _ggufs(repository)):
         return _original(repository, why)
-    return _quantised(repository, wanted, memory_bytes, vision, why)
+    return _quantized(repository, wanted, memory_bytes, vision, why)
 
 
 def _repo(wanted: Wanted) -> str:
@@ -95,7 +95,7 @@ def _original(repository: Repository, why: str | None) -> Selection:
     return Selection(repository, files, weights[0], True, why)
 
 
-def _quantised(repository: Repository, wanted: Wanted, memory_bytes: int, vision: bool, why: str | None) -> Selection:
+def _quantized(repository: Repository, wanted: Wanted, memory_bytes: int, vision: bool, why: str | None) -> Selection:
     sets: dict[str, list[RemoteFile]] = {}  # the parts of a split file together
     for file in _ggufs(repository):
         sets.setdefault(_PART.sub("", file.path.removesuffix(".gguf")), []).append(file)

@@ -1,4 +1,4 @@
-"""Which size and quantisation fit a machine. Pure arithmetic over the catalog, so that it can be tested and explained.
+"""Which size and quantization fit a machine. Pure arithmetic over the catalog, so that it can be tested and explained.
 
 Two limits: the weights, a context of some thousand tokens and the program itself must fit the memory with room to
 spare; and reading must be fast enough for an answer to be read as it is written. The largest model within both wins.
@@ -22,7 +22,7 @@ _TOKENS_PER_S = 8.0  # somewhat faster than people read
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A size and a quantisation, and why."""
+    """A size and a quantization, and why."""
 
     size: str
     quant: str
@@ -52,7 +52,7 @@ def _counts(size: str) -> dict[str, int]:
 
 
 def choose(memory_bytes: int, read_gb_per_s: float, size: str | None = None) -> Choice:
-    """The best size and quantisation, or the best quantisation of a given size.
+    """The best size and quantization, or the best quantization of a given size.
 
     Raises:
         CapacityError: not even the smallest fits.

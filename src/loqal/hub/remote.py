@@ -21,7 +21,7 @@ from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
 from loqal.errors import CheckpointError, RequestError
 from loqal.hub import paths
-from loqal.hub.transfer_error import BrokenError
+from loqal.hub.transfer_error import TransferError
 
 _TIMEOUT_S = 20.0  # without a byte, after which a connection is given up for a new one
 _MAX_WAIT_S = 120.0  # that a server may ask us to wait
@@ -45,7 +45,7 @@ class RemoteFile:
         """Bytes of a range as they arrive, and the position of the first of them: 0 where a server ignores ranges.
 
         Raises:
-            BrokenError: on entering or while reading; another try may succeed.
+            TransferError: on entering or while reading; another try may succeed.
             CheckpointError: access is refused, or the file is gone.
         """
         url = huggingface_hub.hf_hub_url(self.repo, self.path, revision=self.commit, endpoint=self.endpoint)
@@ -62,11 +62,11 @@ class RemoteFile:
         if response.status_code == 200:
             declared = response.headers.get("Content-Length")
             if declared is not None and int(declared) != self.size_bytes:
-                raise BrokenError(f"the server offers {declared} bytes instead of {self.size_bytes}")
+                raise TransferError(f"the server offers {declared} bytes instead of {self.size_bytes}")
             return 0
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != start or match[3] not in ("*", str(self.size_bytes)):
-            raise BrokenError(f"the server sent another range: {response.headers.get('Content-Range')!r}")
+            raise TransferError(f"the server sent another range: {response.headers.get('Content-Range')!r}")
         return start
 
 
@@ -100,7 +100,7 @@ def list_repository(repo: str, revision: str | None = None) -> Repository:
             info = api.model_info(repo, revision=revision, files_metadata=True)
     except hub_errors.HfHubHTTPError as error:
         raise _refusal(error, repo) from error
-    except BrokenError as error:
+    except TransferError as error:
         raise CheckpointError(
             f"{where} cannot be reached.", f"{error}.", "Check the connection, or HF_ENDPOINT if you use a mirror."
         ) from error
@@ -137,14 +137,14 @@ def _headers() -> dict[str, str]:
 
 @contextmanager
 def _transport() -> Iterator[None]:
-    """Failures of the connection, whatever the HTTP library calls them, become BrokenError."""
+    """Failures of the connection, whatever the HTTP library calls them, become TransferError."""
     library = sys.modules[type(get_session()).__module__.partition(".")[0]]
     try:
         yield
     except hub_errors.HfHubHTTPError:
         raise
     except (library.HTTPError, library.StreamError, ConnectionError, TimeoutError) as error:
-        raise BrokenError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
+        raise TransferError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
 
 
 def _check_status(response: Any, what: str) -> None:
@@ -152,14 +152,14 @@ def _check_status(response: Any, what: str) -> None:
     if status in (200, 206):
         return
     if status in _WORTH_ANOTHER_TRY:
-        raise BrokenError(f"the server answered {status}", _asked_wait(response))
+        raise TransferError(f"the server answered {status}", _asked_wait(response))
     if status == 416:
-        raise BrokenError("the server says there are no such bytes")
+        raise TransferError("the server says there are no such bytes")
     try:
         hf_raise_for_status(response)
     except hub_errors.HfHubHTTPError as error:
         raise _refusal(error, what) from error
-    raise BrokenError(f"the server answered {status}")
+    raise TransferError(f"the server answered {status}")
 
 
 def _asked_wait(response: Any) -> float | None:

@@ -14,7 +14,7 @@ _LEFT_BEHIND = (".loqal-partial", ".loqal-journal", ".loqal-journal.new")
 
 
 @dataclass(frozen=True, slots=True)
-class Waste:
+class UnreferencedFiles:
     """A file that can go, and why."""
 
     path: Path
@@ -75,7 +75,7 @@ def _remove_empty(folder: Path) -> None:
             path.rmdir()
 
 
-def waste() -> Iterator[Waste]:
+def unreferenced() -> Iterator[UnreferencedFiles]:
     """What nothing needs: downloads given up, blobs no name leads to, links that lead nowhere, old records."""
     etags = set()
     for folder in sorted(paths.hub_cache().glob("models--*")):
@@ -83,21 +83,23 @@ def waste() -> Iterator[Waste]:
         etags |= {path.name for path in blobs}
         ours = [path for path in blobs if path.name.endswith(_LEFT_BEHIND)]
         for path in ours:
-            yield Waste(path, _on_disk(path), "a download that was not finished")
+            yield UnreferencedFiles(path, _on_disk(path), "a download that was not finished")
         shown = {path.resolve() for path in (folder / "snapshots").rglob("*") if path.is_symlink()}
         for path in blobs:
             if path not in ours and path.resolve() not in shown and provenance.find(path.name) is not None:
-                yield Waste(path, _on_disk(path), "no name leads to it")
+                yield UnreferencedFiles(path, _on_disk(path), "no name leads to it")
         for path in (folder / "snapshots").rglob("*"):
             if path.is_symlink() and not path.exists():
-                yield Waste(path, 0, "a name that leads nowhere")
+                yield UnreferencedFiles(path, 0, "a name that leads nowhere")
     for folder in sorted((paths.own_folder() / "models").glob("*")):
         for path in sorted(folder.glob("*")):
             if path.is_symlink() and not path.exists():
-                yield Waste(path, 0, "an imported file that is gone")
+                yield UnreferencedFiles(path, 0, "an imported file that is gone")
     for etag in provenance.all_etags():
         if etag not in etags:
-            yield Waste(paths.own_folder() / "records" / f"{etag}.json", 0, "a record of a file that is gone")
+            yield UnreferencedFiles(
+                paths.own_folder() / "records" / f"{etag}.json", 0, "a record of a file that is gone"
+            )
 
 
 def _on_disk(path: Path) -> int:

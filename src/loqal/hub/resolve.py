@@ -14,7 +14,7 @@ from loqal.hub.recommend import needed_bytes
 def find_local(name: str, memory_bytes: int, models: Sequence[LocalModel] | None = None) -> LocalModel | None:
     """The local model a name stands for; None when there is none.
 
-    A name as ``loqal list`` shows it, then a name of the family or of a repository. When a name leaves the quantisation
+    A name as ``loqal list`` shows it, then a name of the family or of a repository. When a name leaves the quantization
     open, the largest local file that fits the memory counts.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class BrokenError(Exception):
+class TransferError(Exception):
     """A transfer failed in a way that another try may mend. ``wait_s`` is what the server asked for."""
 
     def __init__(self, why: str, wait_s: float | None = None) -> None:

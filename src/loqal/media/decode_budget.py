@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Room:
+class DecodeBudget:
     """Some bytes, handed out to whoever comes first and taken back. For several threads."""
 
     def __init__(self, size_bytes: int) -> None:

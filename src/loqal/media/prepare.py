@@ -21,7 +21,7 @@ _DECODED_FRAME = 10  # bytes a pixel of a frame of a video: as the decoder has i
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PreparedImage:
     """A picture, or one pair of frames: what the vision tower encodes at a time.
 
     ``digest`` stands for its content and its size; ``seconds`` is the time of a pair of frames.
@@ -71,7 +71,7 @@ class Item:
     rules: ImageRules | VideoRules
     frame_indices: tuple[int, ...] = ()
     fps: float | None = None
-    views: tuple[View, ...] = ()
+    views: tuple[PreparedImage, ...] = ()
     _frames: list[Bytes] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -153,7 +153,7 @@ class Preparer:
         return FrameFile(one), one.digest
 
 
-def _views(item: Item, content: bytes, seconds: Sequence[float | None]) -> tuple[View, ...]:
+def _views(item: Item, content: bytes, seconds: Sequence[float | None]) -> tuple[PreparedImage, ...]:
     patch = item.rules.patch
     grid = Grid(item.size[1] // patch.patch_size, item.size[0] // patch.patch_size)
     views = []
@@ -161,5 +161,5 @@ def _views(item: Item, content: bytes, seconds: Sequence[float | None]) -> tuple
         frames = item.frame_indices[index * patch.frames_per_patch : (index + 1) * patch.frames_per_patch]
         told = f"{item.kind} {item.size} {frames}".encode()
         digest = hashlib.blake2b(content + told, digest_size=32).digest()
-        views.append(View(item, index, grid, grid.merged(patch.merge_size), digest, second))
+        views.append(PreparedImage(item, index, grid, grid.merged(patch.merge_size), digest, second))
     return tuple(views)

@@ -55,10 +55,10 @@ def _delta(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix:
     return DeltaMixer(
         # beta and alpha decide how the state decays and is written; they are small, so they get float32 inputs.
         inputs=(
-            ops.put_weight(tensors[prefix + "qkv"]),
-            ops.put_weight(tensors[prefix + "z"]),
-            ops.put_weight(tensors[prefix + "beta"], float_inputs=True),
-            ops.put_weight(tensors[prefix + "alpha"], float_inputs=True),
+            ops.pack_weight(tensors[prefix + "qkv"]),
+            ops.pack_weight(tensors[prefix + "z"]),
+            ops.pack_weight(tensors[prefix + "beta"], float_inputs=True),
+            ops.pack_weight(tensors[prefix + "alpha"], float_inputs=True),
         ),
         small=DeltaWeights(
             conv=ops.put_vector(tensors[prefix + "conv"]).T.copy(),
@@ -66,30 +66,30 @@ def _delta(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix:
             dt_bias=ops.put_vector(tensors[prefix + "dt_bias"]),
             norm=ops.put_vector(tensors[prefix + "norm"]),
         ),
-        out=ops.put_weight(tensors[prefix + "out"]),
+        out=ops.pack_weight(tensors[prefix + "out"]),
         shape=config.delta_shape,
     )
 
 
 def _attention(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> AttentionMixer:
-    query_gate, key, value = (ops.put_weight(tensors[prefix + name]) for name in ("query", "key", "value"))
+    query_gate, key, value = (ops.pack_weight(tensors[prefix + name]) for name in ("query", "key", "value"))
     return AttentionMixer(
         inputs=(query_gate, key, value),
         query_norm=ops.put_vector(tensors[prefix + "query_norm"]),
         key_norm=ops.put_vector(tensors[prefix + "key_norm"]),
-        out=ops.put_weight(tensors[prefix + "out"]),
+        out=ops.pack_weight(tensors[prefix + "out"]),
         shape=config.attention_shape,
     )
 
 
 def _dense(ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> DenseMlp:
-    return DenseMlp(*(ops.put_weight(tensors[prefix + name]) for name in ("gate", "up", "down")))
+    return DenseMlp(*(ops.pack_weight(tensors[prefix + name]) for name in ("gate", "up", "down")))
 
 
 def _experts(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str) -> Experts:
     assert config.experts is not None
     names = ("router", "gate", "up", "down", "shared_router", "shared_gate", "shared_up", "shared_down")
-    weights = {name: ops.put_weight(tensors[prefix + name], float_inputs=name.endswith("router")) for name in names}
+    weights = {name: ops.pack_weight(tensors[prefix + name], float_inputs=name.endswith("router")) for name in names}
     return Experts(**weights, num_active=config.experts.num_active)
 
 
@@ -105,12 +105,12 @@ class Decoder:
 
     def __init__(self, config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor]) -> None:
         self.config, self.ops = config, ops
-        self._embed = ops.put_weight(tensors["embed"])
+        self._embed = ops.pack_weight(tensors["embed"])
         self._layers = ops.put_layers(
             [put_layer(config, ops, tensors, f"layers.{index}.", mixer) for index, mixer in enumerate(config.layers)]
         )
         self._output_norm = ops.put_vector(tensors["output_norm"])
-        self.head = self._embed if config.tied_head else ops.put_weight(tensors["output"])
+        self.head = self._embed if config.tied_head else ops.pack_weight(tensors["output"])
 
     def embed(self, batch: StepBatch) -> FloatArray:
         """What enters the network: embedding rows of the step's tokens, or the rows that replace them: -> [T D]."""
@@ -127,6 +127,6 @@ class Decoder:
         """Logits of hidden rows, the trunk's or the draft head's: [R D] -> [R V]."""
         return self.ops.unembed(hidden, self.head)
 
-    def largest(self, hidden: FloatArray, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+    def top_k(self, hidden: FloatArray, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
         """The k largest logits of hidden rows without the excluded ids: [R D] -> ids [R k], logits [R k]."""
-        return self.ops.largest(hidden, self.head, k, excluded)
+        return self.ops.top_k(hidden, self.head, k, excluded)

@@ -20,7 +20,7 @@ class DraftHead:
         self._trunk = trunk
         self._embed_norm = ops.put_vector(tensors["draft.embed_norm"])
         self._hidden_norm = ops.put_vector(tensors["draft.hidden_norm"])
-        self._project = ops.put_weight(tensors["draft.project"])
+        self._project = ops.pack_weight(tensors["draft.project"])
         self._layer = ops.put_layers([put_layer(config, ops, tensors, "draft.layer.", "attention")])
         self._output_norm = ops.put_vector(tensors["draft.output_norm"])
 

@@ -42,7 +42,7 @@ class _Linear:
         self._ops = ops
         tensor = tensors[name + ".weight"]
         self.work = math.prod(tensor.shape)
-        self._weight: Weight = ops.put_weight(tensor)
+        self._weight: Weight = ops.pack_weight(tensor)
         self._bias = ops.put_vector(tensors[name + ".bias"])
 
     def __call__(self, x: FloatArray) -> FloatArray:

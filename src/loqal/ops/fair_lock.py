@@ -11,7 +11,7 @@ from collections import deque
 from types import TracebackType
 
 
-class Turns:
+class FairLock:
     """A lock that is handed over in the order in which it was asked for. Not reentrant."""
 
     def __init__(self) -> None:

@@ -49,7 +49,7 @@ VISION_SPAN = 512
 """Attention inside a picture visits keys in spans of this many patches, counted from the first."""
 
 RUN_INPUTS = 32
-"""Inputs that share one scale when an activation is quantised for an int8 product."""
+"""Inputs that share one scale when an activation is quantized for an int8 product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class StepBatch:
     capture_slots: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [C]
     journals: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] -1: none; empty: nobody has one
     pending: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] journal rows to be applied first
-    defers: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] 1: this run goes to the journal
+    defer_state: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [S] 1: this run goes to the journal
     logit_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [R] rows whose logits are wanted
     input_rows: IntArray = field(default_factory=lambda: np.empty(0, np.int32))  # [M] rows that are no token's
     input_embeddings: FloatArray | None = None  # [M D] what enters the network in these rows
@@ -211,18 +211,18 @@ class Ops(Protocol):
 
     # Constructors -----------------------------------------------------------------------------------------------
 
-    def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> Weight:
+    def pack_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> Weight:
         """Take a linear weight [O K] (or stacked [E O K]) into the backend's own layout.
 
-        With 16 and 32 bit formats the product uses float32 activations. With quantised formats activations are
-        quantised to int8 in runs of RUN_INPUTS (largest magnitude to 127, half to even; a run whose 127 / magnitude
+        With 16 and 32 bit formats the product uses float32 activations. With quantized formats activations are
+        quantized to int8 in runs of RUN_INPUTS (largest magnitude to 127, half to even; a run whose 127 / magnitude
         overflows counts as zero), unless ``float_inputs`` asks for float32 ones (small weights whose
         results decide much: decay, write strength, routing).
         """
         ...
 
     def weight_bytes(self, format: str, shape: tuple[int, ...], *, float_inputs: bool = False) -> int:
-        """Bytes that ``put_weight`` takes for a tensor of this format and shape."""
+        """Bytes that ``pack_weight`` takes for a tensor of this format and shape."""
         ...
 
     def put_layers(self, layers: Sequence[Layer]) -> Layers:
@@ -230,7 +230,7 @@ class Ops(Protocol):
         ...
 
     def finish_loading(self) -> None:
-        """Called once after the last ``put_weight``. Raises OSError when packed weights cannot be kept on disk."""
+        """Called once after the last ``pack_weight``. Raises OSError when packed weights cannot be kept on disk."""
         ...
 
     def put_vector(self, tensor: Tensor) -> FloatArray:
@@ -249,7 +249,7 @@ class Ops(Protocol):
         """Room for ``num_slots`` recurrent states (float32) of one Gated DeltaNet layer, all zero, and for journals."""
         ...
 
-    def settle(self, slots: Slots, slot: int, journal: int, count: int) -> None:
+    def commit(self, slots: Slots, slot: int, journal: int, count: int) -> None:
         """Apply the first ``count`` rows of a journal to a recurrent state, in place: bits as if never deferred."""
         ...
 
@@ -344,7 +344,7 @@ class Ops(Protocol):
         times silu(z). The state of ``batch.slots`` is advanced in place, and copied to ``capture_slots[i]`` after row
         ``capture_rows[i]``; a capture slot belongs to no sequence of the same step. Heads are 128 wide.
 
-        A sequence with a journal first applies its ``pending`` rows. When it ``defers``, its own rows, at most
+        A sequence with a journal first applies its ``pending`` rows. When it ``defer_state``, its own rows, at most
         JOURNAL_ROWS and without captures, are then recorded in the journal instead of changing the state.
         """
         ...
@@ -394,14 +394,14 @@ class Ops(Protocol):
         """Logits: [R D] -> [R V]."""
         ...
 
-    def largest(self, x: FloatArray, head: Weight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+    def top_k(self, x: FloatArray, head: Weight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
         """What ``candidates`` finds in each row of ``unembed`` once the excluded ids (ascending) are taken out.
 
         [R D] -> ids [R n], logits [R n], where n = min(k, V - excluded). The rows themselves are not stored.
         """
         ...
 
-    def take_rows(self, weight: Weight, rows: IntArray) -> tuple[Weight, IntArray]:
+    def gather_rows(self, weight: Weight, rows: IntArray) -> tuple[Weight, IntArray]:
         """A weight made of some rows of another [O K], ascending, and those that the layout keeps together with them.
 
         Returns it and which rows it has, ascending. Leading rows of the other are shared, not copied.
@@ -474,5 +474,5 @@ class Ops(Protocol):
         ...
 
     def turn(self) -> AbstractContextManager[None]:
-        """The backend to oneself for a piece of work, in the order of asking. Turns do not nest."""
+        """The backend to oneself for a piece of work, in the order of asking. FairLock do not nest."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from loqal.ops.interface import DeltaMixer, Experts, FloatArray, Layer, Ops, Pages, Rotary, Slots, StepBatch
 
 
-def as_they_are(ops: Ops, layers: Sequence[Layer]) -> Sequence[Layer]:
+def unchanged(ops: Ops, layers: Sequence[Layer]) -> Sequence[Layer]:
     """``Ops.put_layers`` of a backend that runs them by the functions here."""
     return layers
 

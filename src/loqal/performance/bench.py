@@ -30,7 +30,7 @@ _WARM_UP_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Workload:
     """What is measured. Contexts are measured with the first batch, batches at the first context."""
 
     prefill: tuple[int, ...] = (512, 4096)  # tokens of a prompt
@@ -67,7 +67,7 @@ class Plan:
             if not values or min(values) < low:
                 raise RequestError(f"{name} is {list(values)}.", f"It must be whole numbers of at least {low}.")
 
-    def within(self, context_len: int) -> Plan:
+    def within(self, context_len: int) -> Workload:
         """The plan without the prompts and contexts that are too long for a model."""
         return dataclasses.replace(
             self,
@@ -76,7 +76,7 @@ class Plan:
         )
 
 
-QUICK = Plan(prefill=(128,), contexts=(0, 1024), batches=(1, 4), repeat=3, decode_tokens=8)
+QUICK = Workload(prefill=(128,), contexts=(0, 1024), batches=(1, 4), repeat=3, decode_tokens=8)
 """A first impression within seconds."""
 
 
@@ -144,13 +144,13 @@ class Bench:
     def __init__(
         self,
         model: str | os.PathLike[str] | None = None,
-        plan: Plan | None = None,
+        plan: Workload | None = None,
         *,
         threads: int | None = None,
         isa: str | None = None,
         kv_bits: int | None = None,
     ) -> None:
-        self._plan = plan or Plan()
+        self._plan = plan or Workload()
         self._plan.check()
         self._model = TimedModel(
             model,

@@ -114,10 +114,10 @@ def _format_rate(ops: MeasuredOps, format: str) -> FormatRate:
     entry = FORMATS[format]
     row_bytes = _INPUTS // entry.block_len * entry.block_bytes
     rows = max(_PREFILL_ROWS, _decode_bytes() // _NUM_WEIGHTS // row_bytes // 64 * 64)
-    weights = [ops.put_weight(_zeros(format, rows, _INPUTS)) for _ in range(_NUM_WEIGHTS)]
+    weights = [ops.pack_weight(_zeros(format, rows, _INPUTS)) for _ in range(_NUM_WEIGHTS)]
     packed = sum(ops.weight_bytes_of(weight) for weight in weights)
     seconds = _seconds_of_all(ops, weights, _ones(1, _INPUTS))
-    weights = [ops.put_weight(_zeros(format, _PREFILL_ROWS, _INPUTS))]
+    weights = [ops.pack_weight(_zeros(format, _PREFILL_ROWS, _INPUTS))]
     chunk_s = _seconds_of_all(ops, weights, _ones(CHUNK_TOKENS, _INPUTS))
     return FormatRate(
         bits=8 * packed / (_NUM_WEIGHTS * rows * _INPUTS),
@@ -152,7 +152,7 @@ def _ones(rows: int, cols: int) -> FloatArray:
 def _call_us(ops: MeasuredOps, rate: FormatRate) -> float:
     """What is left of the time of many small multiplications when the reading is taken off."""
     count = _decode_bytes() // 2 // num_bytes("Q4_K", _SMALL)
-    weights = [ops.put_weight(_zeros("Q4_K", *_SMALL)) for _ in range(count)]
+    weights = [ops.pack_weight(_zeros("Q4_K", *_SMALL)) for _ in range(count)]
     packed = sum(ops.weight_bytes_of(weight) for weight in weights)
     seconds = _seconds_of_all(ops, weights, _ones(1, _SMALL[1]))
     return min(100.0, max(1.0, (seconds - packed / (rate.decode_gb_per_s * 1e9)) / count * 1e6))

@@ -1,4 +1,4 @@
-"""Plans: one model explained line by line, or every published size and quantisation in a table."""
+"""Plans: one model explained line by line, or every published size and quantization in a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPARE_SHARE = 0.9  # of the memory that a plan may fill; the rest is the system'
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PlanRequest:
     """What a plan is for. ``kv_bits`` None follows the weights."""
 
     context_len: int = 8192
@@ -97,7 +97,7 @@ class Planner:
             gpus=tuple(hardware.gpus()),
         )
 
-    def plan(self, name: str | None, wish: Wish | None = None) -> Plan:
+    def plan(self, name: str | None, wish: PlanRequest | None = None) -> Plan:
         """The plan of a model on this machine, or of a published one that need not be here.
 
         Raises:
@@ -121,8 +121,8 @@ class Planner:
             checkpoint.close()
         return self._plan(label, config, weights, size, None, wish)
 
-    def table(self, wish: Wish | None = None) -> list[Plan]:
-        """The plans of published sizes in their usual quantisations, smallest first."""
+    def all_releases(self, wish: PlanRequest | None = None) -> list[Plan]:
+        """The plans of published sizes in their usual quantizations, smallest first."""
         releases = catalog.releases()
         plans = []
         for size in releases:
@@ -134,7 +134,7 @@ class Planner:
         return plans
 
     def recommended(self, size: str | None = None) -> tuple[str, str]:
-        """The size and quantisation that ``loqal run`` would take. Raises CapacityError when nothing fits."""
+        """The size and quantization that ``loqal run`` would take. Raises CapacityError when nothing fits."""
         chosen = choose(self.machine.memory_bytes, self._speed.read_gb_per_s, size)
         return chosen.size, chosen.quant
 
@@ -145,9 +145,9 @@ class Planner:
         weights: Weights,
         size: str | None,
         quant: str | None,
-        wish: Wish | None,
+        wish: PlanRequest | None,
     ) -> Plan:
-        wish = wish or Wish()
+        wish = wish or PlanRequest()
         context_len, users = wish.context_len, wish.users
         if not 1 <= context_len <= max(config.context_len, 1_010_000) or users < 1:
             raise RequestError(

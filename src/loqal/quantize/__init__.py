@@ -1,1 +1,1 @@
-"""Making smaller files of a model: recipes, importance of inputs, the quantiser, and comparing two files."""
+"""Making smaller files of a model: recipes, importance of inputs, the quantizer, and comparing two files."""

@@ -16,7 +16,7 @@ from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.model.tensor_names import entries
 from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Norm, Ops, Weight
-from loqal.ops.layers import as_they_are, run_layers
+from loqal.ops.layers import run_layers, unchanged
 from loqal.quantize.importance import Sums
 from loqal.state.store import SequenceState, StateStore
 
@@ -46,7 +46,7 @@ class RecordingOps:
     single weights.
     """
 
-    put_layers, run_layers = as_they_are, run_layers
+    put_layers, run_layers = unchanged, run_layers
 
     def __init__(self, ops: Ops, names: Mapping[str, str]) -> None:
         self._ops, self._names, self.sums = ops, names, Sums()
@@ -55,11 +55,11 @@ class RecordingOps:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
 
-    def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> Weight:
+    def pack_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> Weight:
         """See Ops. The tensor's name is kept with the handle."""
         name = self._names[tensor.name]
         if len(tensor.shape) == 2:
-            weight = self._ops.put_weight(tensor, float_inputs=float_inputs)
+            weight = self._ops.pack_weight(tensor, float_inputs=float_inputs)
             self._known[id(weight)] = (name, weight, 0, 1)
             return weight
         count, *shape = tensor.shape
@@ -67,7 +67,7 @@ class RecordingOps:
         experts = []
         for i in range(count):
             one = replace(tensor, shape=tuple(shape), data=tensor.data[i * size : (i + 1) * size])
-            experts.append(self._ops.put_weight(one, float_inputs=float_inputs))
+            experts.append(self._ops.pack_weight(one, float_inputs=float_inputs))
             self._known[id(experts[-1])] = (name, experts[-1], i, count)
         return experts
 

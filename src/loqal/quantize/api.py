@@ -20,9 +20,9 @@ from loqal.quantize import importance as importance_file
 from loqal.quantize.activation_recorder import Piece
 from loqal.quantize.compare import Divergence, TensorDifference, compare_predictions, compare_tensors
 from loqal.quantize.recipes import RECIPES, canonical, find_recipe
-from loqal.quantize.writer import Result, quantise
+from loqal.quantize.writer import Result, write_quantized
 from loqal.runtime import runtime
-from loqal.runtime.media_encoder import Eyes, largest_reading_bytes, make_preparer
+from loqal.runtime.media_encoder import MediaEncoder, largest_reading_bytes, make_preparer
 from loqal.types.records import MediaPart
 from loqal.weights.load import Checkpoint, open_checkpoint
 
@@ -72,7 +72,7 @@ def quantize(
     try:
         target = target or Path(f"{_stem(checkpoint)}-{canonical(recipe)}.gguf")
         encoder = choose_encoder(threads=threads)
-        return quantise(checkpoint, target, recipe, encoder, importance=weights, progress=progress)
+        return write_quantized(checkpoint, target, recipe, encoder, importance=weights, progress=progress)
     finally:
         checkpoint.close()
 
@@ -125,13 +125,13 @@ def _shown(checkpoint: Checkpoint, ops: Ops, images: Sequence[Path], texts: Sequ
     config, tokenizer = checkpoint.config.vision, _tokenizer(checkpoint)
     tower = None if config is None else VisionTower(config, ops, checkpoint.tensors)
     preparer = make_preparer(config, checkpoint.metadata, Policy())
-    eyes = Eyes(tower, preparer, tokenizer, 0, largest_reading_bytes(config, checkpoint.metadata))
+    media_encoder = MediaEncoder(tower, preparer, tokenizer, 0, largest_reading_bytes(config, checkpoint.metadata))
     pieces = []
     for index, image in enumerate(images):
         part = MediaPart("image", image, max_tokens=_PICTURE_TOKENS)
-        seen = eyes.look([Segment(IMAGE_SLOT, is_template=True, media=part)])
+        seen = media_encoder.plan([Segment(IMAGE_SLOT, is_template=True, media=part)])
         ids = tokenizer.encode(seen.segments) + (list(texts[index].token_ids) if index < len(texts) else [])
-        positions, spans = eyes.place(ids, seen)
+        positions, spans = media_encoder.encode(ids, seen)
         assert positions is not None
         pieces.append(Piece(ids, positions, [(span.start, span.embed()) for span in spans]))
     return pieces

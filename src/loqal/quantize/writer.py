@@ -74,7 +74,7 @@ class Result:
         return 8 * self.size_bytes / sum(tensor.num_values for tensor in self.tensors)
 
 
-def quantise(
+def write_quantized(
     checkpoint: Checkpoint,
     target: Path,
     recipe_name: str,
@@ -110,7 +110,7 @@ def quantise(
     tensors = tuple(TensorResult(entry.name, loss=Loss(**entry.notes.pop("loss")), **entry.notes) for entry in written)
     mmproj = _write_vision(checkpoint, target)
     source = ", ".join(path.name for path in checkpoint.files)
-    provenance.note_beside(target, source, _licence(checkpoint), f"quantised to {canonical(recipe_name)} by loqal")
+    provenance.note_beside(target, source, _licence(checkpoint), f"quantized to {canonical(recipe_name)} by loqal")
     return Result(target, mmproj, tensors, tuple(notes))
 
 
@@ -145,7 +145,7 @@ class _Job:
         found = []
         coarse = sorted({f for e in self._entries if (f := self._source_format(e)) and not FORMATS[f].is_float})
         if coarse:
-            found.append(f"the source is quantised itself ({', '.join(coarse)}): what it lost stays lost")
+            found.append(f"the source is quantized itself ({', '.join(coarse)}): what it lost stays lost")
         fallbacks = [e for e in self._entries if self._formats[e.name] == "F16" and self._recipe.base != "F16"]
         if fallbacks:
             found.append(f"{len(fallbacks)} tensors have rows that no block format divides, and are F16")

@@ -108,7 +108,7 @@ def assemble(
         context_len=plan.context_len,
         padding_ids=padding_ids,
         chunk_tokens=_CHUNK_TOKENS,
-        most_active=chosen.max_sequences,
+        max_sequences=chosen.max_sequences,
         caches=plan.cache_bytes > 0,
         draft_head=draft_head,
         disk=disk,

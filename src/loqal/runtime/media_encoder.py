@@ -13,10 +13,10 @@ from loqal.chat.template.segments import Segment
 from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.engine.sequence import MediaSpan
 from loqal.errors import RequestError
-from loqal.media.decode_budget import Room
+from loqal.media.decode_budget import DecodeBudget
 from loqal.media.fetch import MAX_SOURCE_PIXELS, Policy
 from loqal.media.image import MOST_DECODED_BYTES
-from loqal.media.prepare import Item, Preparer, View
+from loqal.media.prepare import Item, PreparedImage, Preparer
 from loqal.media.resize_rules import PatchRules, read_rules
 from loqal.model.config import VisionConfig
 from loqal.model.positions import Placed, plan
@@ -74,14 +74,14 @@ class EncoderCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PlannedMedia:
     """The media of one request, planned. ``segments`` is the prompt with its slots written out."""
 
     segments: list[Segment]
     items: tuple[Item, ...]
 
     @property
-    def views(self) -> tuple[View, ...]:
+    def views(self) -> tuple[PreparedImage, ...]:
         """All pictures and pairs of frames, in order."""
         return tuple(view for item in self.items for view in item.views)
 
@@ -91,7 +91,7 @@ class Seen:
         return tuple(describe(item) for item in self.items)
 
 
-class Eyes:
+class MediaEncoder:
     """What a model with a vision tower needs to see.
 
     Args:
@@ -110,13 +110,13 @@ class Eyes:
     ) -> None:
         self._tower, self._preparer, self._tokenizer = tower, preparer, tokenizer
         self.cache = EncoderCache(cache_bytes)
-        self._room = Room(room_bytes)
+        self._room = DecodeBudget(room_bytes)
 
-    def look(self, segments: Sequence[Segment]) -> Seen:
+    def plan(self, segments: Sequence[Segment]) -> PlannedMedia:
         """Open and plan the media of a prompt. Nothing is decoded. Raises RequestError and MediaError."""
         parts = [segment.media for segment in segments if segment.media is not None]
         if not parts:
-            return Seen(list(segments), ())
+            return PlannedMedia(list(segments), ())
         if self._tower is None:
             raise RequestError(
                 "The conversation holds an image or a video.",
@@ -127,9 +127,11 @@ class Eyes:
         items = tuple(self._preparer.prepare(part) for part in parts)
         for item in items:
             self._check_room(item)
-        return Seen(media_slots.fill(segments, ([_picture(view) for view in item.views] for item in items)), items)
+        return PlannedMedia(
+            media_slots.fill(segments, ([_picture(view) for view in item.views] for item in items)), items
+        )
 
-    def place(self, prompt_ids: Sequence[int], seen: Seen) -> tuple[IntArray | None, tuple[MediaSpan, ...]]:
+    def encode(self, prompt_ids: Sequence[int], seen: PlannedMedia) -> tuple[IntArray | None, tuple[MediaSpan, ...]]:
         """Positions of a prompt and the spans of its media, encoded now unless they are remembered.
 
         Encoding takes turns with running replies. Raises MediaError when something cannot be decoded.
@@ -141,18 +143,18 @@ class Eyes:
         positions = plan(len(prompt_ids), (Placed(at.start, v.tokens.rows, v.tokens.columns) for at, v in placed))
         return positions, tuple(_encoded(span) for span in spans)
 
-    def spans(self, prompt_ids: Sequence[int], seen: Seen) -> tuple[MediaSpan, ...]:
+    def spans(self, prompt_ids: Sequence[int], seen: PlannedMedia) -> tuple[MediaSpan, ...]:
         """The spans of a prompt's media, which are encoded when they are read."""
         if not seen.items:
             return ()
         starts = media_slots.starts(prompt_ids, [_picture(view) for view in seen.views], self._tokenizer)
         return tuple(self._span(start, view) for start, view in zip(starts, seen.views, strict=True))
 
-    def _span(self, start: int, view: View) -> MediaSpan:
+    def _span(self, start: int, view: PreparedImage) -> MediaSpan:
         embed = functools.partial(self.cache.get, view.digest, lambda: self._encode(view))
         return MediaSpan(start, view.num_tokens, view.digest, embed)
 
-    def _encode(self, view: View) -> FloatArray:
+    def _encode(self, view: PreparedImage) -> FloatArray:
         assert self._tower is not None
         with self._room.take(reading_bytes(self._tower.config, view)):
             return self._tower.encode(view.patches(), view.grid.rows, view.grid.columns)
@@ -184,7 +186,7 @@ def make_preparer(config: VisionConfig | None, files: Mapping[str, object], poli
     return Preparer(images, videos, policy)
 
 
-def reading_bytes(config: VisionConfig, view: View) -> int:
+def reading_bytes(config: VisionConfig, view: PreparedImage) -> int:
     """Most memory that a picture, or a pair of frames, takes until it is encoded."""
     making, kept = view.reading_bytes
     return max(making, kept + encoding_bytes(config, view.grid.num_patches))
@@ -221,5 +223,5 @@ def _encoded(span: MediaSpan) -> MediaSpan:
     return replace(span, embed=lambda: rows)
 
 
-def _picture(view: View) -> media_slots.Picture:
+def _picture(view: PreparedImage) -> media_slots.Picture:
     return media_slots.Picture(view.num_tokens, view.seconds)

@@ -10,7 +10,7 @@ from loqal.weights.load import Checkpoint
 
 @dataclass(frozen=True, slots=True)
 class FormatShare:
-    """The tensors of one quantisation format."""
+    """The tensors of one quantization format."""
 
     format: str
     num_tensors: int
@@ -43,7 +43,7 @@ class ModelInfo:
     context_len: int  # the model's own
     has_draft_head: bool
     has_vision: bool
-    quantisation: tuple[FormatShare, ...]  # most bytes first
+    quantization: tuple[FormatShare, ...]  # most bytes first
     tokenizer: str
     template: str
     thinks_by_default: bool
@@ -70,7 +70,7 @@ def describe(checkpoint: Checkpoint, *, tokenizer: str, template: str, thinks_by
         context_len=config.context_len,
         has_draft_head=config.num_draft_layers > 0,
         has_vision=config.vision is not None,
-        quantisation=_quantisation(checkpoint),
+        quantization=_quantization(checkpoint),
         tokenizer=tokenizer,
         template=template,
         thinks_by_default=thinks_by_default,
@@ -80,7 +80,7 @@ def describe(checkpoint: Checkpoint, *, tokenizer: str, template: str, thinks_by
     )
 
 
-def _quantisation(checkpoint: Checkpoint) -> tuple[FormatShare, ...]:
+def _quantization(checkpoint: Checkpoint) -> tuple[FormatShare, ...]:
     tensors = checkpoint.tensors
     counts: dict[str, tuple[int, int]] = {}
     for name in tensors:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from loqal.chat import defaults
-from loqal.chat.constraints.rules import TurnRules
+from loqal.chat.constraints.rules import ConstraintBuilder
 from loqal.chat.output.parser import OutputParser
 from loqal.chat.template import tools
 from loqal.chat.template.native import with_reasoning_apart
@@ -18,21 +18,21 @@ from loqal.chat.template.segments import THINK_CLOSE, Replayed, Segment, ends_in
 from loqal.chat.template.select import TemplateChoice
 from loqal.chat.tokens.replay import replay
 from loqal.chat.tokens.tokenizer import Tokenizer
-from loqal.engine.sampling.constraint import Guide
+from loqal.engine.sampling.constraint import TokenConstraint
 from loqal.errors import RequestError
-from loqal.runtime.media_encoder import Eyes, Seen
+from loqal.runtime.media_encoder import MediaEncoder, PlannedMedia
 from loqal.runtime.message_dicts import to_messages
 from loqal.runtime.reply_stream import Parser, PlainParser
 from loqal.types import limits
 from loqal.types.records import Message, RenderedSegment, SamplingParams, TextPart
-from loqal.types.reply_options import AnswerFormat, OneOf, Turn
+from loqal.types.reply_options import AnswerFormat, OneOf, ReplyOptions
 
 _DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
 
 MessageLike = Message | Mapping[str, Any]
 
 
-def _nothing() -> Guide | None:
+def _nothing() -> TokenConstraint | None:
     return None
 
 
@@ -44,17 +44,19 @@ class Prepared:
     params: SamplingParams
     parser: Callable[[str], Parser]  # gets what the ids of calls begin with
     started: float  # when it arrived
-    guide: Callable[[], Guide | None] = _nothing
-    seen: Seen = dataclasses.field(default_factory=lambda: Seen([], ()))
+    guide: Callable[[], TokenConstraint | None] = _nothing
+    seen: PlannedMedia = dataclasses.field(default_factory=lambda: PlannedMedia([], ()))
     thinks: bool = False
     replays: tuple[Literal["exact", "template"], ...] = ()
     priority: int = 0
     client: str = ""
 
 
-def as_turn(turn: Turn | None, think: bool | None, definitions: Sequence[Mapping[str, Any]] | None) -> Turn:
+def as_reply_options(
+    turn: ReplyOptions | None, think: bool | None, definitions: Sequence[Mapping[str, Any]] | None
+) -> ReplyOptions:
     """A turn with the shorthands in it. Raises RequestError."""
-    turn = turn or Turn()
+    turn = turn or ReplyOptions()
     if think is not None:
         turn = dataclasses.replace(turn, thinking=dataclasses.replace(turn.thinking, enabled=think))
     if definitions is not None:
@@ -76,18 +78,18 @@ class Prompts:
         self,
         tokenizer: Tokenizer,
         template: TemplateChoice,
-        eyes: Eyes,
+        media_encoder: MediaEncoder,
         *,
         context_len: int,
         end_ids: frozenset[int] | None,
         size: str | None,
         file_values: Mapping[str, Any],
     ) -> None:
-        self._tokenizer, self._template, self._eyes = tokenizer, template, eyes
-        self._rules, self._context_len = TurnRules(tokenizer, end_ids), context_len
+        self._tokenizer, self._template, self._media_encoder = tokenizer, template, media_encoder
+        self._rules, self._context_len = ConstraintBuilder(tokenizer, end_ids), context_len
         self._size, self._file_values = size, file_values
 
-    def chat(self, messages: Iterable[MessageLike], params: SamplingParams | None, turn: Turn) -> Prepared:
+    def chat(self, messages: Iterable[MessageLike], params: SamplingParams | None, turn: ReplyOptions) -> Prepared:
         """A conversation. Raises RequestError and MediaError."""
         started = time.perf_counter()
         thinks = self._template.traits.thinks if turn.thinking.enabled is None else turn.thinking.enabled
@@ -99,7 +101,7 @@ class Prompts:
         segments = self._template.template.render(history, tools=definitions, think=thinks, replays=replays)
         segments += [] if begun is None else _beginning(begun, is_open=ends_in_thinking(segments))
         thinking = ends_in_thinking(segments)
-        seen = self._eyes.look(segments)
+        seen = self._media_encoder.plan(segments)
         params = self._resolve(params, thinking=thinking, media=bool(seen.items))
         prompt_ids = self._tokenizer.encode(seen.segments)
         room = max(1, min(params.max_tokens or self._context_len, self._context_len - len(prompt_ids)))
@@ -119,7 +121,7 @@ class Prompts:
         found = {index: replay(message, self._tokenizer, schemas) for index, message in enumerate(messages)}
         return {index: one for index, one in found.items() if one is not None}
 
-    def prepare_forms(self) -> None:
+    def warm_up_grammars(self) -> None:
         """See Runtime."""
         self._rules.raw(OneOf(("a",)))
 
@@ -157,7 +159,7 @@ class _Begun:
     text: str
 
 
-def _split(messages: list[Message], turn: Turn) -> tuple[list[Message], _Begun | None]:
+def _split(messages: list[Message], turn: ReplyOptions) -> tuple[list[Message], _Begun | None]:
     """The conversation, and the reply that is to be continued. Raises RequestError."""
     if not turn.prefill or not messages or messages[-1].role != "assistant":
         return messages, None

@@ -17,7 +17,7 @@ from loqal.types.records import FinishReason, MediaInfo, Reply, ReplyDelta, Timi
 
 
 class Parser(Protocol):
-    """Turns tokens into pieces of a reply; ``OutputParser`` for chats, ``PlainParser`` for raw continuations."""
+    """FairLock tokens into pieces of a reply; ``OutputParser`` for chats, ``PlainParser`` for raw continuations."""
 
     @property
     def reasoning_tokens(self) -> int:

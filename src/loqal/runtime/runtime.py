@@ -31,13 +31,13 @@ from loqal.hub.find import find
 from loqal.media.fetch import Policy
 from loqal.ops.interface import FloatArray
 from loqal.runtime import assembly, cache_report
-from loqal.runtime.media_encoder import Eyes, make_preparer
+from loqal.runtime.media_encoder import MediaEncoder, make_preparer
 from loqal.runtime.media_encoder import describe as describe_item
 from loqal.runtime.model_info import ModelInfo, describe
-from loqal.runtime.prompts import MessageLike, Prepared, Prompts, as_turn, shown
+from loqal.runtime.prompts import MessageLike, Prepared, Prompts, as_reply_options, shown
 from loqal.runtime.reply_stream import ReplyStream
 from loqal.types.records import MediaInfo, MediaPart, Rendered, Reply, SamplingParams, TokenLogprobs
-from loqal.types.reply_options import AnswerFormat, Turn
+from loqal.types.reply_options import AnswerFormat, ReplyOptions
 from loqal.weights.load import Checkpoint, open_checkpoint
 
 _MOST_CHOICES = 64
@@ -180,11 +180,11 @@ class Runtime:
         self.context_len = self.plan.context_len
         self._preparer = make_preparer(checkpoint.config.vision, checkpoint.metadata, policy or Policy())
         room_bytes = self.plan.picture_bytes
-        self._eyes = Eyes(tower, self._preparer, self._tokenizer, chosen.media_cache_bytes, room_bytes)
+        self._media_encoder = MediaEncoder(tower, self._preparer, self._tokenizer, chosen.media_cache_bytes, room_bytes)
         self._prompts = Prompts(
             self._tokenizer,
             template,
-            self._eyes,
+            self._media_encoder,
             context_len=self.context_len,
             end_ids=self._end_ids,
             size=self.info.size_label,
@@ -199,7 +199,7 @@ class Runtime:
         messages: Iterable[MessageLike],
         params: SamplingParams | None = None,
         *,
-        turn: Turn | None = None,
+        turn: ReplyOptions | None = None,
         think: bool | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         priority: int = 0,
@@ -215,7 +215,7 @@ class Runtime:
         messages: Iterable[MessageLike],
         params: SamplingParams | None = None,
         *,
-        turn: Turn | None = None,
+        turn: ReplyOptions | None = None,
         think: bool | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         priority: int = 0,
@@ -236,14 +236,14 @@ class Runtime:
             RequestError: a message or parameter is not understood or out of range.
             ContextError: the conversation does not fit the context.
         """
-        prepared = self._prompts.chat(messages, params, as_turn(turn, think, tools))
+        prepared = self._prompts.chat(messages, params, as_reply_options(turn, think, tools))
         return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
 
     def render(
         self,
         messages: Iterable[MessageLike],
         *,
-        turn: Turn | None = None,
+        turn: ReplyOptions | None = None,
         think: bool | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> Rendered:
@@ -257,9 +257,9 @@ class Runtime:
             True
         """
         engine = self._open_engine()
-        prepared = self._prompts.chat(messages, SamplingParams(seed=0), as_turn(turn, think, tools))
+        prepared = self._prompts.chat(messages, SamplingParams(seed=0), as_reply_options(turn, think, tools))
         engine.check_length(len(prepared.prompt_ids), room=1)
-        media = self._eyes.spans(prepared.prompt_ids, prepared.seen)
+        media = self._media_encoder.spans(prepared.prompt_ids, prepared.seen)
         sequence = engine_sequence.Sequence(prepared.prompt_ids, prepared.params, media=media)
         report = engine.forecast(sequence)
         return Rendered(
@@ -322,7 +322,7 @@ class Runtime:
         params: SamplingParams | None = None,
         *,
         n: int,
-        turn: Turn | None = None,
+        turn: ReplyOptions | None = None,
         think: bool | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         priority: int = 0,
@@ -334,7 +334,7 @@ class Runtime:
         """
         if not 1 <= n <= _MOST_CHOICES:
             raise RequestError(f"n is {n}.", f"It must be from 1 to {_MOST_CHOICES}.", "Ask for fewer replies.")
-        first = self._prompts.chat(messages, params, as_turn(turn, think, tools))
+        first = self._prompts.chat(messages, params, as_reply_options(turn, think, tools))
         first = dataclasses.replace(first, priority=priority, client=client)
         assert first.params.seed is not None
         seeds = [first.params.seed + index for index in range(n)]
@@ -358,7 +358,7 @@ class Runtime:
             if isinstance(prompt, str) or all(isinstance(item, int) for item in prompt):
                 prepared.append(self._prompts.raw(cast("str | Sequence[int]", prompt), params))
             else:
-                prepared.append(self._prompts.chat(cast("Sequence[MessageLike]", prompt), params, Turn()))
+                prepared.append(self._prompts.chat(cast("Sequence[MessageLike]", prompt), params, ReplyOptions()))
         return [stream.finish() for stream in self._start(prepared)]
 
     def embed(
@@ -395,7 +395,7 @@ class Runtime:
     ) -> tuple[TokenLogprobs, ...]:
         """Log probabilities of the tokens of a continuation after a prompt, each given those before it.
 
-        The two are tokenised apart. ``top`` likeliest alternatives of each come along. Raises RequestError and
+        The two are tokenized apart. ``top`` likeliest alternatives of each come along. Raises RequestError and
         ContextError.
 
             >>> scores = model.score("one two", " three", top=1)
@@ -425,12 +425,12 @@ class Runtime:
         """
         return self._tokenizer.token_bytes(token_id)
 
-    def prepare_forms(self) -> None:
+    def warm_up_grammars(self) -> None:
         """Make what replies of a given form need now rather than with the first of them.
 
         With a full vocabulary that takes about a second, during which other threads wait, and 130 MB.
         """
-        self._prompts.prepare_forms()
+        self._prompts.warm_up_grammars()
 
     def statistics(self) -> dict[str, float]:
         """What was computed so far and what is held now, by name: tokens, steps, captures, bytes of states, ...
@@ -470,7 +470,7 @@ class Runtime:
         engine, sequences = self._open_engine(), []
         for one in prepared:
             engine.check_length(len(one.prompt_ids), room=1)  # before anything is encoded
-            positions, media = self._eyes.place(one.prompt_ids, one.seen)
+            positions, media = self._media_encoder.encode(one.prompt_ids, one.seen)
             end_ids = set(one.params.stop_token_ids) | (set() if one.params.ignore_eos else self._end_ids)
             starts = cache_report.message_starts(one.prompt_ids, self._tokenizer)
             sequences.append(

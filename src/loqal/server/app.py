@@ -24,12 +24,12 @@ from loqal.server.openai import routes as openai_routes
 from loqal.server.openai_responses import routes as responses_routes
 from loqal.server.openapi import openapi
 from loqal.server.service.auth import Addresses, Key
-from loqal.server.service.middleware import Gate
+from loqal.server.service.middleware import RequestMiddleware
 from loqal.server.service.model_pool import Pool
-from loqal.server.service.request_context import Call, ClientGoneError, Dialect, Route, kept_response
-from loqal.server.service.state import House
+from loqal.server.service.request_context import ClientGoneError, Dialect, RequestContext, Route, kept_response
+from loqal.server.service.state import ServerState
 from loqal.server.shared.errors import Kind, Problem, RefusedError, problem
-from loqal.server.shared.generation_request import Body, Notes, read_body
+from loqal.server.shared.generation_request import Body, Warnings, read_body
 from loqal.server.shared.streaming import ServerSentEvents
 from loqal.settings import ServerSettings
 
@@ -61,17 +61,19 @@ def create_app(
         keys: who may call; without any, everybody.
     """
     settings = settings or ServerSettings()
-    house = House(pool, settings, keys)
-    gate = Middleware(Gate, addresses=Addresses(settings), metrics=house.metrics, error=openai_routes.DIALECT.error)
+    state = ServerState(pool, settings, keys)
+    middleware = Middleware(
+        RequestMiddleware, addresses=Addresses(settings), metrics=state.metrics, error=openai_routes.DIALECT.error
+    )
     app = Starlette(
         routes=[
-            HttpRoute(route.path, _endpoint(dialect, route, house), methods=[route.method], include_in_schema=False)
+            HttpRoute(route.path, _endpoint(dialect, route, state), methods=[route.method], include_in_schema=False)
             for dialect in dialects
             for route in dialect.routes
         ],
-        middleware=[gate],
+        middleware=[middleware],
         exception_handlers={HTTPException: _no_route},
-        lifespan=lambda _: _lifespan(house),
+        lifespan=lambda _: _lifespan(state),
     )
     app.state.page = functools.cache(lambda: openapi(dialects, __version__))
     return app
@@ -85,33 +87,33 @@ async def _no_route(http: Request, error: Exception) -> Response:
 
 
 @asynccontextmanager
-async def _lifespan(house: House) -> AsyncIterator[None]:
+async def _lifespan(state: ServerState) -> AsyncIterator[None]:
     async def tidy() -> None:
         while True:
             await asyncio.sleep(_TIDY_S)
-            await house.pool.tidy()
+            await state.pool.tidy()
 
     tidying = asyncio.create_task(tidy())
     try:
         yield
     finally:
-        for task in (tidying, *house.tasks):
+        for task in (tidying, *state.tasks):
             task.cancel()
-        await asyncio.gather(tidying, *house.tasks, return_exceptions=True)
-        house.streams.close()
-        await house.pool.close()
+        await asyncio.gather(tidying, *state.tasks, return_exceptions=True)
+        state.streams.close()
+        await state.pool.close()
 
 
-def _endpoint(dialect: Dialect, route: Route, house: House) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(dialect: Dialect, route: Route, state: ServerState) -> Callable[[Request], Awaitable[Response]]:
     async def handle(http: Request) -> Response:
-        call = Call(http.state.id, http, house, facts=http.state.notes)
+        call = RequestContext(http.state.id, http, state, facts=http.state.warnings)
         call.on_failure = lambda error: _report(call, error)
         try:
-            call.client = house.guard.admit(http.headers, route.scope)
-            call.notes = Notes(_is_lenient(http, house.settings.lenient))
+            call.client = state.guard.admit(http.headers, route.scope)
+            call.warnings = Warnings(_is_lenient(http, state.settings.lenient))
             if route.wire is ServerSentEvents and "last-event-id" in http.headers:
-                found = house.streams.find(call.client.name, http.headers["last-event-id"])
-                return kept_response(house, *found)
+                found = state.streams.find(call.client.name, http.headers["last-event-id"])
+                return kept_response(state, *found)
             if route.body is None:
                 return await route.handler(call)
             return await route.handler(call, await _body(call, route.body))
@@ -125,7 +127,7 @@ def _endpoint(dialect: Dialect, route: Route, house: House) -> Callable[[Request
     return handle
 
 
-def _report(call: Call, error: BaseException) -> None:
+def _report(call: RequestContext, error: BaseException) -> None:
     call.facts["error"] = type(error).__name__
     if not isinstance(error, LoqalError):
         _log.error("%s failed", call.id, exc_info=error)
@@ -137,19 +139,19 @@ def _is_lenient(http: Request, default: bool) -> bool:
     return "handling=lenient" in wishes or (default and "handling=strict" not in wishes)
 
 
-async def _body(call: Call, kind: type[Body]) -> Body:
-    data = await _read(call.http, call.house)
+async def _body(call: RequestContext, kind: type[Body]) -> Body:
+    data = await _read(call.http, call.state)
     try:
         if len(data) < _BIG_BODY:
-            return read_body(kind, data, call.notes)
-        return await asyncio.to_thread(read_body, kind, data, call.notes)
+            return read_body(kind, data, call.warnings)
+        return await asyncio.to_thread(read_body, kind, data, call.warnings)
     finally:
-        call.house.room.read(-len(data))
+        call.state.concurrency.read(-len(data))
 
 
-async def _read(http: Request, house: House) -> bytes:
+async def _read(http: Request, state: ServerState) -> bytes:
     """The bytes of a body, bounded in number and in time. They count as read until the caller gives them back."""
-    most = house.settings.max_body_bytes
+    most = state.settings.max_body_bytes
     declared = http.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most:
         raise _too_large(most)
@@ -159,14 +161,14 @@ async def _read(http: Request, house: House) -> bytes:
     try:
         async with asyncio.timeout(_BODY_S) as limit:
             async for part in http.stream():
-                house.room.read(len(part))
+                state.concurrency.read(len(part))
                 parts.append(part)
                 size += len(part)
                 if size > most:
                     raise _too_large(most)
                 limit.reschedule(started + _BODY_S + size / _SLOWEST_BYTES_PER_S)
     except BaseException as error:
-        house.room.read(-size)
+        state.concurrency.read(-size)
         if isinstance(error, TimeoutError):
             raise RefusedError("timeout", "The body came too slowly.", f"Of it {size:,} bytes came.") from error
         if isinstance(error, ClientDisconnect):

@@ -259,7 +259,7 @@ class StateStore:
         """Bring the slot up to the length of the state."""
         if state.pending:
             for store in self._slot_stores:
-                self._ops.settle(store, state.slot, state.journal, state.pending)
+                self._ops.commit(store, state.slot, state.journal, state.pending)
             state.pending = 0
 
     def _drop_journal(self, state: SequenceState) -> None:

@@ -272,7 +272,7 @@ def _q4_k_m(entry: Entry, layer: int, num_layers: int) -> str:
 
 
 RECIPES: Mapping[str, Callable[[Entry, int, int], str]] = {"Q4_K_M": _q4_k_m}
-"""Formats as llama.cpp's quantiser mixes them: from a tensor, its layer and the number of layers to a format."""
+"""Formats as llama.cpp's quantizer mixes them: from a tensor, its layer and the number of layers to a format."""
 
 
 def placeholder_vocabulary(config: ModelConfig) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class FinishReason(enum.StrEnum):
     CANCELLED = "cancelled"  # the caller went away
 
 
-def _knob(default: Any, help: str) -> Any:
+def _parameter(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
@@ -107,22 +107,24 @@ class SamplingParams:
     The defaults of the family live in ``chat.defaults``; ``resolve`` there fills every ``None``.
     """
 
-    max_tokens: int | None = _knob(None, "most tokens to generate (default: as the context allows)")
-    min_tokens: int | None = _knob(None, "fewest tokens before an end token may come")
-    temperature: float | None = _knob(None, "0 picks the likeliest token; higher is more varied")
-    top_k: int | None = _knob(None, "sample among the k likeliest tokens; 0 switches it off")
-    top_p: float | None = _knob(None, "sample among the likeliest tokens that sum to p")
-    min_p: float | None = _knob(None, "drop tokens less likely than this share of the likeliest")
-    presence_penalty: float | None = _knob(None, "subtracted once from every token already generated")
-    frequency_penalty: float | None = _knob(None, "subtracted per occurrence of a generated token")
-    repetition_penalty: float | None = _knob(None, "divides the logit of every generated token; 1 is off")
-    logit_bias: Mapping[int, float] | None = _knob(None, "added to the logit of a token; may be given several times")
-    penalize_prompt: bool = _knob(False, "let the penalties count the prompt's tokens too")
-    seed: int | None = _knob(None, "seed of the sampling noise (default: drawn, and reported)")
-    stop: tuple[str, ...] = _knob((), "end the reply before this text; may be given several times")
-    stop_token_ids: tuple[int, ...] = _knob((), "further ids that end the reply")
-    logprobs: int | None = _knob(None, "report the log probabilities of the chosen and the n likeliest tokens")
-    ignore_eos: bool = _knob(False, "continue past the end tokens (for measuring)")
+    max_tokens: int | None = _parameter(None, "most tokens to generate (default: as the context allows)")
+    min_tokens: int | None = _parameter(None, "fewest tokens before an end token may come")
+    temperature: float | None = _parameter(None, "0 picks the likeliest token; higher is more varied")
+    top_k: int | None = _parameter(None, "sample among the k likeliest tokens; 0 switches it off")
+    top_p: float | None = _parameter(None, "sample among the likeliest tokens that sum to p")
+    min_p: float | None = _parameter(None, "drop tokens less likely than this share of the likeliest")
+    presence_penalty: float | None = _parameter(None, "subtracted once from every token already generated")
+    frequency_penalty: float | None = _parameter(None, "subtracted per occurrence of a generated token")
+    repetition_penalty: float | None = _parameter(None, "divides the logit of every generated token; 1 is off")
+    logit_bias: Mapping[int, float] | None = _parameter(
+        None, "added to the logit of a token; may be given several times"
+    )
+    penalize_prompt: bool = _parameter(False, "let the penalties count the prompt's tokens too")
+    seed: int | None = _parameter(None, "seed of the sampling noise (default: drawn, and reported)")
+    stop: tuple[str, ...] = _parameter((), "end the reply before this text; may be given several times")
+    stop_token_ids: tuple[int, ...] = _parameter((), "further ids that end the reply")
+    logprobs: int | None = _parameter(None, "report the log probabilities of the chosen and the n likeliest tokens")
+    ignore_eos: bool = _parameter(False, "continue past the end tokens (for measuring)")
 
 
 @dataclass(frozen=True, slots=True)

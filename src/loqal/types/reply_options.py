@@ -77,8 +77,8 @@ class Thinking:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """How a turn is to be written: reasoning first, then calls of tools or an answer, each with its own constraint.
+class ReplyOptions:
+    """How a reply is to be written: reasoning first, then calls of tools or an answer, each with its own constraint.
 
     ``replay`` says how earlier turns of the assistant become tokens: exactly those that were written, where the
     template permits (``exact``), or rendered anew (``template``). With ``prefill`` the last message of the
@@ -92,3 +92,7 @@ class Turn:
     answer: AnswerFormat | None = None
     replay: Literal["exact", "template"] = "exact"
     prefill: bool = False
+
+
+Turn = ReplyOptions
+"""An earlier name of ReplyOptions."""

@@ -34,7 +34,7 @@ def read_config(values: dict[str, Any], where: str) -> JsonConfig:
     """Parse config.json; ``where`` names it in messages.
 
     Raises:
-        UnsupportedError: another architecture, a quantised checkpoint, or a feature loqal does not implement.
+        UnsupportedError: another architecture, a quantized checkpoint, or a feature loqal does not implement.
         FormatError: a field is missing or has an impossible value.
     """
     architecture, has_experts = _architecture(values, where)
@@ -43,9 +43,9 @@ def read_config(values: dict[str, Any], where: str) -> JsonConfig:
             table = values[key]
             name = table.get(method, "an unnamed method") if isinstance(table, dict) else "an unnamed method"
             raise UnsupportedError(
-                f"{where} declares quantised weights ({key}: {name})",
-                "loqal reads safetensors in BF16, F16 and F32, and quantised weights from GGUF files",
-                "use the unquantised checkpoint or a GGUF file of this model",
+                f"{where} declares quantized weights ({key}: {name})",
+                "loqal reads safetensors in BF16, F16 and F32, and quantized weights from GGUF files",
+                "use the unquantized checkpoint or a GGUF file of this model",
             )
     top = Fields(values, where)
     text = top.table("text_config") or top

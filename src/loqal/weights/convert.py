@@ -1,6 +1,6 @@
 """The named conversions from what a file stores to what the model expects.
 
-A conversion moves rows or columns without looking at the numbers where it can, so BF16 stays BF16 and quantised blocks
+A conversion moves rows or columns without looking at the numbers where it can, so BF16 stays BF16 and quantized blocks
 stay as they are; only tensors marked F32 in the table are computed with. ``plan`` decides and checks from the headers
 alone, ``apply`` touches the data. ``export.py`` has the inverse directions, for writing checkpoints.
 
@@ -50,7 +50,7 @@ def plan(entry: Entry, option: Option, sources: Sequence[StoredTensor], origin: 
         raise UnsupportedError(
             f"{origin}: {sources[0].name} is stored as {names}",
             "this tensor must be stored as F32, F16 or BF16",
-            "convert the model again without quantising this tensor",
+            "convert the model again without quantizing this tensor",
         )
     return "F32" if entry.f32 or len(formats) > 1 else formats.pop()
 
@@ -72,7 +72,7 @@ def apply(
 
 
 def _cells(data: npt.NDArray[np.uint8], stored: str, shape: tuple[int, ...], format: str) -> Cells:
-    """The bytes as an array over ``shape``; quantised rows become rows of bytes."""
+    """The bytes as an array over ``shape``; quantized rows become rows of bytes."""
     if stored not in _FLOATS:
         layout = FORMATS[stored]
         return data.reshape(*shape[:-1], shape[-1] // layout.block_len * layout.block_bytes)

@@ -14,27 +14,27 @@ import jsonschema
 import pytest
 
 from chat_vocabulary import tokenizer
-from loqal.chat.constraints.rules import TurnRules
+from loqal.chat.constraints.rules import ConstraintBuilder
 from loqal.chat.output.parser import OutputParser
 from loqal.chat.template import tools
 from loqal.errors import RequestError
 from loqal.types.records import ToolCall
-from loqal.types.reply_options import Grammar, JsonSchema, NamedTool, OneOf, Regex, Thinking, Tool, Turn
+from loqal.types.reply_options import Grammar, JsonSchema, NamedTool, OneOf, Regex, ReplyOptions, Thinking, Tool
 from random_schemas import Schemas, random_reply
 
-RULES = TurnRules(tokenizer())
+RULES = ConstraintBuilder(tokenizer())
 # The library's own checks of the other formats know less than their standards.
 FORMATS = jsonschema.FormatChecker(["date", "ipv4", "ipv6", "uuid", "email"])
 CALL_OPEN = tokenizer().special_ids["<tool_call>"]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 
-def reply(turn: Turn, seed: int = 0, max_tokens: int = 3000) -> tuple[list[int], bool]:
+def reply(turn: ReplyOptions, seed: int = 0, max_tokens: int = 3000) -> tuple[list[int], bool]:
     """A reply of random logits, and whether it ended by itself."""
     return random_reply(RULES.guides(turn, thinking=False, room=max_tokens)(), tokenizer(), seed, max_tokens)
 
 
-def text_of(turn: Turn, seed: int = 0) -> str:
+def text_of(turn: ReplyOptions, seed: int = 0) -> str:
     ids, has_ended = reply(turn, seed)
     assert has_ended
     return tokenizer().decode(ids)
@@ -48,7 +48,7 @@ def test_random_schemas(pytestconfig: pytest.Config) -> None:
         seed += 1
         schema = Schemas(seed).draw()
         try:
-            ids, has_ended = reply(Turn(answer=JsonSchema(schema)), seed)
+            ids, has_ended = reply(ReplyOptions(answer=JsonSchema(schema)), seed)
         except RequestError as error:  # it accepts nothing
             assert error.why.startswith("Unsatisfiable schema"), (seed, error)
             assert "#" in error.what
@@ -64,13 +64,13 @@ def test_random_schemas(pytestconfig: pytest.Config) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_other_forms(seed: int) -> None:
     pattern = r"(ab|c/d){1,3}\n?[0-9]+"
-    assert re.fullmatch(pattern, text_of(Turn(answer=Regex(pattern)), seed))
-    assert text_of(Turn(answer=OneOf(("yes", "no", 'say "é"\n'))), seed) in ("yes", "no", 'say "é"\n')
+    assert re.fullmatch(pattern, text_of(ReplyOptions(answer=Regex(pattern)), seed))
+    assert text_of(ReplyOptions(answer=OneOf(("yes", "no", 'say "é"\n'))), seed) in ("yes", "no", 'say "é"\n')
     lark = 'start: "(" item ("," item)* ")"\nitem: /[a-z]{2}/ | start'
-    found = text_of(Turn(answer=Grammar(lark)), seed)
+    found = text_of(ReplyOptions(answer=Grammar(lark)), seed)
     assert re.fullmatch(r"[(),a-z]+", found)
     assert found.count("(") == found.count(")")
-    assert isinstance(json.loads(text_of(Turn(answer=JsonSchema()), seed)), dict)
+    assert isinstance(json.loads(text_of(ReplyOptions(answer=JsonSchema()), seed)), dict)
 
 
 REFUSED: list[tuple[Any, str]] = [
@@ -96,7 +96,7 @@ REFUSED: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("schema", "pointer"), REFUSED)
 def test_what_cannot_be_enforced_is_refused_by_its_pointer(schema: Any, pointer: str) -> None:
     with pytest.raises(RequestError) as caught:
-        RULES.guides(Turn(answer=JsonSchema(schema)), thinking=False, room=9)
+        RULES.guides(ReplyOptions(answer=JsonSchema(schema)), thinking=False, room=9)
     assert caught.value.what.endswith(f"at {pointer}.")
     assert caught.value.why
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_enforced_is_refused_by_its_pointer(schema: Any, pointer:
 )
 def test_other_forms_are_refused(answer: Any) -> None:
     with pytest.raises(RequestError):
-        RULES.guides(Turn(answer=answer), thinking=False, room=9)
+        RULES.guides(ReplyOptions(answer=answer), thinking=False, room=9)
 
 
 BOMBS = [
@@ -139,11 +139,11 @@ def test_bombs_are_bounded(answer: Any) -> None:
     """They compile in bounded time or not at all, and are followed in bounded time or end as an error."""
     started = time.process_time()
     with contextlib.suppress(RequestError):
-        reply(Turn(answer=answer), max_tokens=40)
+        reply(ReplyOptions(answer=answer), max_tokens=40)
     assert time.process_time() - started < 4
 
 
-def parsed(ids: list[int], turn: Turn) -> tuple[str, list[ToolCall]]:
+def parsed(ids: list[int], turn: ReplyOptions) -> tuple[str, list[ToolCall]]:
     parser = OutputParser(tokenizer(), False, [tools.definition(tool) for tool in turn.tools])
     deltas = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
     return "".join(d.text for d in deltas), [d.tool_call for d in deltas if d.tool_call is not None]
@@ -159,7 +159,7 @@ def test_random_tools(seed: int) -> None:
         for index, name in enumerate(names)
     )
     choice = rng.choice(["required", "auto", NamedTool(names[-1])])
-    turn = Turn(tools=offered, tool_choice=choice, parallel_tool_calls=rng.random() < 0.3)
+    turn = ReplyOptions(tools=offered, tool_choice=choice, parallel_tool_calls=rng.random() < 0.3)
     try:
         guide = RULES.guides(turn, thinking=False, room=3000)()
     except RequestError as error:
@@ -184,7 +184,7 @@ def test_random_tools(seed: int) -> None:
 
 
 def test_tools_and_a_form_go_together() -> None:
-    turn = Turn(tools=(Tool("weather", parameters=CITY),), answer=OneOf(("none",)), parallel_tool_calls=False)
+    turn = ReplyOptions(tools=(Tool("weather", parameters=CITY),), answer=OneOf(("none",)), parallel_tool_calls=False)
     seen = set()
     for seed in range(20):
         text, calls = parsed(reply(turn, seed)[0], turn)
@@ -194,35 +194,35 @@ def test_tools_and_a_form_go_together() -> None:
 
 
 def test_no_call_where_none_is_wanted() -> None:
-    guide = RULES.guides(Turn(tools=(Tool("f"),), tool_choice="none"), thinking=False, room=9)()
+    guide = RULES.guides(ReplyOptions(tools=(Tool("f"),), tool_choice="none"), thinking=False, room=9)()
     assert guide is not None
     assert guide.mask() is None
     assert list(guide.banned()) == [CALL_OPEN]
 
 
 def test_a_turn_without_wishes_has_no_guide() -> None:
-    assert RULES.guides(Turn(), thinking=False, room=9)() is None
+    assert RULES.guides(ReplyOptions(), thinking=False, room=9)() is None
 
 
 @pytest.mark.parametrize(
     ("turn", "what"),
     [
-        (Turn(tool_choice="required"), "tool_choice"),
-        (Turn(tools=(Tool("f"),), tool_choice=NamedTool("g")), "'g'"),
-        (Turn(tools=(Tool("f"), Tool("f"))), r"tools\[1\]"),
-        (Turn(tools=(Tool("a>b"),)), r"tools\[0\]"),
-        (Turn(tools=(Tool("f", parameters=[]),)), r"tools\[0\].parameters"),  # type: ignore[arg-type]
-        (Turn(thinking=Thinking(True, -1)), "budget_tokens"),
-        (Turn(tools=(Tool("f", parameters={"not": {}}, strict=True),)), r"tools\[0\].parameters .* #/not"),
+        (ReplyOptions(tool_choice="required"), "tool_choice"),
+        (ReplyOptions(tools=(Tool("f"),), tool_choice=NamedTool("g")), "'g'"),
+        (ReplyOptions(tools=(Tool("f"), Tool("f"))), r"tools\[1\]"),
+        (ReplyOptions(tools=(Tool("a>b"),)), r"tools\[0\]"),
+        (ReplyOptions(tools=(Tool("f", parameters=[]),)), r"tools\[0\].parameters"),  # type: ignore[arg-type]
+        (ReplyOptions(thinking=Thinking(True, -1)), "budget_tokens"),
+        (ReplyOptions(tools=(Tool("f", parameters={"not": {}}, strict=True),)), r"tools\[0\].parameters .* #/not"),
         (
-            Turn(
+            ReplyOptions(
                 tools=(Tool("f", parameters={"properties": {"a": {"type": "string", "format": "date"}}}, strict=True),)
             ),
             "#/properties/a/format",
         ),
     ],
 )
-def test_tools_that_cannot_be_followed_are_refused(turn: Turn, what: str) -> None:
+def test_tools_that_cannot_be_followed_are_refused(turn: ReplyOptions, what: str) -> None:
     with pytest.raises(RequestError, match=what):
         RULES.guides(turn, thinking=False, room=9)
 
@@ -244,8 +244,8 @@ STRICT: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("schema", "pointer"), STRICT)
 def test_what_strict_arguments_cannot_be_held_to_is_refused(schema: Any, pointer: str) -> None:
     with pytest.raises(RequestError, match=re.escape(pointer)):
-        RULES.guides(Turn(tools=(Tool("f", parameters=schema, strict=True),)), thinking=False, room=9)
-    RULES.guides(Turn(tools=(Tool("f", parameters=schema),), tool_choice="required"), thinking=False, room=9)
+        RULES.guides(ReplyOptions(tools=(Tool("f", parameters=schema, strict=True),)), thinking=False, room=9)
+    RULES.guides(ReplyOptions(tools=(Tool("f", parameters=schema),), tool_choice="required"), thinking=False, room=9)
 
 
 def test_arguments_of_every_kind_come_back_as_they_were_meant() -> None:
@@ -265,7 +265,9 @@ def test_arguments_of_every_kind_come_back_as_they_were_meant() -> None:
         "required": list(properties),
         "$defs": {"n": {"type": "integer"}},
     }
-    turn = Turn(tools=(Tool("f", parameters=schema, strict=True),), tool_choice="required", parallel_tool_calls=False)
+    turn = ReplyOptions(
+        tools=(Tool("f", parameters=schema, strict=True),), tool_choice="required", parallel_tool_calls=False
+    )
     for seed in range(6):
         ids, has_ended = reply(turn, seed)
         if has_ended:
@@ -291,7 +293,7 @@ ODD: list[Any] = [
 @pytest.mark.parametrize("schema", ODD)
 @pytest.mark.parametrize("choice", ["auto", "required"])
 def test_odd_schemas_of_tools_are_followed_as_far_as_they_go(schema: Any, choice: Any) -> None:
-    turn = Turn(tools=(Tool("f", parameters=schema),), tool_choice=choice, parallel_tool_calls=False)
+    turn = ReplyOptions(tools=(Tool("f", parameters=schema),), tool_choice=choice, parallel_tool_calls=False)
     guide = RULES.guides(turn, thinking=False, room=9)()
     assert guide is not None
     begun = []

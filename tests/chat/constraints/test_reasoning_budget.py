@@ -11,17 +11,17 @@ import pytest
 from chat_vocabulary import tokenizer
 from loqal.chat.constraints import reasoning_budget
 from loqal.chat.constraints.reasoning_budget import Cycles, budget_of
-from loqal.chat.constraints.reply_automaton import Mask, TurnGuide
-from loqal.chat.constraints.rules import TurnRules
-from loqal.types.reply_options import OneOf, Thinking, Turn
+from loqal.chat.constraints.reply_automaton import Mask, ReplyConstraint
+from loqal.chat.constraints.rules import ConstraintBuilder
+from loqal.types.reply_options import OneOf, ReplyOptions, Thinking
 
-RULES = TurnRules(tokenizer())
+RULES = ConstraintBuilder(tokenizer())
 CLOSE = tokenizer().special_ids["</think>"]
 NUDGE = "come to my answer"
 
 
-def guide(budget: int | None, room: int = 4000, turn: Turn | None = None) -> TurnGuide:
-    made = RULES.guides(turn or Turn(thinking=Thinking(True, budget)), thinking=True, room=room)()
+def guide(budget: int | None, room: int = 4000, turn: ReplyOptions | None = None) -> ReplyConstraint:
+    made = RULES.guides(turn or ReplyOptions(thinking=Thinking(True, budget)), thinking=True, room=room)()
     assert made is not None
     return made
 
@@ -33,7 +33,7 @@ def only(mask: Mask | None) -> int | None:
     return int(token_id)
 
 
-def think(guide: TurnGuide, wish: Callable[[int], int], most: int = 5000) -> list[int]:
+def think(guide: ReplyConstraint, wish: Callable[[int], int], most: int = 5000) -> list[int]:
     """The reasoning of a model with wishes, which are its tokens where they are not forced."""
     ids: list[int] = []
     while CLOSE not in ids and len(ids) < most:
@@ -105,7 +105,7 @@ def test_no_reply_ends_in_its_reasoning() -> None:
 
 
 def test_a_form_begins_after_the_reasoning() -> None:
-    turn = Turn(thinking=Thinking(True, 20), answer=OneOf(("yes",)))
+    turn = ReplyOptions(thinking=Thinking(True, 20), answer=OneOf(("yes",)))
     one = guide(20, turn=turn)
     think(one, words("a b c"))
     written: list[int] = []

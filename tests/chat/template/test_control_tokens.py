@@ -12,14 +12,14 @@ from chat_vocabulary import SPECIAL, tokenizer
 from loqal.errors import RequestError
 from loqal.runtime.prompts import Prompts
 from loqal.types.records import Message, SamplingParams, TextPart, ToolCall
-from loqal.types.reply_options import Tool, Turn
+from loqal.types.reply_options import ReplyOptions, Tool
 from prompt_maker import foreign_template, prompts
 
 ASK = Message("user", "question")
 
 
-def _tool(**changes: Any) -> Turn:
-    return Turn(tools=(Tool(**{"name": "f", "parameters": {"type": "object"}, **changes}),))
+def _tool(**changes: Any) -> ReplyOptions:
+    return ReplyOptions(tools=(Tool(**{"name": "f", "parameters": {"type": "object"}, **changes}),))
 
 
 def _call(text: str, **changes: Any) -> list[Message]:
@@ -28,20 +28,20 @@ def _call(text: str, **changes: Any) -> list[Message]:
 
 
 # Everything a caller can write, as a function from a text to a request that holds it.
-POSITIONS: dict[str, Callable[[str], tuple[list[Message], Turn]]] = {
-    "system": lambda s: ([Message("system", s), ASK], Turn()),
-    "user": lambda s: ([Message("user", s)], Turn()),
-    "user, part": lambda s: ([Message("user", (TextPart("a"), TextPart(s), TextPart("b")))], Turn()),
-    "earlier user": lambda s: ([Message("user", s), Message("assistant", "b"), ASK], Turn()),
-    "answer": lambda s: ([ASK, Message("assistant", s, ""), ASK], Turn()),
-    "answer with reasoning inside": lambda s: ([ASK, Message("assistant", s), ASK], Turn()),
-    "answer after the last question, reasoning inside": lambda s: ([ASK, Message("assistant", s)], Turn()),
-    "reasoning": lambda s: ([ASK, Message("assistant", "b", reasoning=s)], Turn()),
-    "tool result": lambda s: ([*_call("")[:2], Message("tool", s)], Turn()),
-    "name of a called tool": lambda s: (_call(s, name=s), Turn()),
-    "name of an argument": lambda s: (_call(s, arguments={s: 1}), Turn()),
-    "value of an argument": lambda s: (_call(s, arguments={"a": s}), Turn()),
-    "inside a value": lambda s: (_call(s, arguments={"a": {s: [s]}}), Turn()),
+POSITIONS: dict[str, Callable[[str], tuple[list[Message], ReplyOptions]]] = {
+    "system": lambda s: ([Message("system", s), ASK], ReplyOptions()),
+    "user": lambda s: ([Message("user", s)], ReplyOptions()),
+    "user, part": lambda s: ([Message("user", (TextPart("a"), TextPart(s), TextPart("b")))], ReplyOptions()),
+    "earlier user": lambda s: ([Message("user", s), Message("assistant", "b"), ASK], ReplyOptions()),
+    "answer": lambda s: ([ASK, Message("assistant", s, ""), ASK], ReplyOptions()),
+    "answer with reasoning inside": lambda s: ([ASK, Message("assistant", s), ASK], ReplyOptions()),
+    "answer after the last question, reasoning inside": lambda s: ([ASK, Message("assistant", s)], ReplyOptions()),
+    "reasoning": lambda s: ([ASK, Message("assistant", "b", reasoning=s)], ReplyOptions()),
+    "tool result": lambda s: ([*_call("")[:2], Message("tool", s)], ReplyOptions()),
+    "name of a called tool": lambda s: (_call(s, name=s), ReplyOptions()),
+    "name of an argument": lambda s: (_call(s, arguments={s: 1}), ReplyOptions()),
+    "value of an argument": lambda s: (_call(s, arguments={"a": s}), ReplyOptions()),
+    "inside a value": lambda s: (_call(s, arguments={"a": {s: [s]}}), ReplyOptions()),
     "description of a tool": lambda s: ([ASK], _tool(description=s)),
     "description in a schema": lambda s: ([ASK], _tool(parameters={"type": "object", "description": s})),
     "name of a property": lambda s: ([ASK], _tool(parameters={"properties": {s: {"type": "string"}}})),
@@ -49,9 +49,9 @@ POSITIONS: dict[str, Callable[[str], tuple[list[Message], Turn]]] = {
     "key of a schema": lambda s: ([ASK], _tool(parameters={s: {}})),
     "extra of a tool": lambda s: ([ASK], _tool(extra={s: [s]})),
     "definition of a tool": lambda s: ([ASK], _tool(definition={"name": "f", s: {s: s}})),
-    "answer to be continued": lambda s: ([ASK, Message("assistant", s, "")], Turn(prefill=True)),
-    "reasoning to be continued": lambda s: ([ASK, Message("assistant", "", s)], Turn(prefill=True)),
-    "reasoning of a continued answer": lambda s: ([ASK, Message("assistant", "b", s)], Turn(prefill=True)),
+    "answer to be continued": lambda s: ([ASK, Message("assistant", s, "")], ReplyOptions(prefill=True)),
+    "reasoning to be continued": lambda s: ([ASK, Message("assistant", "", s)], ReplyOptions(prefill=True)),
+    "reasoning of a continued answer": lambda s: ([ASK, Message("assistant", "b", s)], ReplyOptions(prefill=True)),
 }
 TEMPLATES = {"the family's": prompts(), "a file's": prompts(foreign_template())}
 
@@ -81,15 +81,17 @@ def test_halves_of_a_name_do_not_meet() -> None:
     """A text that begins a control token, before a template's word or another text that ends it."""
     maker = prompts()
     control = set(tokenizer().special_ids.values())
-    plain = maker.chat([Message("user", (TextPart("a"), TextPart("b")))], SamplingParams(seed=0), Turn()).prompt_ids
+    plain = maker.chat(
+        [Message("user", (TextPart("a"), TextPart("b")))], SamplingParams(seed=0), ReplyOptions()
+    ).prompt_ids
     for name in SPECIAL:
         for cut in range(1, len(name)):
             parts = (TextPart(name[:cut]), TextPart(name[cut:]))
-            ids = maker.chat([Message("user", parts)], SamplingParams(seed=0), Turn()).prompt_ids
+            ids = maker.chat([Message("user", parts)], SamplingParams(seed=0), ReplyOptions()).prompt_ids
             assert [i for i in ids if i in control] == [i for i in plain if i in control]
 
 
 def test_names_of_tools_cannot_hold_one() -> None:
     for name in SPECIAL:
         with pytest.raises(RequestError, match="angle bracket"):
-            prompts().chat([ASK], SamplingParams(seed=0), Turn(tools=(Tool(name),)))
+            prompts().chat([ASK], SamplingParams(seed=0), ReplyOptions(tools=(Tool(name),)))

@@ -11,12 +11,12 @@ from chat_vocabulary import tokenizer
 from loqal.errors import RequestError
 from loqal.runtime.prompts import Prepared
 from loqal.types.records import Message, SamplingParams, TextPart, ToolCall
-from loqal.types.reply_options import OneOf, Thinking, Tool, Turn
+from loqal.types.reply_options import OneOf, ReplyOptions, Thinking, Tool
 from prompt_maker import foreign_template, prompts
 
 ASK = Message("user", "question")
 ARGUMENTS = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "object"}}}
-TURN = Turn(tools=(Tool("f", parameters=ARGUMENTS),), thinking=Thinking(True))
+TURN = ReplyOptions(tools=(Tool("f", parameters=ARGUMENTS),), thinking=Thinking(True))
 CALL = (
     "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n"
     '<parameter=b>\n{"x": 1,\n "y": 2}\n</parameter>\n</function>\n</tool_call>'
@@ -37,7 +37,7 @@ def written(text: str) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def prepared(messages: list[Message], turn: Turn = TURN) -> Prepared:
+def prepared(messages: list[Message], turn: ReplyOptions = TURN) -> Prepared:
     return prompts().chat(messages, SamplingParams(seed=0), turn)
 
 
@@ -125,7 +125,7 @@ def test_replies_are_rendered_anew_where_that_is_wanted_or_the_template_is_anoth
 
 # Continuing -----------------------------------------------------------------------------------------------------------
 
-PREFILL = Turn(prefill=True, thinking=Thinking(True))
+PREFILL = ReplyOptions(prefill=True, thinking=Thinking(True))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from loqal.engine import sampling
 from loqal.engine.sampling import portable_math
 from loqal.engine.sampling.choose import TokenCounts
-from loqal.engine.sampling.constraint import Allowed, allow
+from loqal.engine.sampling.constraint import TokenMask, allow
 from loqal.types.records import SamplingParams
 
 NOISE = ["0x1.946ee1f694453p+0", "0x1.7aef8c68b9d9ap+1", "-0x1.6cd55936f57c5p-3"]
@@ -47,7 +47,7 @@ class FullRow:
     def __init__(self, row: Row) -> None:
         self._row = row
 
-    def largest(self, k: int) -> tuple[npt.NDArray[np.int32], Row]:
+    def top_k(self, k: int) -> tuple[npt.NDArray[np.int32], Row]:
         ids, logits, _ = candidates(self._row, k)
         return ids, logits
 
@@ -280,7 +280,7 @@ def masked(size: int, ids: list[int]) -> npt.NDArray[np.uint32]:
     return mask
 
 
-def choose_allowed(row: Row, params: SamplingParams, allowed: Allowed | None, position: int) -> int:
+def choose_allowed(row: Row, params: SamplingParams, allowed: TokenMask | None, position: int) -> int:
     counted = TokenCounts([3, 3, 40])
     return sampling.choose(
         FullRow(row), params, candidates, seed=5, position=position, counted=counted, allowed=allowed

@@ -93,10 +93,10 @@ def test_with_companions(num_sequences: int) -> None:
 def test_ngrams_find_what_stood_there_before() -> None:
     index = NgramIndex()
     text = [1, 2, 3, 4, 5, 6, 7, 2, 3]
-    assert index.guess(text, 4) == [4, 5, 6, 7]
-    assert index.guess([*text, 9], 4) == []
-    assert NgramIndex().guess([1, 2, 3, 1, 2, 3, 1, 2, 3], 5) == [1, 2, 3, 1, 2]
-    assert NgramIndex().guess([4], 3) == []
+    assert index.propose(text, 4) == [4, 5, 6, 7]
+    assert index.propose([*text, 9], 4) == []
+    assert NgramIndex().propose([1, 2, 3, 1, 2, 3, 1, 2, 3], 5) == [1, 2, 3, 1, 2]
+    assert NgramIndex().propose([4], 3) == []
 
 
 @pytest.mark.parametrize("num_draft_layers", [0, 1])
@@ -137,7 +137,7 @@ class Rail:
     def prepare(self) -> None:
         pass
 
-    def likely(self, most: int) -> list[int]:
+    def draft_hint(self, most: int) -> list[int]:
         left = 0 if self.at // 10 % 2 else 10 - self.at % 10
         return [self._next(self.at + index) for index in range(min(most, left))]
 
@@ -152,7 +152,7 @@ def test_what_a_guide_leaves_no_choice_about_is_guessed(temperature: float) -> N
         ops = ScriptedOps(flat, 0.002)
         loop, rail = scripted_loop(ops, lambda place: 0.0), Rail()
         if not guesses:
-            rail.likely = lambda most: []  # type: ignore[method-assign]
+            rail.draft_hint = lambda most: []  # type: ignore[method-assign]
         sequence = Sequence([5, 9, 3], replace(LONG, temperature=temperature, seed=3), guide=rail)
         loop.add(sequence, Mailbox())
         while not loop.is_idle:

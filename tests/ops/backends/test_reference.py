@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loqal.ops.backends.reference import ReferenceOps, quantise_inputs
+from loqal.ops.backends.reference import ReferenceOps, quantize_inputs
 from loqal.ops.interface import AttentionShape, DeltaShape, RopeConfig
 from op_cases import (
     EPS,
@@ -31,19 +31,19 @@ def silu(x: np.ndarray) -> np.ndarray:
     return x / (1 + np.exp(-x.astype(np.float64)))
 
 
-def test_quantiser_rounds_halves_to_even() -> None:
+def test_quantizer_rounds_halves_to_even() -> None:
     x = np.zeros((1, 96), np.float32)
     x[0, :6] = [127, 0.5, 1.5, -2.5, 126.5, 3.49]
     x[0, 64:67] = [1e-38, -1e-38, 3e-45]
-    integers, scales = quantise_inputs(x)
+    integers, scales = quantize_inputs(x)
     assert integers[0, :6].tolist() == [127, 0, 2, -2, 126, 3]
     assert scales.tolist() == [[1, 0, 0]]
     assert not integers[0, 32:].any()
 
 
-def test_quantiser_keeps_the_largest() -> None:
+def test_quantizer_keeps_the_largest() -> None:
     x = np.random.default_rng(0).standard_normal((50, 64)).astype(np.float32)
-    integers, scales = quantise_inputs(x)
+    integers, scales = quantize_inputs(x)
     assert np.all(np.abs(integers.reshape(50, 2, 32)).max(axis=-1) == 127)
     assert np.all(np.abs(x - integers * np.repeat(scales, 32, axis=1)) <= np.repeat(scales, 32, axis=1) * 0.501)
 

@@ -23,7 +23,7 @@ from loqal.server.openai.format import (
 from loqal.server.openai.parse import parse, parse_completion
 from loqal.server.openai.protocol import ChatBody, CompletionBody
 from loqal.server.shared.errors import FieldError, Problem
-from loqal.server.shared.generation_request import Notes
+from loqal.server.shared.generation_request import Warnings
 from loqal.server.shared.streaming import Event
 from loqal.types.records import (
     FinishReason,
@@ -45,7 +45,7 @@ TOOLS = [{"type": "function", "function": {"name": name, "parameters": {}}} for 
 
 
 def request(**fields: Any) -> Any:
-    return parse(ChatBody(**({"model": "m", "messages": [USER]} | fields)), Notes())
+    return parse(ChatBody(**({"model": "m", "messages": [USER]} | fields)), Warnings())
 
 
 def refusal(**fields: Any) -> str:
@@ -194,10 +194,10 @@ def test_whom_and_when() -> None:
 
 
 def test_noted_fields_warn() -> None:
-    notes = Notes()
+    warnings = Warnings()
     fields = {"metadata": {"a": "b"}, "prompt_cache_key": "k", "prediction": {"type": "content"}}
-    parse(ChatBody(model="m", messages=[USER | {"name": "Ann"}], **fields), notes)
-    assert [warning.split(":")[0] for warning in notes.warnings] == [
+    parse(ChatBody(model="m", messages=[USER | {"name": "Ann"}], **fields), warnings)
+    assert [warning.split(":")[0] for warning in warnings.warnings] == [
         "messages[0].name",
         "metadata",
         "prediction",
@@ -207,7 +207,7 @@ def test_noted_fields_warn() -> None:
 
 def test_completions() -> None:
     def completion(**fields: Any) -> Any:
-        return parse_completion(CompletionBody(model="m", **fields), Notes())
+        return parse_completion(CompletionBody(model="m", **fields), Warnings())
 
     assert completion(prompt="a").params.max_tokens == 16
     assert completion(prompt="a").prompts == ("a",)

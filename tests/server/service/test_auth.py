@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 
 from loqal.errors import RequestError
-from loqal.server.service.auth import Addresses, Client, Guard, Key, check_bind, is_loopback, keys_of, read_keys
+from loqal.server.service.auth import Addresses, Authenticator, Client, Key, check_bind, is_loopback, keys_of, read_keys
 from loqal.server.service.metrics import Metrics
-from loqal.server.service.state import Room
+from loqal.server.service.state import ConcurrencyLimit
 from loqal.server.shared.errors import RefusedError
 from loqal.settings import ServerSettings
 
 READER = Client("reader", frozenset({"read"}))
 
 
-def refused(guard: Guard, headers: dict[str, str], scope: str = "infer") -> RefusedError:
+def refused(guard: Authenticator, headers: dict[str, str], scope: str = "infer") -> RefusedError:
     with pytest.raises(RefusedError) as caught:
         guard.admit(headers, scope)  # type: ignore[arg-type]
     return caught.value
 
 
 def test_keys_open_their_scopes_only() -> None:
-    guard = Guard([Key.of("a", READER), Key.of("b", Client("all"))])
+    guard = Authenticator([Key.of("a", READER), Key.of("b", Client("all"))])
     assert guard.admit({"authorization": "Bearer a"}, "read") == READER
     assert guard.admit({"authorization": "bearer  b "}, "manage").name == "all"
     assert guard.admit({"x-api-key": "b"}, "infer").name == "all"
@@ -34,12 +34,12 @@ def test_keys_open_their_scopes_only() -> None:
 
 
 def test_without_keys_everybody_may_do_everything() -> None:
-    assert Guard().admit({}, "manage") == Client()
+    assert Authenticator().admit({}, "manage") == Client()
 
 
 def test_quotas_are_kept_and_renewed() -> None:
     now = 0.0
-    guard = Guard([Key.of("a", Client("a", requests_per_minute=2, tokens_per_day=10))], clock=lambda: now)
+    guard = Authenticator([Key.of("a", Client("a", requests_per_minute=2, tokens_per_day=10))], clock=lambda: now)
     headers = {"x-api-key": "a"}
     client = guard.admit(headers, "infer")
     guard.admit(headers, "infer")
@@ -60,7 +60,7 @@ def test_keys_files(tmp_path: Path) -> None:
         f'[[keys]]\nname = "one"\nsha256 = "{digest}"\nscopes = ["read"]\n'
         '[[keys]]\nname = "two"\nkey = "k"\ntokens_per_day = 5\n'
     )
-    guard = Guard(keys_of(ServerSettings(api_key="third", keys_file=str(path))))
+    guard = Authenticator(keys_of(ServerSettings(api_key="third", keys_file=str(path))))
     assert guard.admit({"x-api-key": "secret"}, "read").name == "one"
     assert guard.admit({"x-api-key": "k"}, "infer").tokens_per_day == 5
     assert guard.admit({"x-api-key": "third"}, "manage").name == "default"
@@ -122,7 +122,7 @@ def test_listed_hosts_and_origins() -> None:
 
 
 def test_room_is_bounded_and_given_back() -> None:
-    room = Room(4, 100, Metrics())
+    room = ConcurrencyLimit(4, 100, Metrics())
     room.enter(3)
     with pytest.raises(RefusedError) as caught:
         room.enter(2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from loqal.server.service.reply_memory import Replies
+from loqal.server.service.reply_memory import ReplyMemory
 from loqal.server.shared.generation_request import ChatRequest
 from loqal.types.records import FinishReason, MediaPart, Message, Reply, TextPart, Timings, ToolCall, Usage
-from loqal.types.reply_options import Turn
+from loqal.types.reply_options import ReplyOptions
 
 CALLS = (ToolCall("f", {"a": 1, "b": 2}, "x"),)
 REPLY = Reply("said ", "why", (1, 2), FinishReason.STOP, Usage(1, 2), Timings(0, 0, 0, 0), 1, tool_calls=CALLS)
@@ -17,14 +17,14 @@ HI = Message("user", "hi")
 SAID = Message("assistant", "said", None, CALLS)
 
 
-def _kept() -> Replies:
-    replies = Replies()
+def _kept() -> ReplyMemory:
+    replies = ReplyMemory()
     replies.keep("me", ChatRequest("m", (HI,)), REPLY)
     return replies
 
 
 def _recalled(*messages: Message, owner: str = "me", model: str = "m", **turn: Any) -> object:
-    asked = ChatRequest(model, messages, turn=Turn(**turn))
+    asked = ChatRequest(model, messages, turn=ReplyOptions(**turn))
     return _kept().recall(owner, asked).messages[-1].token_ids
 
 

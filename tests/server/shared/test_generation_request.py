@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from loqal.server.openai.protocol import ChatBody
 from loqal.server.shared.errors import FieldError, RefusedError, problem
-from loqal.server.shared.generation_request import Notes, load_json, media_part, read_body
+from loqal.server.shared.generation_request import Warnings, load_json, media_part, read_body
 from loqal.types.records import MediaPart
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
-def refusal(body: Any, notes: Notes | None = None) -> FieldError:
+def refusal(body: Any, warnings: Warnings | None = None) -> FieldError:
     with pytest.raises(FieldError) as caught:
-        read_body(ChatBody, json.dumps(body).encode(), notes or Notes())
+        read_body(ChatBody, json.dumps(body).encode(), warnings or Warnings())
     return caught.value
 
 
@@ -49,11 +49,11 @@ def test_a_refusal_names_the_field(change: dict[str, Any], path: str) -> None:
 
 
 def test_lenient_callers_are_told_of_what_was_left_out() -> None:
-    notes = Notes(lenient=True)
+    warnings = Warnings(lenient=True)
     body = CHAT | {"foo": 1, "messages": [{"role": "user", "content": "hi", "bar": {"deep": [1]}}]}
-    assert read_body(ChatBody, json.dumps(body).encode(), notes) == ChatBody(**CHAT)
-    assert sorted(warning.split()[0] for warning in notes.warnings) == ["foo", "messages[0].bar"]
-    assert refusal(body | {"n": 0}, Notes(lenient=True)).path == "n"
+    assert read_body(ChatBody, json.dumps(body).encode(), warnings) == ChatBody(**CHAT)
+    assert sorted(warning.split()[0] for warning in warnings.warnings) == ["foo", "messages[0].bar"]
+    assert refusal(body | {"n": 0}, Warnings(lenient=True)).path == "n"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_json_is_read_as_it_is(value: Any) -> None:
 @given(st.dictionaries(st.sampled_from(sorted(ChatBody.model_fields)), json_values), st.booleans())
 def test_any_values_are_read_or_refused(body: dict[str, Any], lenient: bool) -> None:
     try:
-        read_body(ChatBody, json.dumps(CHAT | body).encode(), Notes(lenient))
+        read_body(ChatBody, json.dumps(CHAT | body).encode(), Warnings(lenient))
     except FieldError as error:
         assert problem(error).status == 400
 

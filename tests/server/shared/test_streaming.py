@@ -10,7 +10,7 @@ import pytest
 
 from loqal.server.shared import resumable_streams
 from loqal.server.shared.errors import Problem, RefusedError
-from loqal.server.shared.resumable_streams import KeptStreams, window_of
+from loqal.server.shared.resumable_streams import ResumableStreams, window_of
 from loqal.server.shared.streaming import Event, Formatter, JsonLines, ServerSentEvents, StreamedResponse, frames
 from loqal.types.records import Reply, ReplyDelta
 
@@ -139,7 +139,9 @@ def test_a_client_that_does_not_read_is_dropped() -> None:
 # Kept streams ---------------------------------------------------------------------------------------------------------
 
 
-def kept(events: Iterable[tuple[float, bytes]], closed: list[bool], window_s: float = 60) -> tuple[KeptStreams, str]:
+def kept(
+    events: Iterable[tuple[float, bytes]], closed: list[bool], window_s: float = 60
+) -> tuple[ResumableStreams, str]:
     async def body(stream_id: str) -> Any:
         for wait_s, event in events:
             await asyncio.sleep(wait_s)
@@ -148,7 +150,7 @@ def kept(events: Iterable[tuple[float, bytes]], closed: list[bool], window_s: fl
     async def close() -> None:
         closed.append(True)
 
-    streams = KeptStreams()
+    streams = ResumableStreams()
     stream_id = streams.keep("me", body, close, window_s)
     assert stream_id is not None
     return streams, stream_id
@@ -209,7 +211,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         async def close() -> None:
             pass
 
-        streams = KeptStreams()
+        streams = ResumableStreams()
         stream_id = streams.keep("me", body, close, 60)
         assert stream_id is not None
         await asyncio.sleep(0.02)

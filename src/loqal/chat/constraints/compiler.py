@@ -61,7 +61,7 @@ class GrammarMatcher:
             with contextlib.suppress(RuntimeError):  # the interpreter is about to end
                 self._coming = self._worker.submit(self._find_more)
 
-    def likely(self) -> Sequence[int]:
+    def draft_hint(self) -> Sequence[int]:
         """See Matcher. Waits for nobody, since it decides how fast an answer comes and nothing else."""
         return self._coming.result()[1] if self._coming is not None and self._coming.done() else ()
 

@@ -27,33 +27,35 @@ def budget_of(given: int | None, room: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class PhraseTokens:
     """What is written into reasoning, in token ids of one vocabulary."""
 
     line_end: list[int]
-    nudge: list[int]
+    wrap_up_hint: list[int]
     close: int  # the closing tag
 
 
-def words_of(tokenizer: Tokenizer, close: int) -> Words:
+def phrase_tokens(tokenizer: Tokenizer, close: int) -> PhraseTokens:
     """The words in a model's tokens."""
-    return Words(tokenizer.encode_text("\n"), tokenizer.encode_text(_NUDGE), close)
+    return PhraseTokens(tokenizer.encode_text("\n"), tokenizer.encode_text(_NUDGE), close)
 
 
-class Governor:
+class ReasoningBudget:
     """Follows the reasoning of one reply.
 
     Args:
         budget: most tokens, the closing tag included; at least 1.
     """
 
-    def __init__(self, tokenizer: Tokenizer, words: Words, budget: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, words: PhraseTokens, budget: int) -> None:
         self._tokenizer, self._words = tokenizer, words
         self._num_tokens = 0
         self._last_closing = budget - 1  # tokens after which nothing but the tag fits
         self._closing = max(0, self._last_closing - len(words.line_end))
-        self._nudging = self._closing - budget // 8 - len(words.nudge) if budget >= _FEWEST_TO_NUDGE else budget
-        self._nudging_late = self._closing - budget // 16 - len(words.nudge) if self._nudging < budget else budget
+        self._nudging = self._closing - budget // 8 - len(words.wrap_up_hint) if budget >= _FEWEST_TO_NUDGE else budget
+        self._nudging_late = (
+            self._closing - budget // 16 - len(words.wrap_up_hint) if self._nudging < budget else budget
+        )
         self._was_nudged = False
         self._at_line_end = True
         self._cycles = Cycles()
@@ -66,7 +68,7 @@ class Governor:
         late = self._num_tokens >= self._nudging_late
         if not self._was_nudged and (late or (self._at_line_end and self._num_tokens >= self._nudging)):
             self._was_nudged = True
-            return [*line_end, *self._words.nudge]
+            return [*line_end, *self._words.wrap_up_hint]
         return []
 
     def push(self, token_id: int) -> None:

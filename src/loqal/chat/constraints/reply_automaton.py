@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from loqal.chat.constraints.reasoning_budget import Governor
+from loqal.chat.constraints.reasoning_budget import ReasoningBudget
 
 Mask = npt.NDArray[np.uint32]
 
@@ -38,7 +38,7 @@ class Matcher(Protocol):
         """Begin to find the next mask beside what the caller does."""
         ...
 
-    def likely(self) -> Sequence[int]:
+    def draft_hint(self) -> Sequence[int]:
         """Tokens for text that must come next, as far as they were found by ``prepare``."""
         ...
 
@@ -76,14 +76,14 @@ class Rules:
         return self.answer is None and self.calls is None and not self.banned_answers
 
 
-class TurnGuide:
-    """Follows one reply, see ``engine.guide.Guide``.
+class ReplyConstraint:
+    """Follows one reply, see ``engine.guide.TokenConstraint``.
 
     Args:
         governor: of the reasoning that the prompt has opened; None where it has not.
     """
 
-    def __init__(self, rules: Rules, governor: Governor | None) -> None:
+    def __init__(self, rules: Rules, governor: ReasoningBudget | None) -> None:
         self._rules, self._governor = rules, governor
         self._matcher: Matcher | None = None
         self._has_ended = False
@@ -124,13 +124,13 @@ class TurnGuide:
         if self._matcher is not None and not self._forced:
             self._matcher.prepare()
 
-    def likely(self, most: int) -> Sequence[int]:
+    def draft_hint(self, most: int) -> Sequence[int]:
         """See Guide."""
         if self._forced:
             return list(self._forced)[:most]
-        return self._matcher.likely()[:most] if self._matcher is not None else ()
+        return self._matcher.draft_hint()[:most] if self._matcher is not None else ()
 
-    def _think(self, token_id: int, governor: Governor) -> None:
+    def _think(self, token_id: int, governor: ReasoningBudget) -> None:
         if token_id == self._rules.think_close:
             self._governor = None
             self._forced.extend(self._rules.gap)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from loqal.chat.constraints import grammar
 from loqal.chat.constraints.call_grammar import CallGrammar, calls_rule, check_names
-from loqal.chat.constraints.reasoning_budget import Governor, budget_of, words_of
-from loqal.chat.constraints.reply_automaton import Matcher, Rules, TurnGuide
+from loqal.chat.constraints.reasoning_budget import ReasoningBudget, budget_of, phrase_tokens
+from loqal.chat.constraints.reply_automaton import Matcher, ReplyConstraint, Rules
 from loqal.chat.template.segments import CALL_OPEN, THINK_CLOSE
 from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.errors import RequestError
-from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, NamedTool, Turn
+from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, NamedTool, ReplyOptions
 
 if TYPE_CHECKING:
     from loqal.chat.constraints.compiler import Constraints
 
 
-class TurnRules:
+class ConstraintBuilder:
     """Makes guides for the turns of one model.
 
     Args:
@@ -33,7 +33,7 @@ class TurnRules:
         self.end_ids = frozenset(token_id for token_id in known if 0 <= token_id < tokenizer.vocab_len)
         ids = tokenizer.special_ids
         think_close = ids.get(THINK_CLOSE, -1)
-        self._words = words_of(tokenizer, think_close)
+        self._words = phrase_tokens(tokenizer, think_close)
         self._plain = Rules(
             ends=self.end_ids,
             num_words=-(-tokenizer.vocab_len // 32),
@@ -42,7 +42,9 @@ class TurnRules:
             banned_thoughts=tuple(sorted(self.end_ids)),
         )
 
-    def guides(self, turn: Turn, *, thinking: bool, room: int, said: str = "") -> Callable[[], TurnGuide | None]:
+    def guides(
+        self, turn: ReplyOptions, *, thinking: bool, room: int, said: str = ""
+    ) -> Callable[[], ReplyConstraint | None]:
         """What makes the guide of each reply to a request.
 
         Args:
@@ -56,8 +58,8 @@ class TurnRules:
         rules = self._rules(turn, said)
         if thinking and rules.think_close >= 0:
             budget = budget_of(turn.thinking.budget_tokens, room)
-            return lambda: TurnGuide(rules, Governor(self._tokenizer, self._words, budget))
-        return (lambda: None) if rules.say_anything else lambda: TurnGuide(rules, None)
+            return lambda: ReplyConstraint(rules, ReasoningBudget(self._tokenizer, self._words, budget))
+        return (lambda: None) if rules.say_anything else lambda: ReplyConstraint(rules, None)
 
     @functools.cached_property
     def _constraints(self) -> Constraints:
@@ -70,11 +72,11 @@ class TurnRules:
 
         return Constraints(self._tokenizer, self.end_ids)
 
-    def raw(self, answer: AnswerFormat | None) -> Callable[[], TurnGuide | None]:
+    def raw(self, answer: AnswerFormat | None) -> Callable[[], ReplyConstraint | None]:
         """The same for a raw prompt. Raises RequestError."""
-        return self.guides(Turn(answer=answer), thinking=False, room=1)
+        return self.guides(ReplyOptions(answer=answer), thinking=False, room=1)
 
-    def _rules(self, turn: Turn, said: str) -> Rules:
+    def _rules(self, turn: ReplyOptions, said: str) -> Rules:
         _check(turn)
         offered = self._offered(turn)
         rules = self._plain
@@ -96,7 +98,7 @@ class TurnRules:
         gap = tuple(self._tokenizer.encode_text("\n\n"))
         return replace(rules, answer=self._after(matcher, said), gap=gap, banned_answers=())
 
-    def _offered(self, turn: Turn) -> Turn:
+    def _offered(self, turn: ReplyOptions) -> ReplyOptions:
         """The turn with the tools that may be called alone."""
         choice = turn.tool_choice
         if isinstance(choice, NamedTool):
@@ -108,7 +110,7 @@ class TurnRules:
             raise _choice_without_tool("a tool")
         return replace(turn, tools=()) if choice == "none" else turn
 
-    def _calls(self, turn: Turn) -> CallGrammar:
+    def _calls(self, turn: ReplyOptions) -> CallGrammar:
         for index, tool in enumerate(turn.tools):
             if tool.strict and tool.parameters:
                 self._constraints.check_schema(tool.parameters, f"tools[{index}].parameters")
@@ -117,7 +119,7 @@ class TurnRules:
     def _is_valid(self, rule: str) -> bool:
         return self._constraints.is_valid(f"start: {rule}")
 
-    def _start(self, turn: Turn, can_call: bool) -> tuple[str | None, list[str]]:
+    def _start(self, turn: ReplyOptions, can_call: bool) -> tuple[str | None, list[str]]:
         """What the answer consists of, and further rules; None when it is free until a call begins."""
         calls = calls_rule(turn.parallel_tool_calls)
         if can_call and turn.tool_choice != "auto":
@@ -141,7 +143,7 @@ class TurnRules:
         return matcher
 
 
-def _check(turn: Turn) -> None:
+def _check(turn: ReplyOptions) -> None:
     """Raise RequestError where a turn holds what cannot be meant."""
     budget = turn.thinking.budget_tokens
     if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 0):

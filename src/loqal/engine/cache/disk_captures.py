@@ -13,7 +13,7 @@ import threading
 from collections.abc import Generator
 
 from loqal.engine.cache.media_keys import MediaKeys
-from loqal.engine.cache.radix_tree import Keys, TokenTree
+from loqal.engine.cache.radix_tree import Keys, RadixTree
 from loqal.errors import CapacityError
 from loqal.ops.interface import PAGE_TOKENS
 from loqal.state.disk_cache import DamagedError, DiskCache, DiskState
@@ -24,7 +24,7 @@ _MOST_KEYS = 1 << 22
 _MOST_PENDING = 64
 
 
-class SavedStates:
+class DiskCaptures:
     """Captures on disk.
 
     Args:
@@ -34,7 +34,7 @@ class SavedStates:
 
     def __init__(self, store: StateStore, disk: DiskCache, media: MediaKeys) -> None:
         self._store, self._disk, self._media = store, disk, media
-        self._tree: TokenTree[DiskState] = TokenTree(_MOST_KEYS)
+        self._tree: RadixTree[DiskState] = RadixTree(_MOST_KEYS)
         for state in disk.states.values():
             self._tree.insert(media.localised(state.keys, state.media), state)
         self._pending: list[tuple[Keys, Capture]] = []

@@ -14,9 +14,9 @@ import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from loqal.engine.cache.disk_captures import SavedStates
+from loqal.engine.cache.disk_captures import DiskCaptures
 from loqal.engine.cache.media_keys import MediaKeys
-from loqal.engine.cache.radix_tree import Keys, TokenTree
+from loqal.engine.cache.radix_tree import Keys, RadixTree
 from loqal.ops.interface import PAGE_TOKENS
 from loqal.state.disk_cache import DiskCache
 from loqal.state.store import Capture, SequenceState, StateStore
@@ -64,12 +64,12 @@ class PrefixCache:
 
     def __init__(self, store: StateStore, *, is_on: bool = True, disk: DiskCache | None = None) -> None:
         self._store, self.is_on = store, is_on
-        self._tree: TokenTree[_Kept] = TokenTree(_MOST_KEYS)
+        self._tree: RadixTree[_Kept] = RadixTree(_MOST_KEYS)
         self._kept: list[_Kept] = []
         self._clock = 0
         self.num_evicted = 0
         self.media = MediaKeys()
-        self.saved = SavedStates(store, disk, self.media) if disk is not None and is_on else None
+        self.saved = DiskCaptures(store, disk, self.media) if disk is not None and is_on else None
         page, slot = store.pages.unit_bytes, store.slots.unit_bytes
         # At this spacing captures take as many bytes as the keys and values between them.
         self.spacing_tokens = max(PAGE_TOKENS, round(slot / max(page, 1)) * PAGE_TOKENS)

@@ -44,7 +44,7 @@ class Found(NamedTuple, Generic[Entry]):
     was_lost: bool  # a deeper entry within the known part was there and is no more
 
 
-class TokenTree(Generic[Entry]):
+class RadixTree(Generic[Entry]):
     """Remembered runs.
 
     Args:

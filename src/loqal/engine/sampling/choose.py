@@ -23,7 +23,7 @@ from typing import Protocol
 import numpy as np
 
 from loqal.engine.sampling import portable_math
-from loqal.engine.sampling.constraint import Allowed
+from loqal.engine.sampling.constraint import TokenMask
 from loqal.engine.sampling.portable_math import DoubleArray
 from loqal.ops.interface import FloatArray, IntArray
 from loqal.types.records import SamplingParams, TokenLogprobs
@@ -92,7 +92,7 @@ def gumbel_noise(seed: int, position: int, token_ids: IntArray) -> DoubleArray:
 class Logits(Protocol):
     """The logits of one row [V], as much of them as is asked for."""
 
-    def largest(self, k: int) -> tuple[IntArray, FloatArray]:
+    def top_k(self, k: int) -> tuple[IntArray, FloatArray]:
         """The k largest, largest first (ties: the lower id): ids [k], logits [k]."""
         ...
 
@@ -109,7 +109,7 @@ def choose(
     seed: int,
     position: int,
     counted: TokenCounts,
-    allowed: Allowed | None = None,
+    allowed: TokenMask | None = None,
 ) -> int:
     """The token that follows.
 
@@ -143,20 +143,20 @@ def choose(
 
 
 def _largest_allowed(
-    logits: Logits, params: SamplingParams, counted: TokenCounts, allowed: Allowed | None
+    logits: Logits, params: SamplingParams, counted: TokenCounts, allowed: TokenMask | None
 ) -> tuple[IntArray, FloatArray] | None:
     """The largest logits of allowed tokens that hold everything the choice depends on; None when that takes the row."""
     enough = num_enough(params, counted)
     if enough is None or allowed is None:
-        return None if enough is None else logits.largest(enough)
+        return None if enough is None else logits.top_k(enough)
     if allowed.mask is not None:  # any number of the largest may be forbidden
         return None
-    ids, values = logits.largest(enough + len(allowed.banned))
+    ids, values = logits.top_k(enough + len(allowed.banned))
     kept = ~np.isin(ids, allowed.banned)
     return ids[kept], values[kept]
 
 
-def _changed(row: FloatArray, params: SamplingParams, allowed: Allowed | None) -> FloatArray:
+def _changed(row: FloatArray, params: SamplingParams, allowed: TokenMask | None) -> FloatArray:
     """A copy of a row with biases added and what is not allowed at minus infinity."""
     row = row.copy()
     for token_id, bias in (params.logit_bias or {}).items():

@@ -15,7 +15,7 @@ Mask = npt.NDArray[np.uint32]
 """One bit for every token id, the lowest bit of the first word for id 0; a set bit allows the token."""
 
 
-class Guide(Protocol):
+class TokenConstraint(Protocol):
     """Follows one reply and says what may come next. Called on the engine's thread, by one sequence only.
 
     What it says is a function of the tokens pushed so far and of the request.
@@ -37,13 +37,13 @@ class Guide(Protocol):
         """Begin to find the next mask, which is wanted after the next step."""
         ...
 
-    def likely(self, most: int) -> Sequence[int]:
+    def draft_hint(self, most: int) -> Sequence[int]:
         """Up to ``most`` tokens that probably come next because little else is allowed; a help for guessing ahead."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class TokenMask:
     """Tokens that may be drawn: those of a mask, if there is one, without those that are banned."""
 
     mask: Mask | None
@@ -67,15 +67,15 @@ class Allowed:
         row[self.banned[self.banned < len(row)]] = -np.inf
 
 
-def allow(mask: Mask | None, banned: IntArray) -> Allowed | None:
+def allow(mask: Mask | None, banned: IntArray) -> TokenMask | None:
     """The tokens that may be drawn; None for all. A ban that would leave nothing of the mask does not hold."""
     banned = banned[banned >= 0]  # a caller's own end ids may be none of the vocabulary
     if mask is None:
-        return Allowed(None, banned) if len(banned) else None
-    allowed = Allowed(mask, banned)
+        return TokenMask(None, banned) if len(banned) else None
+    allowed = TokenMask(mask, banned)
     if len(banned):
         left = mask.copy()
         for token_id in banned[banned < len(mask) * 32].tolist():
             left[token_id >> 5] &= ~np.uint32(1 << (token_id & 31))
-        allowed = Allowed(left if left.any() else mask, banned[:0])
+        allowed = TokenMask(left if left.any() else mask, banned[:0])
     return allowed

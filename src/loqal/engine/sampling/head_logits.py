@@ -38,13 +38,13 @@ class HeadLogits:
         self._known, self._batch = known, batch
         self._row: FloatArray | None = None
 
-    def largest(self, k: int) -> Largest:
+    def top_k(self, k: int) -> Largest:
         """See sampling.Logits."""
         if self._row is not None or k > _MOST_TRACKED:
             ids, values, _ = self._decoder.ops.candidates(self.row(), k)
         else:
             if self._known is None or len(self._known[0]) < k:
-                all_ids, all_values = self._decoder.largest(self._hidden, k, self._padding_ids)
+                all_ids, all_values = self._decoder.top_k(self._hidden, k, self._padding_ids)
                 self._known = all_ids[0], all_values[0]
             ids, values = self._known[0][:k], self._known[1][:k]
         if not np.isfinite(values[0]):
@@ -75,7 +75,7 @@ def of_rows(
     known: dict[int, Largest] = {}
     if tracked:
         most = max(k for k in enough if k is not None and k <= _MOST_TRACKED)
-        ids, values = decoder.largest(np.ascontiguousarray(hidden[tracked]), most, padding_ids)
+        ids, values = decoder.top_k(np.ascontiguousarray(hidden[tracked]), most, padding_ids)
         known = {row: (ids[i], values[i]) for i, row in enumerate(tracked)}
     whole = [row for row in range(len(enough)) if row not in known]
     batches: dict[int, Callable[[], FloatArray]] = {}

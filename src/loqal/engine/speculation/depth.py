@@ -17,7 +17,7 @@ _PLAIN_EVERY = 64  # steps without guesses in between keep their cost known
 
 
 @dataclass(slots=True)
-class Trust:
+class AcceptanceRate:
     """How often the guesses of one source were right for one sequence."""
 
     chance: float = _PRIOR
@@ -36,7 +36,7 @@ class Trust:
         return min(1, most) if self._is_probing else most
 
     @property
-    def hoped(self) -> float:
+    def expected(self) -> float:
         """The chance to reckon with: a probe reckons with success."""
         return 1.0 if self._is_probing else self.chance
 

@@ -1,6 +1,6 @@
 """Guessing tokens ahead, so that one step can confirm several.
 
-Three sources stand behind one interface: the form that a reply must have (``Guide.likely``), the sequence itself
+Three sources stand behind one interface: the form that a reply must have (``Guide.draft_hint``), the sequence itself
 (``NgramIndex``) and the model's draft head. What is guessed decides only how fast an answer comes: a guess is accepted
 exactly when it is the token that would have been drawn.
 
@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from loqal.engine import sampling
-from loqal.engine.running import Active
-from loqal.engine.speculation.depth import Trust, allocate
+from loqal.engine.running import RunningSequence
+from loqal.engine.speculation.depth import AcceptanceRate, allocate
 from loqal.engine.speculation.ngram import NgramIndex
 from loqal.engine.speculation.vocabulary import DraftVocabulary
 from loqal.engine.step_batch import Run, build
@@ -42,11 +42,11 @@ class DraftState:
     """What guessing remembers of one sequence."""
 
     ngrams: NgramIndex = dataclasses.field(default_factory=NgramIndex)
-    ngram_trust: Trust = dataclasses.field(default_factory=Trust)
-    head_trust: Trust = dataclasses.field(default_factory=Trust)
-    form_trust: Trust = dataclasses.field(default_factory=lambda: Trust(_FORM_CHANCE))
+    ngram_trust: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)
+    head_trust: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)
+    form_trust: AcceptanceRate = dataclasses.field(default_factory=lambda: AcceptanceRate(_FORM_CHANCE))
     uses_head: bool = False  # for the guesses that are being verified
-    used: Trust = dataclasses.field(default_factory=Trust)  # in whoever made them
+    used: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)  # in whoever made them
     start: int = 0  # first position with keys and values of the draft head
     done: int = 0  # positions before this one have them
     backlog: list[FloatArray] = dataclasses.field(default_factory=list)  # hidden rows from ``done`` on
@@ -96,18 +96,18 @@ class Drafter:
         self._pass_s = 0.0  # of the draft head, running
         self._states: dict[int, DraftState] = {}  # by arrival
 
-    def forget(self, active: Active) -> None:
+    def forget(self, active: RunningSequence) -> None:
         """The sequence is gone, or has lost its state."""
         self._states.pop(active.arrival, None)
 
-    def wanted_from(self, active: Active, start: int, end: int) -> int:
+    def wanted_from(self, active: RunningSequence, start: int, end: int) -> int:
         """From which of the tokens ``start`` to ``end`` on hidden rows are of use; ``end`` for none."""
         if self._head is None:
             return end
         last_media = max((span.end for span in active.sequence.media), default=0)
         return min(end, max(start, last_media, len(active.sequence.token_ids) - WINDOW_TOKENS))
 
-    def note(self, active: Active, position: int, hidden: FloatArray) -> None:
+    def note(self, active: RunningSequence, position: int, hidden: FloatArray) -> None:
         """Hidden rows [n D] of tokens that stay, the first of them at ``position``."""
         if self._head is None or not len(hidden):
             return
@@ -118,13 +118,13 @@ class Drafter:
         if state.backlog_end - state.done > 2 * WINDOW_TOKENS or state.start % PAGE_TOKENS:
             state.shorten()
 
-    def observe(self, active: Active, tried: int, accepted: int) -> None:
+    def observe(self, active: RunningSequence, tried: int, accepted: int) -> None:
         """How many of the guesses of a step were right."""
         state = self._states.setdefault(active.arrival, DraftState())
         for trust in (state.used,) if tried else (state.head_trust, state.ngram_trust, state.form_trust):
             trust.observe(tried, accepted)
 
-    def propose(self, writing: Sequence[Active], costs: StepCosts, other_s: float) -> list[list[int]]:
+    def propose(self, writing: Sequence[RunningSequence], costs: StepCosts, other_s: float) -> list[list[int]]:
         """Guesses for each of the sequences that write.
 
         Args:
@@ -137,10 +137,10 @@ class Drafter:
             copied, trust = self._known(active, state, most)
             head_limit = min(state.head_trust.limit(most), _HEAD_DEPTH) if self._can_guess(active, state) else 0
             # The sequence itself guesses for nothing, so it goes first where it is about as good.
-            state.uses_head = head_limit > 0 and not (copied and trust.hoped >= state.head_trust.hoped)
+            state.uses_head = head_limit > 0 and not (copied and trust.expected >= state.head_trust.expected)
             state.used = state.head_trust if state.uses_head else trust
             copies.append(copied)
-            chances.append(state.used.hoped)
+            chances.append(state.used.expected)
             limits.append(head_limit if state.uses_head else len(copied))
         pass_s = self._pass_s if any(state.uses_head for state in states) else 0.0
         depths = allocate(chances, limits, lambda rows: other_s + costs.of_rows(rows), pass_s)
@@ -152,15 +152,15 @@ class Drafter:
                 guesses[i] = tokens
         return guesses
 
-    def _known(self, active: Active, state: DraftState, most: int) -> tuple[list[int], Trust]:
+    def _known(self, active: RunningSequence, state: DraftState, most: int) -> tuple[list[int], AcceptanceRate]:
         """Guesses that cost nothing: what the reply's form leaves little choice about, or what stood there before."""
         guide, sequence = active.sequence.guide, active.sequence
-        likely = [] if guide is None else list(guide.likely(min(most, state.form_trust.limit(most))))
-        if likely:
-            return likely, state.form_trust
-        return state.ngrams.guess(sequence.token_ids, min(most, state.ngram_trust.limit(most))), state.ngram_trust
+        draft_hint = [] if guide is None else list(guide.draft_hint(min(most, state.form_trust.limit(most))))
+        if draft_hint:
+            return draft_hint, state.form_trust
+        return state.ngrams.propose(sequence.token_ids, min(most, state.ngram_trust.limit(most))), state.ngram_trust
 
-    def _most(self, active: Active) -> int:
+    def _most(self, active: RunningSequence) -> int:
         """Guesses that a sequence could use at all."""
         sequence = active.sequence
         left = self._context_len - len(sequence.token_ids)
@@ -168,11 +168,11 @@ class Drafter:
             left = min(left, sequence.params.max_tokens - sequence.num_generated)
         return max(0, min(MOST_DRAFTS, left - 1))
 
-    def _can_guess(self, active: Active, state: DraftState) -> bool:
+    def _can_guess(self, active: RunningSequence, state: DraftState) -> bool:
         """Whether the hidden row of the newest token but one is there."""
         return self._head is not None and bool(state.backlog) and state.backlog_end == active.length
 
-    def _run_head(self, wanted: list[tuple[Active, DraftState, int]]) -> list[list[int]]:
+    def _run_head(self, wanted: list[tuple[RunningSequence, DraftState, int]]) -> list[list[int]]:
         """Guesses of the draft head, one pass for every depth."""
         started = self._clock()
         for active, _, depth in wanted:
@@ -204,7 +204,7 @@ class Drafter:
         self._pass_s += (seconds - self._pass_s) * (0.2 if self._pass_s else 1.0)
         return guesses
 
-    def _draft_run(self, active: Active, state: DraftState, position: int, tokens: list[int]) -> Run:
+    def _draft_run(self, active: RunningSequence, state: DraftState, position: int, tokens: list[int]) -> Run:
         """Rows of the draft head from ``position`` on: its pages begin at ``start``."""
         assert active.state is not None
         first = state.start // PAGE_TOKENS
@@ -219,7 +219,7 @@ class Drafter:
         out = ops.run_step(lambda step: head.forward(step, hidden, pages), batch)
         return ops.select(out, batch.logit_rows)
 
-    def _choose(self, drafted: list[tuple[Active, list[int]]], hidden: FloatArray) -> list[int]:
+    def _choose(self, drafted: list[tuple[RunningSequence, list[int]]], hidden: FloatArray) -> list[int]:
         """What the requests would draw if the guesses' logits were right, with their own noise."""
         assert self._vocabulary is not None
         every = [_draft_params(active.sequence.params) for active, _ in drafted]
@@ -231,7 +231,7 @@ class Drafter:
             sequence = active.sequence
             self._vocabulary.show(sequence.token_ids if sequence.num_generated <= 2 else sequence.token_ids[-8:])
             self._vocabulary.show(sequence.end_ids)
-        found = self._vocabulary.largest(hidden, max(enough))
+        found = self._vocabulary.top_k(hidden, max(enough))
         return [
             sampling.choose(
                 _Few(*few),
@@ -251,7 +251,7 @@ class _Few:
     def __init__(self, ids: IntArray, values: FloatArray) -> None:
         self._ids, self._values = ids, values
 
-    def largest(self, k: int) -> tuple[IntArray, FloatArray]:
+    def top_k(self, k: int) -> tuple[IntArray, FloatArray]:
         return self._ids[:k], self._values[:k]
 
     def row(self) -> FloatArray:

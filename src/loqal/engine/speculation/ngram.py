@@ -12,7 +12,7 @@ class NgramIndex:
         self._ends: dict[tuple[int, ...], int] = {}
         self._indexed = 0
 
-    def guess(self, token_ids: list[int], depth: int) -> list[int]:
+    def propose(self, token_ids: list[int], depth: int) -> list[int]:
         """Up to ``depth`` tokens that may follow; none when the end of the sequence is new."""
         self._extend(token_ids)
         for length in range(min(_LONGEST, len(token_ids) - 1), _SHORTEST - 1, -1):

@@ -39,12 +39,12 @@ class DraftVocabulary:
                 self._seen[token_id] = None
                 self._num_new += 1
 
-    def largest(self, hidden: FloatArray, k: int) -> list[tuple[IntArray, FloatArray]]:
+    def top_k(self, hidden: FloatArray, k: int) -> list[tuple[IntArray, FloatArray]]:
         """The k largest logits of each hidden row [R D] among these ids, largest first (ties: the lower id)."""
         self._take_up()
         found = []
         for weight, row_ids, excluded in self._parts:
-            rows, values = self._decoder.ops.largest(hidden, weight, k, excluded)
+            rows, values = self._decoder.ops.top_k(hidden, weight, k, excluded)
             found.append((row_ids[rows], values))
         merged = []
         for row in range(len(hidden)):
@@ -64,7 +64,7 @@ class DraftVocabulary:
         self._num_new = 0
 
     def _add_part(self, wanted: IntArray) -> None:
-        weight, ids = self._decoder.ops.take_rows(self._decoder.head, wanted)
+        weight, ids = self._decoder.ops.gather_rows(self._decoder.head, wanted)
         # Rows that came along are no candidates: the frequent ones would count twice, and padding is none.
         keep = np.isin(ids, wanted) & ~np.isin(ids, np.array(sorted(self._padding), np.int32))
         self._parts.append((weight, ids, np.flatnonzero(~keep).astype(np.int32)))

@@ -24,7 +24,7 @@ class CountingOps:
         self._room = self._used = 0  # of the newest chunk
         self.num_bytes = 0
 
-    def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> Any:
+    def pack_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> Any:
         """See Ops. Weights lie in chunks (Arena in cpp/base/memory.cpp) whose last huge page is taken whole."""
         size = _rounded(self._backend.weight_bytes(tensor.format, tensor.shape, float_inputs=float_inputs), _LINE)
         if self._used + size > self._room:

@@ -15,7 +15,7 @@ from loqal import formats
 from loqal.errors import RequestError
 from loqal.formats.tensor import Tensor
 from loqal.ops import _kernels, packed_file, rope
-from loqal.ops.fair_lock import Turns
+from loqal.ops.fair_lock import FairLock
 from loqal.ops.interface import (
     JOURNAL_ROWS,
     KV_BLOCK,
@@ -148,7 +148,7 @@ class CpuOps:
         self.isa, self.threads = self._cpu.isa, self._cpu.threads
         self.usable_isas = tuple(isas)
         self.name = f"cpu ({self.isa}, {self.threads} threads)"
-        self._turns = Turns()
+        self._turns = FairLock()
         self._step: tuple[StepBatch, _kernels.Step] | None = None
         self._keep_packed = keep_packed
         self._kept = packed_file.open_packed(*keep_packed) if keep_packed else None
@@ -156,7 +156,7 @@ class CpuOps:
 
     # Constructors -----------------------------------------------------------------------------------------------
 
-    def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> _kernels.Weight:
+    def pack_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> _kernels.Weight:
         """See Ops. Packing copies; the tensor's own bytes are not needed afterwards."""
         key = f"{tensor.name} {tensor.format} {tensor.shape} {float_inputs}"
         weight = self._kept.get(key) if self._kept else None
@@ -223,7 +223,7 @@ class CpuOps:
         """See Ops."""
         return CpuSlots(num_slots, shape, num_journals)
 
-    def settle(self, slots: CpuSlots, slot: int, journal: int, count: int) -> None:
+    def commit(self, slots: CpuSlots, slot: int, journal: int, count: int) -> None:
         """See Ops. A run without rows of its own applies what is pending."""
         num_heads, channels = slots.states.shape[1], slots.tails.shape[2]
 
@@ -426,11 +426,11 @@ class CpuOps:
         (logits,) = self._cpu.linear(x, (head,))
         return logits
 
-    def largest(self, x: FloatArray, head: _kernels.Weight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+    def top_k(self, x: FloatArray, head: _kernels.Weight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
         """See Ops."""
         return self._cpu.largest(x, head, k, excluded)
 
-    def take_rows(self, weight: _kernels.Weight, rows: IntArray) -> tuple[_kernels.Weight, IntArray]:
+    def gather_rows(self, weight: _kernels.Weight, rows: IntArray) -> tuple[_kernels.Weight, IntArray]:
         """See Ops. Panels hold 16 rows."""
         panels = np.unique(rows // _PANEL_ROWS)
         packed = weight.packed().reshape(-(-weight.rows // _PANEL_ROWS), -1)
@@ -497,7 +497,7 @@ class CpuOps:
         with self._turns:
             return forward(batch)
 
-    def turn(self) -> Turns:
+    def turn(self) -> FairLock:
         """See Ops."""
         return self._turns
 
@@ -535,7 +535,7 @@ class CpuOps:
                 batch.capture_slots,
                 batch.journals,
                 batch.pending,
-                batch.defers,
+                batch.defer_state,
             )
             self._step = (batch, step)
         return self._step[1]

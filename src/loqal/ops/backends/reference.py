@@ -3,7 +3,7 @@
 Rules that hold throughout:
 
 * results and states are float32, everything between is float64, so that a result is the rounded exact one;
-* activations of quantised weights pass through ``quantise_inputs``, in float32 operation by operation: the fast
+* activations of quantized weights pass through ``quantize_inputs``, in float32 operation by operation: the fast
   backends must choose the very same integers;
 * what depends on a row's content is computed one row at a time, because the summation order inside a BLAS product
   may depend on the number of rows, and rows must not.
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from loqal.formats import decode
 from loqal.formats.table import find_format
 from loqal.formats.tensor import Tensor
-from loqal.ops.fair_lock import Turns
+from loqal.ops.fair_lock import FairLock
 from loqal.ops.interface import (
     KV_BLOCK,
     PAGE_TOKENS,
@@ -39,7 +39,7 @@ from loqal.ops.interface import (
     Rotary,
     StepBatch,
 )
-from loqal.ops.layers import as_they_are, run_layers
+from loqal.ops.layers import run_layers, unchanged
 from loqal.ops.rope import inverse_frequencies, vision_frequencies
 
 DoubleArray = npt.NDArray[np.float64]
@@ -53,7 +53,7 @@ class ReferenceWeight:
     """A linear weight, decoded."""
 
     matrix: FloatArray  # [O K] or [E O K]
-    quantised_inputs: bool  # whether activations are rounded to int8 before the product
+    quantized_inputs: bool  # whether activations are rounded to int8 before the product
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +101,17 @@ class ReferenceOps:
 
     name = "reference"
     state_layout = "reference 1"
-    put_layers, run_layers = as_they_are, run_layers
+    put_layers, run_layers = unchanged, run_layers
 
     def __init__(self) -> None:
-        self._turns = Turns()
+        self._turns = FairLock()
 
     # Constructors -----------------------------------------------------------------------------------------------
 
-    def put_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> ReferenceWeight:
+    def pack_weight(self, tensor: Tensor, *, float_inputs: bool = False) -> ReferenceWeight:
         """Decode a weight [O K] or [E O K]."""
-        quantised_inputs = not (find_format(tensor.format).is_float or float_inputs)
-        return ReferenceWeight(decode(tensor.format, tensor.data, tensor.shape), quantised_inputs)
+        quantized_inputs = not (find_format(tensor.format).is_float or float_inputs)
+        return ReferenceWeight(decode(tensor.format, tensor.data, tensor.shape), quantized_inputs)
 
     def weight_bytes(self, format: str, shape: tuple[int, ...], *, float_inputs: bool = False) -> int:
         """Float32 values."""
@@ -138,7 +138,7 @@ class ReferenceOps:
             {},
         )
 
-    def settle(self, slots: ReferenceSlots, slot: int, journal: int, count: int) -> None:
+    def commit(self, slots: ReferenceSlots, slot: int, journal: int, count: int) -> None:
         """Row by row."""
         for row in slots.journals.get(journal, [])[:count]:
             slots.tail[slot], slots.state[slot] = row.window[1:], _updated(slots.state[slot], row)
@@ -177,7 +177,7 @@ class ReferenceOps:
     # The network ------------------------------------------------------------------------------------------------
 
     def embed(self, table: ReferenceWeight, token_ids: IntArray) -> FloatArray:
-        """Rows of the table, unquantised."""
+        """Rows of the table, unquantized."""
         return table.matrix[token_ids]
 
     def rms_norm(self, x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
@@ -189,14 +189,14 @@ class ReferenceOps:
     ) -> tuple[FloatArray, ...]:
         """One product per weight."""
         x = self._normed(x, norm)
-        return tuple(_product(x, weight.matrix, weight.quantised_inputs) for weight in weights)
+        return tuple(_product(x, weight.matrix, weight.quantized_inputs) for weight in weights)
 
     def _normed(self, x: FloatArray, norm: Norm | None) -> FloatArray:
         return x if norm is None else self.rms_norm(x, norm.weight, norm.eps)
 
     def linear_add(self, h: FloatArray, x: FloatArray, weight: ReferenceWeight) -> FloatArray:
         """h += x W^T."""
-        h += _product(x, weight.matrix, weight.quantised_inputs)
+        h += _product(x, weight.matrix, weight.quantized_inputs)
         return h
 
     def rotary(self, positions: IntArray, rope: RopeConfig) -> Rotary:
@@ -263,7 +263,7 @@ class ReferenceOps:
             slot = int(batch.slots[sequence])
             journal = int(batch.journals[sequence]) if len(batch.journals) else -1
             if journal >= 0:
-                self.settle(slots, slot, journal, int(batch.pending[sequence]))
+                self.commit(slots, slot, journal, int(batch.pending[sequence]))
             rows, tail, state = [], slots.tail[slot], slots.state[slot]
             for row in range(first, end):
                 window = np.concatenate([tail, qkv[row : row + 1]])
@@ -275,7 +275,7 @@ class ReferenceOps:
                 outputs[row] = np.einsum("hkv,hk->hv", state.astype(np.float64), query)
                 if row in captures:
                     slots.tail[captures[row]], slots.state[captures[row]] = tail, state
-            if journal >= 0 and batch.defers[sequence]:
+            if journal >= 0 and batch.defer_state[sequence]:
                 slots.journals[journal] = rows
             else:
                 slots.tail[slot], slots.state[slot] = tail, state
@@ -318,7 +318,7 @@ class ReferenceOps:
             chosen = np.argsort(-logits[row], kind="stable")[:num_active]  # softmax keeps the order of the logits
             share = _softmax(logits[row].astype(np.float64))[chosen]
             for expert, weight in zip(chosen, share / share.sum(), strict=True):
-                one = [ReferenceWeight(part.matrix[expert], part.quantised_inputs) for part in (gate, up, down)]
+                one = [ReferenceWeight(part.matrix[expert], part.quantized_inputs) for part in (gate, up, down)]
                 inner = gated_product(*self.linear(x[row : row + 1], one[:2]))
                 mixed[row] += weight * self.linear(inner, one[2:])[0][0]
         h += mixed.astype(np.float32)
@@ -326,18 +326,18 @@ class ReferenceOps:
 
     def unembed(self, x: FloatArray, head: ReferenceWeight) -> FloatArray:
         """Logits."""
-        return _product(x, head.matrix, head.quantised_inputs)
+        return _product(x, head.matrix, head.quantized_inputs)
 
-    def largest(self, x: FloatArray, head: ReferenceWeight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
+    def top_k(self, x: FloatArray, head: ReferenceWeight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
         """Sort each row."""
         allowed = np.setdiff1d(np.arange(head.matrix.shape[0], dtype=np.int32), excluded)
         rows = self.unembed(x, head)[:, allowed]
         order = np.argsort(-rows, axis=1, kind="stable")[:, :k]
         return allowed[order], np.take_along_axis(rows, order, axis=1)
 
-    def take_rows(self, weight: ReferenceWeight, rows: IntArray) -> tuple[ReferenceWeight, IntArray]:
+    def gather_rows(self, weight: ReferenceWeight, rows: IntArray) -> tuple[ReferenceWeight, IntArray]:
         """Just these."""
-        return ReferenceWeight(weight.matrix[rows], weight.quantised_inputs), rows
+        return ReferenceWeight(weight.matrix[rows], weight.quantized_inputs), rows
 
     def concat(self, left: FloatArray, right: FloatArray) -> FloatArray:
         """Side by side."""
@@ -410,7 +410,7 @@ class ReferenceOps:
         with self._turns:
             return forward(batch)
 
-    def turn(self) -> Turns:
+    def turn(self) -> FairLock:
         """One lock."""
         return self._turns
 
@@ -418,7 +418,7 @@ class ReferenceOps:
 # Parts that the tests of the fast backends use too -------------------------------------------------------------------
 
 
-def quantise_inputs(x: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
+def quantize_inputs(x: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
     """Activations as int8 in runs of RUN_INPUTS: [T K] -> integers [T K], scales [T K/RUN_INPUTS].
 
     Every operation is one float32 operation, rounding to nearest, ties to even. A run too small for ``127 / largest``
@@ -465,9 +465,9 @@ def _updated(state: FloatArray, row: JournalRow) -> FloatArray:
     return (state * row.decay[:, None, None] + row.key[:, :, None] * row.delta[:, None, :]).astype(np.float32)
 
 
-def _product(x: FloatArray, matrix: FloatArray, quantised_inputs: bool) -> FloatArray:
+def _product(x: FloatArray, matrix: FloatArray, quantized_inputs: bool) -> FloatArray:
     """x W^T: [T K], [O K] -> [T O]."""
-    rows = _rounded_inputs(x) if quantised_inputs else x.astype(np.float64)
+    rows = _rounded_inputs(x) if quantized_inputs else x.astype(np.float64)
     matrix64 = matrix.astype(np.float64)
     out = np.empty((len(x), len(matrix)), np.float32)
     for index, row in enumerate(rows):
@@ -476,8 +476,8 @@ def _product(x: FloatArray, matrix: FloatArray, quantised_inputs: bool) -> Float
 
 
 def _rounded_inputs(x: FloatArray) -> DoubleArray:
-    """What the integers of ``quantise_inputs`` stand for."""
-    integers, scales = quantise_inputs(x)
+    """What the integers of ``quantize_inputs`` stand for."""
+    integers, scales = quantize_inputs(x)
     rounded: DoubleArray = integers.astype(np.float64) * np.repeat(scales.astype(np.float64), RUN_INPUTS, axis=-1)
     return rounded
 

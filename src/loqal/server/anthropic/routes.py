@@ -10,34 +10,34 @@ from starlette.responses import Response
 from loqal.server.anthropic import protocol as fields
 from loqal.server.anthropic import schema as answers
 from loqal.server.anthropic.format import MessageWriter, error, sign
-from loqal.server.service.request_context import Call, Dialect, Route, Work
+from loqal.server.service.request_context import Dialect, RequestContext, Route, RunningGeneration
 from loqal.server.shared.conversation import TEXT_BEHIND_CALL, Result, decoded, in_call_order, settled
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import ChatRequest, Notes, media_part
+from loqal.server.shared.generation_request import ChatRequest, Warnings, media_part
 from loqal.server.shared.streaming import ServerSentEvents
 from loqal.server.shared.thinking import BUDGETS
 from loqal.types.records import MediaPart, Message, Part, SamplingParams, TextPart, ToolCall
-from loqal.types.reply_options import JsonSchema, NamedTool, Thinking, Tool, ToolChoice, Turn
+from loqal.types.reply_options import JsonSchema, NamedTool, ReplyOptions, Thinking, Tool, ToolChoice
 
 _FOREIGN_REASONING = "It does not fit: this reasoning was changed, or written elsewhere."
 
 # Requests -------------------------------------------------------------------------------------------------------------
 
 
-def parse(body: fields.MessagesBody, notes: Notes) -> ChatRequest:
+def parse(body: fields.MessagesBody, warnings: Warnings) -> ChatRequest:
     """What a request asks for. Raises FieldError."""
-    asked = parse_count(body, notes)
+    asked = parse_count(body, warnings)
     return dataclasses.replace(asked, params=_sampling(body), stream=body.stream)
 
 
-def parse_count(body: fields.CountTokensBody, notes: Notes) -> ChatRequest:
+def parse_count(body: fields.CountTokensBody, warnings: Warnings) -> ChatRequest:
     """The conversation of a request that is only to be counted. Raises FieldError."""
-    review(body, notes)
-    return ChatRequest(body.model, settled(_conversation(body, notes), "messages", notes), turn=_turn(body))
+    review(body, warnings)
+    return ChatRequest(body.model, settled(_conversation(body, warnings), "messages", warnings), turn=_turn(body))
 
 
-def _conversation(body: fields.CountTokensBody, notes: Notes) -> list[Message]:
+def _conversation(body: fields.CountTokensBody, warnings: Warnings) -> list[Message]:
     """The messages of a request, instructions first."""
     found: list[Message] = []
     if body.system:
@@ -48,9 +48,9 @@ def _conversation(body: fields.CountTokensBody, notes: Notes) -> list[Message]:
             case fields.SystemMessage():
                 found.append(Message("system", _instructions(message.content)))
             case fields.AssistantMessage():
-                found.append(_assistant(message, path, notes))
+                found.append(_assistant(message, path, warnings))
             case fields.UserMessage():
-                found += _user(message, found, path, notes)
+                found += _user(message, found, path, warnings)
     return found
 
 
@@ -58,7 +58,7 @@ def _instructions(content: str | Sequence[fields.TextBlock]) -> str:
     return content if isinstance(content, str) else "\n\n".join(block.text for block in content)
 
 
-def _assistant(message: fields.AssistantMessage, path: str, notes: Notes) -> Message:
+def _assistant(message: fields.AssistantMessage, path: str, warnings: Warnings) -> Message:
     if isinstance(message.content, str):
         return Message("assistant", message.content, reasoning="")
     texts: list[Part] = []
@@ -68,18 +68,18 @@ def _assistant(message: fields.AssistantMessage, path: str, notes: Notes) -> Mes
         match block:
             case fields.TextBlock():
                 if calls:
-                    notes.note(f"{path}.content[{index}]", TEXT_BEHIND_CALL)
+                    warnings.warn(f"{path}.content[{index}]", TEXT_BEHIND_CALL)
                 texts.append(TextPart(block.text))
             case fields.ThinkingBlock():
                 if block.thinking and block.signature != sign(block.thinking):
-                    notes.note(f"{path}.content[{index}].signature", _FOREIGN_REASONING)
+                    warnings.warn(f"{path}.content[{index}].signature", _FOREIGN_REASONING)
                 reasoning.append(block.thinking)
             case fields.ToolUseBlock():
                 calls.append(ToolCall(block.name, block.input, block.id))
     return Message("assistant", texts, reasoning="\n".join(reasoning), tool_calls=calls)
 
 
-def _user(message: fields.UserMessage, before: Sequence[Message], path: str, notes: Notes) -> list[Message]:
+def _user(message: fields.UserMessage, before: Sequence[Message], path: str, warnings: Warnings) -> list[Message]:
     """A user's turn: the results of tools in it, in the order of their calls, and what else the user says."""
     if isinstance(message.content, str):
         return [Message("user", message.content)]
@@ -89,7 +89,7 @@ def _user(message: fields.UserMessage, before: Sequence[Message], path: str, not
         where = f"{path}.content[{index}]"
         if isinstance(block, fields.ToolResultBlock):
             if parts:
-                notes.note(where, "Results of tools are read before what else the user says.")
+                warnings.warn(where, "Results of tools are read before what else the user says.")
             content = (
                 block.content if isinstance(block.content, str) else _parts(block.content or (), f"{where}.content")
             )
@@ -136,9 +136,9 @@ def _sampling(body: fields.MessagesBody) -> SamplingParams:
     )
 
 
-def _turn(body: fields.CountTokensBody) -> Turn:
+def _turn(body: fields.CountTokensBody) -> ReplyOptions:
     config = body.output_config
-    return Turn(
+    return ReplyOptions(
         tools=tuple(_tool(tool) for tool in body.tools or ()),
         tool_choice=_tool_choice(body.tool_choice),
         parallel_tool_calls=not getattr(body.tool_choice, "disable_parallel_tool_use", False),
@@ -179,19 +179,19 @@ def _thinking(body: fields.CountTokensBody) -> Thinking:
 # Routes ---------------------------------------------------------------------------------------------------------------
 
 
-async def create(call: Call, body: fields.MessagesBody) -> Response:
+async def create(call: RequestContext, body: fields.MessagesBody) -> Response:
     """Answer a conversation, whole or as a stream of events."""
-    asked = parse(body, call.notes)
+    asked = parse(body, call.warnings)
     shows = getattr(body.thinking, "display", None) != "omitted"
 
-    def writer(work: Work) -> MessageWriter:
+    def writer(work: RunningGeneration) -> MessageWriter:
         return MessageWriter(
             f"msg_{call.id.removeprefix('req_')}",
             body.model,
             body.max_tokens,
             prompt_tokens=work.prompt_tokens,
             shows_thinking=shows,
-            warnings=call.notes.warnings,
+            warnings=call.warnings.warnings,
             request_id=call.id,
         )
 
@@ -200,9 +200,9 @@ async def create(call: Call, body: fields.MessagesBody) -> Response:
     return call.json((await call.written(asked, writer)).message)
 
 
-async def count_tokens(call: Call, body: fields.CountTokensBody) -> Response:
+async def count_tokens(call: RequestContext, body: fields.CountTokensBody) -> Response:
     """The tokens of a conversation as the model would read it: what ``usage`` of its answer counts, cached or not."""
-    rendered = await call.rendered(parse_count(body, call.notes))
+    rendered = await call.rendered(parse_count(body, call.warnings))
     return call.json({"input_tokens": len(rendered.token_ids)})
 
 

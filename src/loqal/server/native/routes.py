@@ -17,7 +17,7 @@ from loqal.runtime.runtime import Runtime
 from loqal.server.openai.format import error, format_logprobs
 from loqal.server.openai.parse import parse
 from loqal.server.openai.protocol import ChatBody, TokenIds
-from loqal.server.service.request_context import Call, Dialect, Route
+from loqal.server.service.request_context import Dialect, RequestContext, Route
 from loqal.server.shared.fields import honoured
 from loqal.server.shared.generation_request import Body, check_length, tokenized
 from loqal.server.shared.schema import Answer
@@ -154,7 +154,7 @@ class UnloadAnswer(Answer):
     unloaded: bool
 
 
-async def health(call: Call) -> Response:
+async def health(call: RequestContext) -> Response:
     """Write one token with every model that is loaded."""
     found: dict[str, dict[str, Any]] = {name: {"loaded": False, "step_ms": None} for name in call.pool.names()}
     message = None
@@ -171,9 +171,9 @@ async def health(call: Call) -> Response:
     return JSONResponse(status | ({} if message is None else {"message": message}), 200 if message is None else 503)
 
 
-async def _shared_step(call: Call, name: str, runtime: Runtime) -> float:
+async def _shared_step(call: RequestContext, name: str, runtime: Runtime) -> float:
     """How long a token takes. Whoever asks while one is being written waits for that one."""
-    steps = call.house.steps
+    steps = call.state.steps
     if name not in steps or steps[name].done():
         steps[name] = asyncio.ensure_future(asyncio.to_thread(_step, runtime))
     return await asyncio.shield(steps[name])
@@ -186,17 +186,17 @@ def _step(runtime: Runtime) -> float:
     return round((time.perf_counter() - started) * 1e3, 3)
 
 
-async def metrics(call: Call) -> Response:
+async def metrics(call: RequestContext) -> Response:
     """Counters for Prometheus."""
     loaded = call.pool.loaded()
     statistics = {name: await asyncio.to_thread(runtime.statistics) for name, runtime in list(loaded.items())}
-    page = call.house.metrics.page({name: runtime.plan.total_bytes for name, runtime in loaded.items()}, statistics)
+    page = call.state.metrics.page({name: runtime.plan.total_bytes for name, runtime in loaded.items()}, statistics)
     return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def render(call: Call, body: RenderBody) -> Response:
+async def render(call: RequestContext, body: RenderBody) -> Response:
     """What a conversation becomes before the model reads it."""
-    request = parse(body, call.notes)
+    request = parse(body, call.warnings)
     rendered = await call.rendered(request)
     async with call.model(body.model) as runtime:
         context_len = runtime.context_len
@@ -216,7 +216,7 @@ async def render(call: Call, body: RenderBody) -> Response:
     )
 
 
-async def tokenize(call: Call, body: TokenizeBody) -> Response:
+async def tokenize(call: RequestContext, body: TokenizeBody) -> Response:
     """Turn a text into token ids."""
     async with call.model(body.model) as runtime:
         token_ids = await asyncio.to_thread(tokenized, runtime, body.text, control=body.control)
@@ -228,14 +228,14 @@ def _spelled(runtime: Runtime, token_ids: Sequence[int]) -> list[str]:
     return [runtime.token_bytes(token_id).decode(errors="replace") for token_id in token_ids]
 
 
-async def detokenize(call: Call, body: DetokenizeBody) -> Response:
+async def detokenize(call: RequestContext, body: DetokenizeBody) -> Response:
     """Turn token ids into text."""
     async with call.model(body.model) as runtime:
         text = await asyncio.to_thread(runtime.detokenize, body.token_ids, skip_special=body.skip_special)
     return call.json({"model": body.model, "text": text})
 
 
-async def score(call: Call, body: ScoreBody) -> Response:
+async def score(call: RequestContext, body: ScoreBody) -> Response:
     """Say how likely continuations are."""
     scores = []
     async with call.model(body.model) as runtime:
@@ -265,12 +265,12 @@ def _score(found: tuple[TokenLogprobs, ...], runtime: Runtime) -> dict[str, Any]
     }
 
 
-async def unload(call: Call, body: UnloadBody) -> Response:
+async def unload(call: RequestContext, body: UnloadBody) -> Response:
     """Take a model out of memory until it is asked for again."""
     return call.json({"model": body.model, "unloaded": await call.pool.unload(body.model)})
 
 
-async def page(call: Call) -> Response:
+async def page(call: RequestContext) -> Response:
     """The OpenAPI page."""
     return JSONResponse(call.http.app.state.page())
 

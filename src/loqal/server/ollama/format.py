@@ -176,7 +176,7 @@ def _details(info: ModelInfo) -> dict[str, Any]:
         "family": info.architecture,
         "families": [info.architecture],
         "parameter_size": info.size_label or f"{info.parameters['total'] / 1e6:.1f}M",
-        "quantization_level": info.quantisation[0].format if info.quantisation else "",
+        "quantization_level": info.quantization[0].format if info.quantization else "",
     }
 
 

@@ -9,30 +9,30 @@ from loqal.server.ollama import protocol as fields
 from loqal.server.shared.conversation import Result, decoded, in_call_order, settled
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import ChatRequest, Notes, RawRequest
+from loqal.server.shared.generation_request import ChatRequest, RawRequest, Warnings
 from loqal.server.shared.thinking import BUDGETS
 from loqal.types.records import MediaPart, Message, Part, SamplingParams, TextPart, ToolCall
-from loqal.types.reply_options import AnswerFormat, JsonSchema, Thinking, Tool, Turn
+from loqal.types.reply_options import AnswerFormat, JsonSchema, ReplyOptions, Thinking, Tool
 
 
-def parse_chat(body: fields.OllamaChatBody, notes: Notes) -> ChatRequest:
+def parse_chat(body: fields.OllamaChatBody, warnings: Warnings) -> ChatRequest:
     """What a conversation asks for. Raises FieldError."""
-    review(body, notes)
-    messages = settled(_conversation(body.messages), "messages", notes)
+    review(body, warnings)
+    messages = settled(_conversation(body.messages), "messages", warnings)
     return ChatRequest(body.model, messages, _sampling(body), _turn(body), stream=body.stream)
 
 
 def parse_generate(
-    body: fields.OllamaGenerateBody, notes: Notes, before: Sequence[Message] = ()
+    body: fields.OllamaGenerateBody, warnings: Warnings, before: Sequence[Message] = ()
 ) -> ChatRequest | RawRequest:
     """What a prompt asks for, after an earlier conversation. Raises FieldError."""
-    review(body, notes)
+    review(body, warnings)
     if not body.raw:
         messages = tuple(_prompted(body, before))
         return ChatRequest(body.model, messages, _sampling(body), _turn(body), stream=body.stream)
     for name in ("system", "images", "think", "format", "context"):
         if getattr(body, name) not in (None, "", False):
-            notes.refuse(name, "A raw prompt is read as it is.", "Leave raw out, or write it into the prompt.")
+            warnings.reject(name, "A raw prompt is read as it is.", "Leave raw out, or write it into the prompt.")
     return RawRequest(body.model, (body.prompt,), _sampling(body), stream=body.stream)
 
 
@@ -112,8 +112,8 @@ def _sampling(body: fields.WriteBody) -> SamplingParams:
     )
 
 
-def _turn(body: fields.WriteBody) -> Turn:
-    return Turn(
+def _turn(body: fields.WriteBody) -> ReplyOptions:
+    return ReplyOptions(
         tools=tuple(_tool(tool.function) for tool in body.tools or ())
         if isinstance(body, fields.OllamaChatBody)
         else (),

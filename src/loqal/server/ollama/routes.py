@@ -19,7 +19,7 @@ from loqal.server.ollama import protocol as fields
 from loqal.server.ollama import schema as answers
 from loqal.server.ollama.format import NEVER, LineWriter, described, error, idle, listed
 from loqal.server.ollama.parse import parse_chat, parse_generate
-from loqal.server.service.request_context import Call, Dialect, Route, Work
+from loqal.server.service.request_context import Dialect, RequestContext, Route, RunningGeneration
 from loqal.server.shared.conversation import said, size_of
 from loqal.server.shared.errors import FieldError, RefusedError
 from loqal.server.shared.fields import review
@@ -28,22 +28,22 @@ from loqal.server.shared.streaming import JsonLines
 from loqal.types.records import Message, Reply
 
 
-async def chat(call: Call, body: fields.OllamaChatBody) -> Response:
+async def chat(call: RequestContext, body: fields.OllamaChatBody) -> Response:
     """Continue a conversation."""
     if not body.messages:
         return await _touch(call, body, chats=True)
-    return await _write(call, body, parse_chat(body, call.notes), chats=True)
+    return await _write(call, body, parse_chat(body, call.warnings), chats=True)
 
 
-async def generate(call: Call, body: fields.OllamaGenerateBody) -> Response:
+async def generate(call: RequestContext, body: fields.OllamaGenerateBody) -> Response:
     """Answer or continue a prompt."""
     if not body.prompt and not body.images:
         return await _touch(call, body, chats=False)
-    asked = parse_generate(body, call.notes, _recalled(call, body.context) if body.context else ())
+    asked = parse_generate(body, call.warnings, _recalled(call, body.context) if body.context else ())
     return await _write(call, body, asked, chats=False)
 
 
-def _recalled(call: Call, context: Sequence[int]) -> Sequence[Message]:
+def _recalled(call: RequestContext, context: Sequence[int]) -> Sequence[Message]:
     found = call.kept.get(call.client.name, _context_key(context))
     if not isinstance(found, tuple):
         raise FieldError(
@@ -56,10 +56,12 @@ def _context_key(context: Sequence[int]) -> str:
     return f"context {hashlib.sha256(json.dumps(list(context)).encode()).hexdigest()}"
 
 
-async def _write(call: Call, body: fields.WriteBody, asked: ChatRequest | RawRequest, *, chats: bool) -> Response:
+async def _write(
+    call: RequestContext, body: fields.WriteBody, asked: ChatRequest | RawRequest, *, chats: bool
+) -> Response:
     started = time.perf_counter_ns()
 
-    def writer(work: Work) -> LineWriter:
+    def writer(work: RunningGeneration) -> LineWriter:
         conversation = () if chats or not isinstance(asked, ChatRequest) else asked.messages
         return LineWriter(
             body.model,
@@ -68,7 +70,7 @@ async def _write(call: Call, body: fields.WriteBody, asked: ChatRequest | RawReq
             elapsed_ns=lambda: time.perf_counter_ns() - started,
             load_ns=work.load_ns,
             context=(lambda reply: _remembered(call, work, conversation, reply)) if conversation else None,
-            warnings=call.notes.warnings,
+            warnings=call.warnings.warnings,
         )
 
     if body.options is not None and body.options.num_ctx is not None:
@@ -78,7 +80,7 @@ async def _write(call: Call, body: fields.WriteBody, asked: ChatRequest | RawReq
     return call.json((await call.written(asked, writer)).whole)
 
 
-async def _bounded(call: Call, asked: ChatRequest | RawRequest, num_ctx: int) -> ChatRequest | RawRequest:
+async def _bounded(call: RequestContext, asked: ChatRequest | RawRequest, num_ctx: int) -> ChatRequest | RawRequest:
     """The same request, prompt and reply together within ``num_ctx`` tokens. Raises ContextError."""
     loaded = call.pool.loaded().get(asked.model)
     if loaded is not None and num_ctx >= loaded.context_len:
@@ -99,7 +101,9 @@ async def _bounded(call: Call, asked: ChatRequest | RawRequest, num_ctx: int) ->
     return dataclasses.replace(asked, params=dataclasses.replace(asked.params, max_tokens=most))
 
 
-def _remembered(call: Call, work: Work, conversation: Sequence[Message], reply: Reply) -> list[int]:
+def _remembered(
+    call: RequestContext, work: RunningGeneration, conversation: Sequence[Message], reply: Reply
+) -> list[int]:
     """The tokens by which a later request may follow this conversation."""
     context = [*work.streams[0].prompt_ids, *reply.token_ids]
     messages = (*conversation, said(reply))
@@ -107,41 +111,43 @@ def _remembered(call: Call, work: Work, conversation: Sequence[Message], reply: 
     return context
 
 
-async def _touch(call: Call, body: fields.WriteBody, *, chats: bool) -> Response:
+async def _touch(call: RequestContext, body: fields.WriteBody, *, chats: bool) -> Response:
     """A request without a prompt loads its model, or unloads it with ``keep_alive`` 0 and a key that may."""
     if str(body.keep_alive).rstrip("smh") in ("0", "0.0"):
         if "manage" not in call.client.scopes:
             raise RefusedError("permission", "This key unloads no models.", "It lacks the scope manage.", "Use one.")
         await call.pool.unload(body.model)
         return call.json(idle(body.model, chats=chats, reason="unload", now=time.time()))
-    review(body, call.notes)
+    review(body, call.warnings)
     async with call.model(body.model):
         return call.json(idle(body.model, chats=chats, reason="load", now=time.time()))
 
 
-async def embed(call: Call, body: fields.OllamaEmbedBody) -> Response:
+async def embed(call: RequestContext, body: fields.OllamaEmbedBody) -> Response:
     """Vectors of texts."""
-    review(body, call.notes)
+    review(body, call.warnings)
     started = time.perf_counter_ns()
     texts = [body.input] if isinstance(body.input, str) else body.input
     vectors, num_tokens = await _embedded(call, body, texts, "input")
     if body.dimensions is not None:
         if vectors and body.dimensions > len(vectors[0]):
-            raise FieldError("dimensions", f"The model's vectors have {len(vectors[0]):,}.", "Ask for fewer.")
+            raise FieldError(
+                "dimensions", f"The model's vectors have {len(vectors[0]):,}.", "GenerationRequest for fewer."
+            )
         vectors = [_shortened(vector, body.dimensions) for vector in vectors]
     answer = {"model": body.model, "embeddings": vectors, "prompt_eval_count": num_tokens}
     return call.json({**answer, "total_duration": time.perf_counter_ns() - started, "load_duration": 0})
 
 
-async def embeddings(call: Call, body: fields.OllamaEmbeddingsBody) -> Response:
+async def embeddings(call: RequestContext, body: fields.OllamaEmbeddingsBody) -> Response:
     """The vector of a text, in the older form."""
-    review(body, call.notes)
+    review(body, call.warnings)
     vectors, _ = await _embedded(call, body, [body.prompt], "prompt")
     return call.json({"embedding": vectors[0]})
 
 
 async def _embedded(
-    call: Call, body: fields.OllamaEmbedBody | fields.OllamaEmbeddingsBody, texts: Sequence[str], path: str
+    call: RequestContext, body: fields.OllamaEmbedBody | fields.OllamaEmbeddingsBody, texts: Sequence[str], path: str
 ) -> tuple[list[list[float]], int]:
     """Vectors of texts, and how many tokens they had."""
     vectors: list[list[float]] = []
@@ -172,14 +178,14 @@ def _shortened(vector: Sequence[float], dimensions: int) -> list[float]:
     return [value / length for value in kept]
 
 
-async def tags(call: Call) -> Response:
+async def tags(call: RequestContext) -> Response:
     """The models that are served. Of those that are not loaded it says no more than their names."""
     loaded, created_s = call.pool.loaded(), call.pool.created
     infos = {name: loaded[name].info if name in loaded else None for name in call.pool.names()}
     return call.json({"models": [listed(name, info, created_s) for name, info in infos.items()]})
 
 
-async def running(call: Call) -> Response:
+async def running(call: RequestContext) -> Response:
     """The models that are loaded. How long they stay is the server's matter, so none has a time at which it goes."""
     models = [
         {
@@ -193,19 +199,19 @@ async def running(call: Call) -> Response:
     return call.json({"models": models})
 
 
-async def show(call: Call, body: fields.OllamaShowBody) -> Response:
+async def show(call: RequestContext, body: fields.OllamaShowBody) -> Response:
     """One model."""
-    review(body, call.notes)
+    review(body, call.warnings)
     async with call.model(body.model) as runtime:
         return call.json(described(runtime.info, call.pool.created))
 
 
-async def version(call: Call) -> Response:
+async def version(call: RequestContext) -> Response:
     """The version of the server."""
     return call.json({"version": __version__})
 
 
-async def not_over_http(call: Call) -> Response:
+async def not_over_http(call: RequestContext) -> Response:
     """Managing models: on the machine itself only."""
     raise RefusedError(
         "permission",

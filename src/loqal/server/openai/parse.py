@@ -10,7 +10,7 @@ from loqal.server.openai import protocol as fields
 from loqal.server.shared.conversation import Result, in_call_order, settled
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import ChatRequest, Notes, RawRequest, media_part
+from loqal.server.shared.generation_request import ChatRequest, RawRequest, Warnings, media_part
 from loqal.server.shared.thinking import thinking
 from loqal.types.records import Message, Part, SamplingParams, TextPart, ToolCall
 from loqal.types.reply_options import (
@@ -20,9 +20,9 @@ from loqal.types.reply_options import (
     NamedTool,
     OneOf,
     Regex,
+    ReplyOptions,
     Tool,
     ToolChoice,
-    Turn,
 )
 
 PRIORITIES = {"flex": 10, "priority": -10}
@@ -32,16 +32,16 @@ _DETAIL_TOKENS = {"low": 256}
 _COMPLETION_TOKENS = 16  # of a completion that names no limit, as the dialect has it
 
 
-def parse(body: fields.ChatBody, notes: Notes) -> ChatRequest:
+def parse(body: fields.ChatBody, warnings: Warnings) -> ChatRequest:
     """The request that a body asks for. Raises FieldError."""
-    review(body, notes)
+    review(body, warnings)
     _check_stream(body)
     priority = body.priority
     if priority is None:
         priority = PRIORITIES.get(body.service_tier or "", 0)
     return ChatRequest(
         model=body.model,
-        messages=settled(_messages(body.messages), "messages", notes),
+        messages=settled(_messages(body.messages), "messages", warnings),
         params=_chat_params(body),
         turn=_turn(body),
         n=body.n or 1,
@@ -51,9 +51,9 @@ def parse(body: fields.ChatBody, notes: Notes) -> ChatRequest:
     )
 
 
-def parse_completion(body: fields.CompletionBody, notes: Notes) -> RawRequest:
+def parse_completion(body: fields.CompletionBody, warnings: Warnings) -> RawRequest:
     """The request that a body asks for. Raises FieldError."""
-    review(body, notes)
+    review(body, warnings)
     _check_stream(body)
     if body.max_tokens == 0 and not body.echo:
         raise FieldError("max_tokens", "Nothing would be answered.", "Set echo, or ask for at least one token.")
@@ -126,7 +126,7 @@ def _chat_params(body: fields.ChatBody) -> SamplingParams:
     )
 
 
-def _turn(body: fields.ChatBody) -> Turn:
+def _turn(body: fields.ChatBody) -> ReplyOptions:
     tools = []
     for tool in body.tools or ():
         if isinstance(tool, fields.FunctionTool):
@@ -144,7 +144,7 @@ def _turn(body: fields.ChatBody) -> Turn:
     if len({tool.name for tool in tools}) < len(tools):
         raise FieldError("tools", "Two tools have the same name.")
     tools, choice = _choice(body, tools)
-    return Turn(
+    return ReplyOptions(
         tools=tuple(tools),
         tool_choice=choice,
         parallel_tool_calls=body.parallel_tool_calls is not False,

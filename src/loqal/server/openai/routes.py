@@ -25,7 +25,7 @@ from loqal.server.openai.format import (
 from loqal.server.openai.parse import PRIORITIES, parse, parse_completion, prompts_of
 from loqal.server.openai.protocol import ChatBody, CompletionBody, EmbeddingBody
 from loqal.server.service.model_pool import unknown_model
-from loqal.server.service.request_context import Call, Dialect, Route, Work
+from loqal.server.service.request_context import Dialect, RequestContext, Route, RunningGeneration
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.generation_request import RawRequest, tokenized
 from loqal.server.shared.streaming import ServerSentEvents
@@ -34,21 +34,21 @@ from loqal.types.records import TokenLogprobs
 _TEXTS_AT_ONCE = 16  # between two looks at whether the client is still there
 
 
-async def chat_completions(call: Call, body: ChatBody) -> Response:
+async def chat_completions(call: RequestContext, body: ChatBody) -> Response:
     """Continue a conversation."""
-    request = parse(body, call.notes)
+    request = parse(body, call.warnings)
     envelope = Envelope(call.id, body.model)
     tier = body.service_tier if body.service_tier in PRIORITIES else "default"
     if request.stream:
 
-        def chunks(work: Work) -> ChatChunks:
+        def chunks(work: RunningGeneration) -> ChatChunks:
             return ChatChunks(
                 envelope,
                 request.n,
                 work.runtime.token_bytes,
                 with_usage=body.stream_options is not None and bool(body.stream_options.include_usage),
                 tier=tier,
-                warnings=call.notes.warnings,
+                warnings=call.warnings.warnings,
             )
 
         return await call.stream(request, chunks, ServerSentEvents)
@@ -56,9 +56,9 @@ async def chat_completions(call: Call, body: ChatBody) -> Response:
     return call.json(format_reply(replies, envelope, runtime.token_bytes, tier=tier))
 
 
-async def completions(call: Call, body: CompletionBody) -> Response:
+async def completions(call: RequestContext, body: CompletionBody) -> Response:
     """Continue prompts as they are."""
-    request = parse_completion(body, call.notes)
+    request = parse_completion(body, call.warnings)
     envelope = Envelope(call.id, body.model, prefix="cmpl")
     echoes = [Echo() for _ in request.prompts]
     if body.echo:
@@ -68,7 +68,7 @@ async def completions(call: Call, body: CompletionBody) -> Response:
                 return call.json(format_completion((), envelope, echoes, runtime.token_bytes, body.logprobs))
     if request.stream:
 
-        def chunks(work: Work) -> CompletionChunks:
+        def chunks(work: RunningGeneration) -> CompletionChunks:
             return CompletionChunks(
                 envelope,
                 echoes,
@@ -76,7 +76,7 @@ async def completions(call: Call, body: CompletionBody) -> Response:
                 work.runtime.token_bytes,
                 num_top=body.logprobs,
                 with_usage=body.stream_options is not None and bool(body.stream_options.include_usage),
-                warnings=call.notes.warnings,
+                warnings=call.warnings.warnings,
             )
 
         return await call.stream(request, chunks, ServerSentEvents)
@@ -97,7 +97,7 @@ def _echoes(runtime: Runtime, request: RawRequest, num_top: int | None) -> list[
     return echoes
 
 
-async def embeddings(call: Call, body: EmbeddingBody) -> Response:
+async def embeddings(call: RequestContext, body: EmbeddingBody) -> Response:
     """Turn texts into vectors."""
     rows, num_tokens = [], 0
     async with call.model(body.model) as runtime:
@@ -126,12 +126,12 @@ def _embedded(
     return runtime.embed(texts, pooling=pooling), sum(map(len, texts))
 
 
-async def models(call: Call) -> Response:
+async def models(call: RequestContext) -> Response:
     """The models that are served."""
     return call.json({"object": "list", "data": [_model(call, name) for name in call.pool.names()]})
 
 
-async def model(call: Call) -> Response:
+async def model(call: RequestContext) -> Response:
     """One model that is served."""
     name = call.http.path_params["model"]
     if name not in call.pool.names():
@@ -139,7 +139,7 @@ async def model(call: Call) -> Response:
     return call.json(_model(call, name))
 
 
-def _model(call: Call, name: str) -> dict[str, object]:
+def _model(call: RequestContext, name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": call.pool.created, "owned_by": "loqal"}
 
 

@@ -12,10 +12,10 @@ from loqal.server.openai_responses.format import unhidden, wants_logprobs
 from loqal.server.shared.conversation import TEXT_BEHIND_CALL, Result, in_call_order, settled
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import ChatRequest, Notes, media_part
+from loqal.server.shared.generation_request import ChatRequest, Warnings, media_part
 from loqal.server.shared.thinking import BUDGETS
 from loqal.types.records import Message, Part, SamplingParams, TextPart, ToolCall
-from loqal.types.reply_options import AnswerFormat, JsonSchema, NamedTool, Thinking, Tool, ToolChoice, Turn
+from loqal.types.reply_options import AnswerFormat, JsonSchema, NamedTool, ReplyOptions, Thinking, Tool, ToolChoice
 
 PRIORITIES = {"flex": 10, "priority": -10}
 """Of service tiers; the lowest is served first."""
@@ -27,21 +27,25 @@ Find = Callable[[str], fields.Item | None]
 
 
 def parse(
-    body: fields.InputTokensBody, model: str, notes: Notes, before: Sequence[Message] = (), find: Find = lambda _: None
+    body: fields.InputTokensBody,
+    model: str,
+    warnings: Warnings,
+    before: Sequence[Message] = (),
+    find: Find = lambda _: None,
 ) -> tuple[ChatRequest, tuple[Message, ...]]:
     """What a request asks for, after an earlier conversation, and the conversation so far without its instructions.
 
     Raises FieldError.
     """
-    review(body, notes)
-    conversation = _conversation(body, before, find, notes)
+    review(body, warnings)
+    conversation = _conversation(body, before, find, warnings)
     instructions = [] if body.instructions is None else [Message("system", body.instructions)]
-    asked = ChatRequest(model, settled([*instructions, *conversation], "input", notes), turn=_turn(body))
+    asked = ChatRequest(model, settled([*instructions, *conversation], "input", warnings), turn=_turn(body))
     if not isinstance(body, fields.ResponseBody):
         return asked, tuple(conversation)
     for index, name in enumerate(body.include or ()):
         if name not in _INCLUDED:
-            notes.note(f"include[{index}]", "Nothing like that is made here.")
+            warnings.warn(f"include[{index}]", "Nothing like that is made here.")
     asked = replace(
         asked,
         params=_sampling(body),
@@ -52,9 +56,11 @@ def parse(
     return asked, tuple(conversation)
 
 
-def _conversation(body: fields.InputTokensBody, before: Sequence[Message], find: Find, notes: Notes) -> list[Message]:
+def _conversation(
+    body: fields.InputTokensBody, before: Sequence[Message], find: Find, warnings: Warnings
+) -> list[Message]:
     """The messages of a request: those of the response it follows, and its own."""
-    reading = _Reading(list(before), find, notes)
+    reading = _ItemReader(list(before), find, warnings)
     if isinstance(body.input, str):
         reading.messages.append(Message("user", body.input))
     else:
@@ -65,12 +71,12 @@ def _conversation(body: fields.InputTokensBody, before: Sequence[Message], find:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _ItemReader:
     """Items to messages. What the assistant said in several items is one message, as are the results that follow."""
 
     messages: list[Message]
     find: Find
-    notes: Notes
+    warnings: Warnings
     parts: list[Part] = field(default_factory=list)  # of the assistant's open turn
     reasoning: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
@@ -88,7 +94,7 @@ class _Reading:
                 self.add(found, path)
             case fields.MessageItem(role="assistant"):
                 if self.calls:
-                    self.notes.note(path, TEXT_BEHIND_CALL)
+                    self.warnings.warn(path, TEXT_BEHIND_CALL)
                 self.parts += self._content(item.content, f"{path}.content")
             case fields.MessageItem(role=role):
                 self._close_turn()
@@ -127,7 +133,7 @@ class _Reading:
             return []
         reasoning = unhidden(item.encrypted_content)
         if reasoning is None:
-            self.notes.note(f"{path}.encrypted_content", "It was not written here and cannot be read.")
+            self.warnings.warn(f"{path}.encrypted_content", "It was not written here and cannot be read.")
         return [reasoning] if reasoning else []
 
     def _content(self, content: str | Sequence[fields.AnyPart], path: str) -> list[Part]:
@@ -164,13 +170,13 @@ def _sampling(body: fields.ResponseBody) -> SamplingParams:
     )
 
 
-def _turn(body: fields.InputTokensBody) -> Turn:
+def _turn(body: fields.InputTokensBody) -> ReplyOptions:
     choice, tools = body.tool_choice, _tools(body)
     if isinstance(choice, fields.ChooseAmong):
         allowed = {tool.name for tool in choice.tools}
         tools = [tool for tool in tools if tool.name in allowed]
     effort = body.reasoning.effort if body.reasoning else None
-    return Turn(
+    return ReplyOptions(
         tools=tuple(tools),
         tool_choice=_tool_choice(choice),
         parallel_tool_calls=body.parallel_tool_calls is not False,

@@ -21,7 +21,7 @@ from loqal.server.openai_responses import protocol as fields
 from loqal.server.openai_responses import schema as answers
 from loqal.server.openai_responses.format import ResponseWriter
 from loqal.server.openai_responses.parse import parse
-from loqal.server.service.request_context import Call, Dialect, Route, Work
+from loqal.server.service.request_context import Dialect, RequestContext, Route, RunningGeneration
 from loqal.server.shared.conversation import said, size_of
 from loqal.server.shared.errors import FieldError, RefusedError, problem
 from loqal.server.shared.generation_request import ChatRequest, check_range
@@ -32,7 +32,7 @@ _ITEM: TypeAdapter[fields.Item] = TypeAdapter(fields.Item)
 
 
 @dataclass(slots=True)
-class Kept:
+class StoredResponse:
     """A response that is kept. ``messages`` are those of the conversation so far, without instructions.
 
     One that is written in the background has a ``task`` and its events so far; ``grown`` is set when there are more.
@@ -64,12 +64,12 @@ class Kept:
             await grown.wait()
 
 
-async def create(call: Call, body: fields.ResponseBody) -> Response:
+async def create(call: RequestContext, body: fields.ResponseBody) -> Response:
     """Answer a conversation: whole, as a stream of events, or in the background."""
     asked, conversation = _asked(call, body)
-    kept = Kept({}, listed(body, _new_id), conversation)
+    kept = StoredResponse({}, listed(body, _new_id), conversation)
 
-    def writer(work: Work) -> ResponseWriter:
+    def writer(work: RunningGeneration) -> ResponseWriter:
         made = ResponseWriter(
             body,
             asked.model,
@@ -77,7 +77,7 @@ async def create(call: Call, body: fields.ResponseBody) -> Response:
             new_id=_new_id,
             spell=work.runtime.token_bytes,
             on_end=lambda reply: _keep(call, body, kept, reply),
-            warnings=call.notes.warnings,
+            warnings=call.warnings.warnings,
         )
         kept.response = made.response
         return made
@@ -93,14 +93,14 @@ def _new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(24)}"
 
 
-def _asked(call: Call, body: fields.InputTokensBody) -> tuple[ChatRequest, tuple[Message, ...]]:
+def _asked(call: RequestContext, body: fields.InputTokensBody) -> tuple[ChatRequest, tuple[Message, ...]]:
     names = call.pool.names()
     if body.model is None and len(names) != 1:
         raise FieldError("model", "It is missing.", f"Name one of {', '.join(names)}.")
     before: tuple[Message, ...] = ()
     if body.previous_response_id is not None:
         earlier = call.kept.get(call.client.name, body.previous_response_id)
-        if not isinstance(earlier, Kept):
+        if not isinstance(earlier, StoredResponse):
             raise FieldError(
                 "previous_response_id", "No such response is kept here.", "Send the conversation as input."
             )
@@ -112,10 +112,10 @@ def _asked(call: Call, body: fields.InputTokensBody) -> tuple[ChatRequest, tuple
         item = call.kept.get(call.client.name, identity)
         return _ITEM.validate_python(item) if isinstance(item, Mapping) else None
 
-    return parse(body, body.model or names[0], call.notes, before, find)
+    return parse(body, body.model or names[0], call.warnings, before, find)
 
 
-def _keep(call: Call, body: fields.ResponseBody, kept: Kept, reply: Reply) -> None:
+def _keep(call: RequestContext, body: fields.ResponseBody, kept: StoredResponse, reply: Reply) -> None:
     """Keep a complete response and its items, unless the caller does not want that."""
     if body.store is False:
         return
@@ -153,7 +153,11 @@ def _listed_item(item: dict[str, Any], new_id: Callable[[str], str]) -> dict[str
 
 
 async def _in_background(
-    call: Call, body: fields.ResponseBody, asked: ChatRequest, kept: Kept, writer: Callable[[Work], ResponseWriter]
+    call: RequestContext,
+    body: fields.ResponseBody,
+    asked: ChatRequest,
+    kept: StoredResponse,
+    writer: Callable[[RunningGeneration], ResponseWriter],
 ) -> Response:
     """Begin a response, and answer before it is complete; with ``stream``, its events, which it does not depend on."""
     if body.store is False:
@@ -163,14 +167,14 @@ async def _in_background(
     kept.add(made.start())
     call.kept.put(call.client.name, made.response["id"], kept, size_of(kept.messages))
     kept.task = asyncio.create_task(_run(call, work, made, kept))
-    call.house.tasks.add(kept.task)
-    kept.task.add_done_callback(call.house.tasks.discard)
+    call.state.tasks.add(kept.task)
+    kept.task.add_done_callback(call.state.tasks.discard)
     if body.stream:
         return StreamedResponse(kept.follow(-1), ServerSentEvents.media_type, _nothing)
     return call.json({**made.response, "output": []})
 
 
-async def _run(call: Call, work: Work, writer: ResponseWriter, kept: Kept) -> None:
+async def _run(call: RequestContext, work: RunningGeneration, writer: ResponseWriter, kept: StoredResponse) -> None:
     stream = work.streams[0]
     try:
         async for piece in stream:
@@ -195,20 +199,20 @@ async def _nothing() -> None:
 # Kept responses -------------------------------------------------------------------------------------------------------
 
 
-def _find(call: Call) -> Kept:
+def _find(call: RequestContext) -> StoredResponse:
     identity = call.http.path_params["response_id"]
     found = call.kept.get(call.client.name, identity)
-    if not isinstance(found, Kept):
+    if not isinstance(found, StoredResponse):
         raise RefusedError(
             "not_found",
             f"The response {identity[:100]!r} is not kept here.",
             "Responses are kept in memory, while there is room, for the key that asked for them.",
-            "Ask again.",
+            "GenerationRequest again.",
         )
     return found
 
 
-def _query(call: Call, *known: str) -> dict[str, str]:
+def _query(call: RequestContext, *known: str) -> dict[str, str]:
     """The query's parameters. Raises FieldError for one that is not known."""
     for name in call.http.query_params:
         if name.removesuffix("[]") not in known:
@@ -225,19 +229,21 @@ def _number(query: Mapping[str, str], name: str, default: int, low: int, high: i
     return value
 
 
-async def retrieve(call: Call) -> Response:
+async def retrieve(call: RequestContext) -> Response:
     """A kept response; with ``stream``, the events of one in the background that come after ``starting_after``."""
     kept = _find(call)
     query = _query(call, "include", "include_obfuscation", "stream", "starting_after")
     if query.get("stream") != "true":
         return call.json(kept.response)
     if not kept.events:
-        raise FieldError("stream", "Events are kept of responses in the background only.", "Ask without stream.")
+        raise FieldError(
+            "stream", "Events are kept of responses in the background only.", "GenerationRequest without stream."
+        )
     after = _number(query, "starting_after", -1, -1, 2**31)
     return StreamedResponse(kept.follow(after), ServerSentEvents.media_type, _nothing)
 
 
-async def delete(call: Call) -> Response:
+async def delete(call: RequestContext) -> Response:
     """Forget a response; one that is being written is cancelled."""
     kept = _find(call)
     await _stop(kept)
@@ -245,7 +251,7 @@ async def delete(call: Call) -> Response:
     return call.json({"id": kept.response["id"], "object": "response", "deleted": True})
 
 
-async def cancel(call: Call) -> Response:
+async def cancel(call: RequestContext) -> Response:
     """Stop a response in the background. What was written of it stays."""
     kept = _find(call)
     if not kept.response["background"]:
@@ -254,13 +260,13 @@ async def cancel(call: Call) -> Response:
     return call.json(kept.response)
 
 
-async def _stop(kept: Kept) -> None:
+async def _stop(kept: StoredResponse) -> None:
     if kept.task is not None:
         kept.task.cancel()
         await asyncio.wait([kept.task])
 
 
-async def input_items(call: Call) -> Response:
+async def input_items(call: RequestContext) -> Response:
     """The items of a response's request, newest first unless ``order`` is asc."""
     kept = _find(call)
     query = _query(call, "after", "include", "limit", "order")
@@ -279,14 +285,14 @@ async def input_items(call: Call) -> Response:
     return call.json({"object": "list", "data": page, **ends, "has_more": len(items) > limit})
 
 
-async def input_tokens(call: Call, body: fields.InputTokensBody) -> Response:
+async def input_tokens(call: RequestContext, body: fields.InputTokensBody) -> Response:
     """The tokens of a request as the model would read it."""
     asked, _ = _asked(call, body)
     rendered = await call.rendered(asked)
     return call.json({"object": "response.input_tokens", "input_tokens": len(rendered.token_ids)})
 
 
-async def compact(call: Call) -> Response:
+async def compact(call: RequestContext) -> Response:
     """Not offered: nothing shortens a conversation here."""
     raise RefusedError(
         "not_found", "Responses cannot be compacted here.", "A conversation is read whole.", "Shorten it."

@@ -63,7 +63,7 @@ class _Spent:
     day_ends: float = 0.0
 
 
-class Guard:
+class Authenticator:
     """Knows the keys and what each has used."""
 
     def __init__(self, keys: Iterable[Key] = (), clock: Callable[[], float] = time.monotonic) -> None:

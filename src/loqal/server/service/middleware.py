@@ -26,7 +26,7 @@ _PREFLIGHT = {
 }
 
 
-class Gate:
+class RequestMiddleware:
     """Wraps the application. ``error`` gives the JSON of a refusal."""
 
     def __init__(
@@ -45,8 +45,8 @@ class Gate:
             await self._app(scope, receive, send)
             return
         started, status = self._clock(), 0
-        notes: dict[str, Any] = {}
-        scope["state"] = {**scope.get("state", {}), "id": f"req_{secrets.token_hex(12)}", "notes": notes}
+        warnings: dict[str, Any] = {}
+        scope["state"] = {**scope.get("state", {}), "id": f"req_{secrets.token_hex(12)}", "warnings": warnings}
         headers = Headers(scope=scope)
         origin = headers.get("origin")
 
@@ -68,12 +68,12 @@ class Gate:
         try:
             await self._inner(scope, headers)(scope, receive, sending)
         except asyncio.CancelledError:
-            notes["error"] = "the server ended"
+            warnings["error"] = "the server ended"
         finally:
             seconds = self._clock() - started
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.answered(scope["method"], route, status, seconds)
-            _log_line(scope, status, seconds, notes)
+            _log_line(scope, status, seconds, warnings)
 
     def _inner(self, scope: Scope, headers: Headers) -> ASGIApp:
         why = self._refusal(headers)
@@ -95,7 +95,7 @@ class Gate:
         return None
 
 
-def _log_line(scope: Scope, status: int, seconds: float, notes: Mapping[str, Any]) -> None:
+def _log_line(scope: Scope, status: int, seconds: float, warnings: Mapping[str, Any]) -> None:
     """What was done, never what was said."""
     record = {
         "id": scope["state"]["id"],
@@ -103,6 +103,6 @@ def _log_line(scope: Scope, status: int, seconds: float, notes: Mapping[str, Any
         "path": scope["path"][:200],
         "status": status,
         "seconds": round(seconds, 4),
-        **notes,
+        **warnings,
     }
     _log.info(json.dumps(record, ensure_ascii=False))

@@ -54,7 +54,7 @@ class Pool(Protocol):
 
 
 @dataclass(slots=True)
-class _Place:
+class _ModelSlot:
     """One model: in memory or not."""
 
     load: Callable[[int | None], Runtime]
@@ -87,7 +87,7 @@ class ModelPool:
         unload_after_s: float = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._places = {name: _Place(load) for name, load in loaders.items()}
+        self._places = {name: _ModelSlot(load) for name, load in loaders.items()}
         self._limit_bytes, self._unload_after_s = limit_bytes, unload_after_s
         self._resident, self._clock = resident, clock
         self._base_bytes = 0  # of the process without models
@@ -167,7 +167,7 @@ class ModelPool:
         for place in self._places.values():
             await self._unload(place)
 
-    async def _load(self, place: _Place) -> Runtime:
+    async def _load(self, place: _ModelSlot) -> Runtime:
         """Load a model, at the cost of idle ones where it has to be."""
         while True:
             self._left.clear()
@@ -210,10 +210,10 @@ class ModelPool:
         untouched = max(0, self._base_bytes + committed - self._resident())
         return max(1, self._limit_bytes - untouched)
 
-    def _idle(self) -> list[_Place]:
+    def _idle(self) -> list[_ModelSlot]:
         return [place for place in self._places.values() if place.runtime is not None and not place.num_users]
 
-    async def _unload(self, place: _Place) -> None:
+    async def _unload(self, place: _ModelSlot) -> None:
         runtime, place.runtime = place.runtime, None
         if runtime is not None:
             await asyncio.to_thread(runtime.close)

@@ -21,7 +21,7 @@ _ENTRY_BYTES = 300
 _TOKEN_BYTES = 36
 
 
-class Replies:
+class ReplyMemory:
     """What was written, by client and by the conversation it ends."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """What a dialect is, and what its handlers are given.
 
-A dialect is a table of routes and the shape of its errors. A handler turns its body into an ``Ask`` (pure), and the
-reply or its pieces into the dialect's own shape (pure); ``Call`` does what lies between.
+A dialect is a table of routes and the shape of its errors. A handler turns its body into a ``GenerationRequest``,
+and the reply or its pieces into the dialect's own shape (pure); ``RequestContext`` does what lies between.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from loqal.runtime.runtime import Runtime
 from loqal.server.service.auth import Client, Scope
 from loqal.server.service.conversation_store import Store
 from loqal.server.service.model_pool import Pool
-from loqal.server.service.state import House
+from loqal.server.service.state import ServerState
 from loqal.server.shared.errors import Problem
-from loqal.server.shared.generation_request import Ask, Body, ChatRequest, Notes, check_length
+from loqal.server.shared.generation_request import Body, ChatRequest, GenerationRequest, Warnings, check_length
 from loqal.server.shared.resumable_streams import window_of
 from loqal.server.shared.streaming import Event, Formatter, ServerSentEvents, StreamedResponse, Wire, frames, gone
 from loqal.types.records import Rendered, Reply
@@ -62,12 +62,12 @@ class Dialect:
     error: Callable[[Problem, str], Any]
 
 
-def kept_response(house: House, stream_id: str, start: int = 0) -> Response:
+def kept_response(state: ServerState, stream_id: str, start: int = 0) -> Response:
     """What a reader of a kept stream is sent, from the event with the number ``start`` on."""
     return StreamedResponse(
-        house.streams.read(stream_id, start),
+        state.streams.read(stream_id, start),
         ServerSentEvents.media_type,
-        lambda: house.streams.left(stream_id),
+        lambda: state.streams.left(stream_id),
         headers={"Preference-Applied": "resume"},
     )
 
@@ -76,7 +76,7 @@ class ClientGoneError(Exception):
     """The client left before its answer was complete."""
 
 
-class Work:
+class RunningGeneration:
     """The replies of one request while they are written, and what they hold: room, and a model kept loaded.
 
     ``load_ns`` is how long the request waited for the model.
@@ -107,40 +107,40 @@ class Work:
 
 
 @dataclass(slots=True)
-class Call:
+class RequestContext:
     """One request to a handler.
 
     Attributes:
         id: its own, in the answer's headers and in the log.
-        notes: collects warnings; ``json`` and streams add them to the answer.
+        warnings: collects warnings; ``json`` and streams add them to the answer.
         facts: what the log says of this request; never what it said.
     """
 
     id: str
     http: Request
-    house: House
+    state: ServerState
     client: Client = field(default_factory=Client)
-    notes: Notes = field(default_factory=Notes)
+    warnings: Warnings = field(default_factory=Warnings)
     facts: dict[str, Any] = field(default_factory=dict)
     on_failure: Callable[[BaseException], None] = lambda error: None
 
     @property
     def pool(self) -> Pool:
         """The models of the server."""
-        return self.house.pool
+        return self.state.pool
 
     def json(self, value: Any, status: int = 200) -> Response:
         """An answer, with the warnings if there are any."""
-        if self.notes.warnings:
-            value = {**value, "warnings": self.notes.warnings}
+        if self.warnings.warnings:
+            value = {**value, "warnings": self.warnings.warnings}
         return JSONResponse(value, status)
 
-    async def replies(self, ask: Ask) -> tuple[list[Reply], Runtime]:
+    async def replies(self, ask: GenerationRequest) -> tuple[list[Reply], Runtime]:
         """All replies, complete, and the model they are from. A client that leaves cancels them. Raises LoqalError."""
         work = await self.finished(ask)
         return [stream.reply for stream in work.streams], work.runtime
 
-    async def written(self, ask: Ask, formatter: Callable[[Work], Writer]) -> Writer:
+    async def written(self, ask: GenerationRequest, formatter: Callable[[RunningGeneration], Writer]) -> Writer:
         """A formatter that has seen all of the replies: what it has written is what its events would have said."""
         work = await self.finished(ask)
         writer = formatter(work)
@@ -151,7 +151,7 @@ class Call:
         deque(chain(chain.from_iterable(events), writer.close()), maxlen=0)
         return writer
 
-    async def finished(self, ask: Ask) -> Work:
+    async def finished(self, ask: GenerationRequest) -> RunningGeneration:
         """Replies that are complete. A client that leaves cancels them. Raises LoqalError."""
         work = await self.begin(ask)
         watcher = asyncio.ensure_future(gone(self.http.receive))
@@ -168,7 +168,9 @@ class Call:
             await asyncio.gather(finished, watcher, return_exceptions=True)
             await work.close()
 
-    async def stream(self, ask: Ask, formatter: Callable[[Work], Formatter], wire: Wire) -> Response:
+    async def stream(
+        self, ask: GenerationRequest, formatter: Callable[[RunningGeneration], Formatter], wire: Wire
+    ) -> Response:
         """The replies event by event. Raises LoqalError while nothing was sent yet."""
         work = await self.begin(ask)
 
@@ -177,25 +179,25 @@ class Call:
 
         window_s = window_of(self.http.headers.get("prefer", ""))
         if window_s is not None and wire is ServerSentEvents:
-            stream_id = self.house.streams.keep(self.client.name, body, work.close, window_s)
+            stream_id = self.state.streams.keep(self.client.name, body, work.close, window_s)
             if stream_id is not None:
-                return kept_response(self.house, stream_id)
+                return kept_response(self.state, stream_id)
         return StreamedResponse(body(), wire.media_type, work.close)
 
-    async def begin(self, ask: Ask) -> Work:
+    async def begin(self, ask: GenerationRequest) -> RunningGeneration:
         """Start the replies. The caller closes the work. Raises LoqalError."""
         started = time.monotonic()
         self.facts |= {"model": ask.model, "client": self.client.name}
         chat = self.recalled(ask) if isinstance(ask, ChatRequest) else None
         ask = chat or ask
         with ExitStack() as undo:
-            self.house.room.enter(ask.num_replies)
-            undo.callback(lambda: self.house.room.leave(ask.num_replies, time.monotonic() - started))
+            self.state.concurrency.enter(ask.num_replies)
+            undo.callback(lambda: self.state.concurrency.leave(ask.num_replies, time.monotonic() - started))
             taking = time.perf_counter_ns()
             runtime = await self.pool.take(ask.model)
             load_ns = time.perf_counter_ns() - taking
             undo.callback(lambda: self.pool.give_back(ask.model))
-            async with self.house.media if ask.num_media else nullcontext():
+            async with self.state.media if ask.num_media else nullcontext():
                 streams = await asyncio.to_thread(ask.begin, runtime, self.client.name)
             held = undo.pop_all()
 
@@ -204,16 +206,16 @@ class Call:
             self._count(ask.model, replies)
             if chat is not None:
                 for reply in replies:
-                    self.house.replies.keep(self.client.name, chat, reply)
+                    self.state.replies.keep(self.client.name, chat, reply)
 
-        return Work(runtime, streams, on_close, load_ns=load_ns)
+        return RunningGeneration(runtime, streams, on_close, load_ns=load_ns)
 
     def _count(self, model: str, replies: list[Reply]) -> None:
         for reply in replies:
-            self.house.metrics.replied(model, reply)
+            self.state.metrics.replied(model, reply)
         prompt_tokens = sum(reply.usage.prompt_tokens for reply in replies)
         completion_tokens = sum(reply.usage.completion_tokens for reply in replies)
-        self.house.guard.spend(self.client, prompt_tokens + completion_tokens)
+        self.state.guard.spend(self.client, prompt_tokens + completion_tokens)
         self.facts |= {
             "prompt_tokens": prompt_tokens,
             "cached_tokens": sum(reply.usage.cached_tokens for reply in replies),
@@ -226,7 +228,7 @@ class Call:
         """A model for work that writes no replies. Raises RefusedError and LoqalError."""
         started = time.monotonic()
         self.facts |= {"model": name, "client": self.client.name}
-        self.house.room.enter(1)
+        self.state.concurrency.enter(1)
         try:
             runtime = await self.pool.take(name)
             try:
@@ -234,7 +236,7 @@ class Call:
             finally:
                 self.pool.give_back(name)
         finally:
-            self.house.room.leave(1, time.monotonic() - started)
+            self.state.concurrency.leave(1, time.monotonic() - started)
 
     async def still_there(self) -> None:
         """Raise ClientGoneError when the client has left."""
@@ -243,7 +245,7 @@ class Call:
 
     def spend(self, num_tokens: int) -> None:
         """Count tokens of a prompt that was read outside ``begin``."""
-        self.house.guard.spend(self.client, num_tokens)
+        self.state.guard.spend(self.client, num_tokens)
         self.facts["prompt_tokens"] = self.facts.get("prompt_tokens", 0) + num_tokens
 
     async def rendered(self, ask: ChatRequest) -> Rendered:
@@ -254,14 +256,14 @@ class Call:
             check_length(runtime, ask.texts())
             return runtime.render(messages, turn=ask.turn)
 
-        async with self.model(ask.model) as runtime, self.house.media if ask.num_media else nullcontext():
+        async with self.model(ask.model) as runtime, self.state.media if ask.num_media else nullcontext():
             return await asyncio.to_thread(render, runtime)
 
     def recalled(self, ask: ChatRequest) -> ChatRequest:
         """A conversation with the tokens of the replies in it that were written here."""
-        return self.house.replies.recall(self.client.name, ask)
+        return self.state.replies.recall(self.client.name, ask)
 
     @property
     def kept(self) -> Store[Any]:
         """What requests of this server left for later ones to follow."""
-        return self.house.kept
+        return self.state.kept

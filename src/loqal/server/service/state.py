@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from loqal.server.service.auth import Guard, Key
+from loqal.server.service.auth import Authenticator, Key
 from loqal.server.service.conversation_store import Store
 from loqal.server.service.metrics import Metrics
 from loqal.server.service.model_pool import Pool
-from loqal.server.service.reply_memory import Replies
+from loqal.server.service.reply_memory import ReplyMemory
 from loqal.server.shared.errors import RefusedError
-from loqal.server.shared.resumable_streams import KeptStreams
+from loqal.server.shared.resumable_streams import ResumableStreams
 from loqal.settings import ServerSettings
 
 _MEDIA_AT_ONCE = 2  # requests whose pictures are decoded at the same time
@@ -20,7 +20,7 @@ _LEAST_RETRY_S, _MOST_RETRY_S = 1.0, 60.0
 _SMOOTHING = 0.1
 
 
-class Room:
+class ConcurrencyLimit:
     """How much is being done at once. What does not fit is refused at once, with an estimate of when it will.
 
     Args:
@@ -62,17 +62,17 @@ class Room:
         self._bytes += num_bytes
 
 
-class House:
+class ServerState:
     """Made once for each server."""
 
     def __init__(self, pool: Pool, settings: ServerSettings, keys: Iterable[Key] = ()) -> None:
         self.pool, self.settings = pool, settings
-        self.guard = Guard(keys)
+        self.guard = Authenticator(keys)
         self.metrics = Metrics()
-        self.room = Room(settings.max_requests, 4 * settings.max_body_bytes, self.metrics)
-        self.streams = KeptStreams()
+        self.concurrency = ConcurrencyLimit(settings.max_requests, 4 * settings.max_body_bytes, self.metrics)
+        self.streams = ResumableStreams()
         self.kept: Store[Any] = Store()
-        self.replies = Replies()
+        self.replies = ReplyMemory()
         self.tasks: set[asyncio.Task[None]] = set()  # that outlive the requests that began them
         self.steps: dict[str, asyncio.Future[float]] = {}  # of the last look at each model's health
         self.media = asyncio.Semaphore(_MEDIA_AT_ONCE)

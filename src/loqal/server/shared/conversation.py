@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.generation_request import Notes
+from loqal.server.shared.generation_request import Warnings
 from loqal.types.records import Message, Part, Reply, TextPart
 
 TEXT_BEHIND_CALL = "Text behind a call is read before it, as the model writes it."
@@ -47,7 +47,7 @@ def in_call_order(before: Sequence[Message], results: Sequence[Result]) -> list[
     return [placed[index] for index in sorted(placed)]
 
 
-def settled(messages: Sequence[Message], path: str, notes: Notes) -> tuple[Message, ...]:
+def settled(messages: Sequence[Message], path: str, warnings: Warnings) -> tuple[Message, ...]:
     """A conversation the model's template has a place for: one system message, at the beginning.
 
     Those before the first other message become one. A later one becomes a message of the user at its place, so that
@@ -56,7 +56,7 @@ def settled(messages: Sequence[Message], path: str, notes: Notes) -> tuple[Messa
     count = next((index for index, message in enumerate(messages) if message.role != "system"), len(messages))
     leading, rest = messages[:count], messages[count:]
     if any(message.role == "system" for message in rest):
-        notes.note(
+        warnings.warn(
             path, "A system message behind others is read as the user's, as the model has one, at the beginning."
         )
     found = [replace(message, role="user") if message.role == "system" else message for message in rest]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from loqal.server.shared.generation_request import Body, Notes
+from loqal.server.shared.generation_request import Body, Warnings
 
 Fate = Literal["honoured", "refused", "noted"]
 
@@ -50,11 +50,11 @@ def _neutral(extra: Mapping[str, Any]) -> Sequence[Any]:
     return tuple(extra["x-neutral"])
 
 
-def review(value: Any, notes: Notes, path: str = "") -> None:
+def review(value: Any, warnings: Warnings, path: str = "") -> None:
     """Report the fields of a request that are refused or noted. Raises FieldError unless the caller is lenient."""
     if isinstance(value, list):
         for index, item in enumerate(value):
-            review(item, notes, f"{path}[{index}]")
+            review(item, warnings, f"{path}[{index}]")
     if not isinstance(value, BaseModel):
         return
     for name in sorted(value.model_fields_set & type(value).model_fields.keys()):
@@ -62,7 +62,7 @@ def review(value: Any, notes: Notes, path: str = "") -> None:
         extra = field.json_schema_extra
         given, where = getattr(value, name), f"{path}.{field.alias or name}".lstrip(".")
         if not isinstance(extra, dict) or extra["x-fate"] == "honoured":
-            review(given, notes, where)
+            review(given, warnings, where)
         elif given not in (None, field.default, *_neutral(extra)):
             why = (field.description or "").partition(": ")[2]
-            (notes.refuse if extra["x-fate"] == "refused" else notes.note)(where, why[:1].upper() + why[1:])
+            (warnings.reject if extra["x-fate"] == "refused" else warnings.warn)(where, why[:1].upper() + why[1:])

@@ -21,7 +21,7 @@ from loqal.runtime.reply_stream import ReplyStream
 from loqal.runtime.runtime import Runtime
 from loqal.server.shared.errors import FieldError
 from loqal.types.records import MediaPart, Message, SamplingParams, TextPart
-from loqal.types.reply_options import AnswerFormat, Turn
+from loqal.types.reply_options import AnswerFormat, ReplyOptions
 
 MAX_CHOICES = 64
 _MAX_DEPTH = 100
@@ -42,7 +42,7 @@ class Body(BaseModel):
 AnyBody = TypeVar("AnyBody", bound=Body)
 
 
-class Ask(Protocol):
+class GenerationRequest(Protocol):
     """What a dialect's ``parse`` gives: which model, how many replies, and how to start them."""
 
     @property
@@ -72,7 +72,7 @@ class ChatRequest:
     model: str
     messages: tuple[Message, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
-    turn: Turn = field(default_factory=Turn)
+    turn: ReplyOptions = field(default_factory=ReplyOptions)
     n: int = 1
     stream: bool = False
     priority: int = 0
@@ -84,17 +84,17 @@ class ChatRequest:
 
     @property
     def num_replies(self) -> int:
-        """See Ask."""
+        """See GenerationRequest."""
         return self.n
 
     @property
     def num_media(self) -> int:
-        """See Ask."""
+        """See GenerationRequest."""
         parts = [part for message in self.messages if not isinstance(message.content, str) for part in message.content]
         return sum(isinstance(part, MediaPart) for part in parts)
 
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
-        """See Ask. The seed of each reply is one more than that of the one before."""
+        """See GenerationRequest. The seed of each reply is one more than that of the one before."""
         check_length(runtime, self.texts())
         return runtime.stream_choices(
             self.messages,
@@ -133,16 +133,16 @@ class RawRequest:
 
     @property
     def num_replies(self) -> int:
-        """See Ask."""
+        """See GenerationRequest."""
         return self.n * len(self.prompts)
 
     @property
     def num_media(self) -> int:
-        """See Ask."""
+        """See GenerationRequest."""
         return 0
 
     def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
-        """See Ask."""
+        """See GenerationRequest."""
         for prompt in self.prompts:
             check_length(runtime, [prompt] if isinstance(prompt, str) else [])
         return [
@@ -190,25 +190,25 @@ def _seeded(params: SamplingParams, n: int) -> list[SamplingParams]:
     return [dataclasses.replace(params, seed=first + index) for index in range(n)]
 
 
-class Notes:
+class Warnings:
     """What becomes of fields that are not simply honoured. One for each request."""
 
     def __init__(self, lenient: bool = False) -> None:
         self.lenient = lenient
         self.warnings: list[str] = []
 
-    def note(self, path: str, why: str) -> None:
+    def warn(self, path: str, why: str) -> None:
         """Say that a field has no effect, and why that is fine."""
         self.warnings.append(f"{path}: {why}")
 
-    def refuse(self, path: str, why: str, fix: str = "") -> None:
+    def reject(self, path: str, why: str, fix: str = "") -> None:
         """Raise FieldError; in lenient mode say that the field was left out."""
         if not self.lenient:
             raise FieldError(path, why, fix)
         self.warnings.append(f"{path} was left out: {why}")
 
 
-def read_body(kind: type[AnyBody], data: bytes, notes: Notes) -> AnyBody:
+def read_body(kind: type[AnyBody], data: bytes, warnings: Warnings) -> AnyBody:
     """The body of a request. Raises FieldError with the path of what is wrong."""
     value = load_json(data)
     for _ in range(_MAX_LENIENT_ROUNDS):
@@ -218,11 +218,11 @@ def read_body(kind: type[AnyBody], data: bytes, notes: Notes) -> AnyBody:
             found = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_ERRORS]
         meant = _meant([(_path(value, one), one) for one in found])
         unknown = [path for path, one in meant if one["type"] == "extra_forbidden"]
-        if not notes.lenient or len(unknown) < len(meant):
+        if not warnings.lenient or len(unknown) < len(meant):
             raise _field_error([pair for pair in meant if pair[0] not in unknown] or meant)
         for name, path in {_joined(path): path for path in unknown}.items():
             _drop(value, path)
-            notes.refuse(name, "It is not known.")
+            warnings.reject(name, "It is not known.")
     raise FieldError("", "It has too many unknown fields.", "Leave them out.")
 
 

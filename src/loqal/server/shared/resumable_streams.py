@@ -25,7 +25,7 @@ _MAX_BYTES = 4 << 20  # of one stream
 Frames = AsyncGenerator[bytes, None]
 
 
-class KeptStream:
+class ResumableStream:
     """One stream. It has at most one reader; a new one takes over."""
 
     def __init__(self, owner: str, frames: Frames, close: Callable[[], Awaitable[None]], window_s: float) -> None:
@@ -101,11 +101,11 @@ class KeptStream:
         return True
 
 
-class KeptStreams:
+class ResumableStreams:
     """All of them, by their ids."""
 
     def __init__(self) -> None:
-        self._streams: dict[str, KeptStream] = {}
+        self._streams: dict[str, ResumableStream] = {}
         self._ends: dict[str, asyncio.TimerHandle] = {}
 
     def keep(
@@ -115,7 +115,7 @@ class KeptStreams:
         if len(self._streams) >= _MAX_STREAMS:
             return None
         stream_id = secrets.token_hex(12)
-        self._streams[stream_id] = KeptStream(owner, frames(stream_id), close, window_s)
+        self._streams[stream_id] = ResumableStream(owner, frames(stream_id), close, window_s)
         return stream_id
 
     def read(self, stream_id: str, start: int = 0) -> Frames:
@@ -164,4 +164,6 @@ def window_of(prefer: str) -> float | None:
 
 
 def _gone() -> RefusedError:
-    return RefusedError("gone", "The stream cannot be continued.", "Its events are not kept any more.", "Ask again.")
+    return RefusedError(
+        "gone", "The stream cannot be continued.", "Its events are not kept any more.", "GenerationRequest again."
+    )
