@@ -51,12 +51,12 @@ _PREFACE = """# Fields
 Every field of every dialect, and what becomes of it. This page is written by `tools/field_matrix.py` from the models
 that read the requests.
 
-- **honoured**: it does what the dialect documents. A value that cannot be obeyed is an error with its JSON path.
-- **refused**: the caller would get something else than asked for. An error with its JSON path; a lenient caller gets
+- **supported**: it does what the dialect documents. A value that cannot be obeyed is an error with its JSON path.
+- **rejected**: the caller would get something else than asked for. An error with its JSON path; a lenient caller gets
   a line in `warnings` instead, and the field is ignored.
-- **noted**: no answer depends on it here. The reply's `warnings` say so.
+- **ignored**: no answer depends on it here. The reply's `warnings` say so.
 
-A field that is not listed is unknown, and treated as a refused one.
+A field that is not listed is unknown, and treated as a rejected one.
 """
 
 
@@ -68,10 +68,10 @@ def objects_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from objects_in(argument)
 
 
-def fate_of(model: type[BaseModel], name: str) -> tuple[str, str]:
+def support_of(model: type[BaseModel], name: str) -> tuple[str, str]:
     """What becomes of a field, and why."""
-    fate, _, why = (model.model_fields[name].description or "").partition(": ")
-    return fate.lower(), why.removesuffix(".")
+    support, _, why = (model.model_fields[name].description or "").partition(": ")
+    return support.lower(), why.removesuffix(".")
 
 
 def render() -> str:
@@ -92,7 +92,7 @@ def render() -> str:
 def _below(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[BaseModel]]:
     """The objects below a request that are read, each once, in the order of the fields."""
     for name, field in model.model_fields.items():
-        if fate_of(model, name)[0] != "honoured":
+        if support_of(model, name)[0] != "supported":
             continue
         for inner in objects_in(field.annotation):
             if inner not in seen:
@@ -102,10 +102,10 @@ def _below(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[
 
 
 def _table(model: type[BaseModel]) -> list[str]:
-    rows = ["| field | fate | |", "|---|---|---|"]
+    rows = ["| field | support | |", "|---|---|---|"]
     for name, field in model.model_fields.items():
-        fate, why = fate_of(model, name)
-        rows.append(f"| `{field.alias or name}` | {fate} | {why.replace('|', chr(92) + '|')} |")
+        support, why = support_of(model, name)
+        rows.append(f"| `{field.alias or name}` | {support} | {why.replace('|', chr(92) + '|')} |")
     return [*rows, ""]
 
 

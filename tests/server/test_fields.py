@@ -166,13 +166,15 @@ def test_the_page_is_what_the_models_say() -> None:
 @pytest.mark.parametrize(("model", "case"), CASES, ids=[f"{model.__name__}-{case}" for model, case in CASES])
 def test_every_field_has_the_outcome_the_page_says(model: type[BaseModel], case: Case) -> None:
     strict, lenient = Warnings(), Warnings(lenient=True)
-    if case.fate == "refused":
+    if case.support == "rejected":
         with pytest.raises(FieldError) as refusal:
             READ[model](model.model_validate(case.body), strict)
-        assert refusal.value.path.rpartition(".")[0] == case.path.rpartition(".")[0]  # a refused neighbour may be first
+        assert (
+            refusal.value.path.rpartition(".")[0] == case.path.rpartition(".")[0]
+        )  # a rejected neighbour may be first
         READ[model](model.model_validate(case.body), lenient)
         assert any(warning.startswith(f"{case.path} was left out: ") for warning in lenient.warnings)
-    elif case.fate == "noted":
+    elif case.support == "ignored":
         outcome = READ[model](model.model_validate(case.body), strict)
         assert any(warning.startswith(f"{case.path}: ") for warning in strict.warnings)
         if READ[model] is not _reviewed and case.path not in ECHOED:
@@ -251,8 +253,8 @@ READ_BY_PYDANTIC = {"type", "role"}
 RETURNED_WHOLE = {("OpenAI Responses", "status")}
 """Honoured fields that come back with the object they stand in."""
 
-NOTED_YET_READ = {("OllamaChatBody", "keep_alive"), ("OllamaGenerateBody", "keep_alive")}
-"""In a request without a prompt it unloads the model; it is noted in every request that is answered."""
+IGNORED_YET_READ = {("OllamaChatBody", "keep_alive"), ("OllamaGenerateBody", "keep_alive")}
+"""In a request without a prompt it unloads the model; it is ignored in every request that is answered."""
 
 
 def _objects(dialect: str) -> set[type[BaseModel]]:
@@ -262,13 +264,13 @@ def _objects(dialect: str) -> set[type[BaseModel]]:
         model = left.pop()
         if model not in seen:
             seen.add(model)
-            for name in _fields(model, "honoured"):
+            for name in _fields(model, "supported"):
                 left += field_matrix.objects_in(model.model_fields[name].annotation)
     return seen
 
 
-def _fields(model: type[BaseModel], fate: str) -> set[str]:
-    return {name for name in model.model_fields if field_matrix.fate_of(model, name)[0] == fate}
+def _fields(model: type[BaseModel], support: str) -> set[str]:
+    return {name for name in model.model_fields if field_matrix.support_of(model, name)[0] == support}
 
 
 def _attributes(tree: ast.AST) -> Iterator[tuple[str | None, str]]:
@@ -306,26 +308,26 @@ def _read_of(trees: Sequence[ast.Module], model: type[BaseModel]) -> set[str]:
 
 
 @pytest.mark.parametrize("dialect", READERS)
-def test_no_noted_field_is_read(dialect: str) -> None:
+def test_no_ignored_field_is_read(dialect: str) -> None:
     trees, objects = _trees(READERS[dialect]), _objects(dialect)
     bodies = set(field_matrix.DIALECTS[dialect].values())
     for model in bodies:
-        found = _fields(model, "noted") & _read_of([*trees, *_trees(WRITERS.get(dialect, ()))], model)
-        assert {(model.__name__, name) for name in found} <= NOTED_YET_READ
-    honoured = set[str]().union(*(_fields(model, "honoured") for model in objects))
+        found = _fields(model, "ignored") & _read_of([*trees, *_trees(WRITERS.get(dialect, ()))], model)
+        assert {(model.__name__, name) for name in found} <= IGNORED_YET_READ
+    supported = set[str]().union(*(_fields(model, "supported") for model in objects))
     read = {name for tree in trees for _, name in _attributes(tree)}
-    for model in objects - bodies:  # of names that have both fates, the outcomes above tell
-        assert not (_fields(model, "noted") - honoured) & read, model
+    for model in objects - bodies:  # of names that have both kinds of support, the outcomes above tell
+        assert not (_fields(model, "ignored") - supported) & read, model
 
 
 @pytest.mark.parametrize("dialect", READERS)
-def test_every_honoured_field_is_read(dialect: str) -> None:
+def test_every_supported_field_is_read(dialect: str) -> None:
     trees = _trees([*READERS[dialect], *WRITERS.get(dialect, ())])
     read = {name for tree in trees for _, name in _attributes(tree)} | READ_BY_PYDANTIC
     for model in _objects(dialect):
-        for name in _fields(model, "honoured") - read:
+        for name in _fields(model, "supported") - read:
             inner = list(field_matrix.objects_in(model.model_fields[name].annotation))
-            only_reviewed = inner and not any(_fields(one, "honoured") - READ_BY_PYDANTIC for one in inner)
+            only_reviewed = inner and not any(_fields(one, "supported") - READ_BY_PYDANTIC for one in inner)
             assert only_reviewed or (dialect, name) in RETURNED_WHOLE, f"{model.__name__}.{name}"
 
 

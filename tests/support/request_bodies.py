@@ -25,7 +25,7 @@ class Case:
     """A field set in a body, and the same body with another value of it, or without it."""
 
     path: str
-    fate: str
+    support: str
     body: dict[str, Any]
     other: dict[str, Any]
 
@@ -53,13 +53,13 @@ class Bodies:
     def cases(self, model: type[BaseModel], above: tuple[type[BaseModel], ...] = ()) -> Iterator[Case]:
         """A case for every field of a request and of the objects in it."""
         for name, field in model.model_fields.items():
-            key, fate = field.alias or name, _fate(field)
+            key, support = field.alias or name, _support(field)
             least = {**self.minimal(model), **self._found(self._beside, model, name, {})}
             first, second = self.values(model, name)
-            if not _is_tag(field) or fate != "honoured":
+            if not _is_tag(field) or support != "supported":
                 other = {**least, key: first} if field.is_required() else least
-                yield Case(key, fate, {**least, key: second}, other)
-            for inner, in_list in _objects(field.annotation) if fate == "honoured" else ():
+                yield Case(key, support, {**least, key: second}, other)
+            for inner, in_list in _objects(field.annotation) if support == "supported" else ():
                 if inner not in above:
                     for case in self.cases(inner, (*above, inner)):
                         yield self._within(least, key, inner if in_list else None, case)
@@ -67,10 +67,10 @@ class Bodies:
     def _within(self, least: dict[str, Any], key: str, listed: type[BaseModel] | None, case: Case) -> Case:
         """The same case inside an object, or, when ``listed``, inside a list of an object."""
         if listed is None:
-            return Case(f"{key}.{case.path}", case.fate, {**least, key: case.body}, {**least, key: case.other})
+            return Case(f"{key}.{case.path}", case.support, {**least, key: case.body}, {**least, key: case.other})
         before = self._around.get(listed, [])
         bodies = [{**least, key: [*before, body]} for body in (case.body, case.other)]
-        return Case(f"{key}[{len(before)}].{case.path}", case.fate, *bodies)
+        return Case(f"{key}[{len(before)}].{case.path}", case.support, *bodies)
 
     def minimal(self, model: type[BaseModel]) -> dict[str, Any]:
         """The smallest body the model takes."""
@@ -112,15 +112,15 @@ class Bodies:
         """A body with a field more than the smallest, or with other values if there is none."""
         body = self.minimal(model)
         for name, field in model.model_fields.items():
-            if not field.is_required() and not _is_tag(field) and _fate(field) == "honoured":
+            if not field.is_required() and not _is_tag(field) and _support(field) == "supported":
                 return {**body, field.alias or name: self.values(model, name)[1]}
         fields = [(name, field) for name, field in model.model_fields.items() if not _is_tag(field)]
         return {**body, **{field.alias or name: self.values(model, name)[1] for name, field in fields}}
 
 
-def _fate(field: FieldInfo) -> str:
+def _support(field: FieldInfo) -> str:
     extra = field.json_schema_extra
-    return str(extra["x-fate"]) if isinstance(extra, dict) else "honoured"
+    return str(extra["x-support"]) if isinstance(extra, dict) else "supported"
 
 
 def _is_tag(field: FieldInfo) -> bool:

@@ -18,7 +18,7 @@ from loqal.server.openai.format import error, format_logprobs
 from loqal.server.openai.parse import parse
 from loqal.server.openai.protocol import ChatBody, TokenIds
 from loqal.server.service.request_context import Dialect, RequestContext, Route
-from loqal.server.shared.fields import honoured
+from loqal.server.shared.fields import supported
 from loqal.server.shared.generation_request import Body, check_length, tokenized
 from loqal.server.shared.schema import Answer
 from loqal.types.records import SamplingParams, TokenLogprobs
@@ -35,34 +35,34 @@ class RenderBody(ChatBody):
 class TokenizeBody(Body):
     """A text to be turned into token ids."""
 
-    model: str = honoured("whose tokens they are", ..., min_length=1)
-    text: str = honoured("the text", ...)
-    control: bool = honoured("whether names of control tokens in the text stand for them", False)
+    model: str = supported("whose tokens they are", ..., min_length=1)
+    text: str = supported("the text", ...)
+    control: bool = supported("whether names of control tokens in the text stand for them", False)
 
 
 class DetokenizeBody(Body):
     """Token ids to be turned into text."""
 
-    model: str = honoured("whose tokens they are", ..., min_length=1)
-    token_ids: list[int] = honoured("the ids", ...)
-    skip_special: bool = honoured("leave control tokens out", False)
+    model: str = supported("whose tokens they are", ..., min_length=1)
+    token_ids: list[int] = supported("the ids", ...)
+    skip_special: bool = supported("leave control tokens out", False)
 
 
 class ScoreBody(Body):
     """Continuations to be scored after one prompt."""
 
-    model: str = honoured("which of the served models scores", ..., min_length=1)
-    prompt: str | TokenIds = honoured("what stands before, at least one token; control tokens may be named", ...)
-    continuations: Annotated[list[str | TokenIds], Field(min_length=1, max_length=_MAX_TEXTS)] = honoured(
+    model: str = supported("which of the served models scores", ..., min_length=1)
+    prompt: str | TokenIds = supported("what stands before, at least one token; control tokens may be named", ...)
+    continuations: Annotated[list[str | TokenIds], Field(min_length=1, max_length=_MAX_TEXTS)] = supported(
         "what may follow", ..., examples=[["a"]]
     )
-    top_logprobs: int = honoured("so many alternatives of each token", 0, ge=0, le=20)
+    top_logprobs: int = supported("so many alternatives of each token", 0, ge=0, le=20)
 
 
 class UnloadBody(Body):
     """A model to be taken out of memory."""
 
-    model: str = honoured("the model", ..., min_length=1)
+    model: str = supported("the model", ..., min_length=1)
 
 
 class ModelHealth(Answer):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from loqal.server.shared.fields import Unread, honoured, noted, refused
+from loqal.server.shared.fields import Unread, ignored, rejected, supported
 from loqal.server.shared.generation_request import Body
 
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -14,49 +14,49 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 _NO_FILES = "no files are kept here"
 _CACHE = "the prefix cache keeps every beginning by itself and reports what it saved"
-_STATUS: Any = honoured("comes back when the items are listed", examples=["incomplete"])
-_ITEM_ID: Any = honoured("comes back when the items are listed")
-_CALLER: Any = refused("tools are called by the model itself; no programs run here", neutral=({"type": "direct"},))
+_STATUS: Any = supported("comes back when the items are listed", examples=["incomplete"])
+_ITEM_ID: Any = supported("comes back when the items are listed")
+_CALLER: Any = rejected("tools are called by the model itself; no programs run here", neutral=({"type": "direct"},))
 
 
 class InputText(Body):
     """Text."""
 
-    type: Literal["input_text"] = honoured("what kind of part this is", ...)
-    text: str = honoured("the text, never read as control tokens", ...)
-    prompt_cache_breakpoint: dict[str, Any] | None = noted(_CACHE)
+    type: Literal["input_text"] = supported("what kind of part this is", ...)
+    text: str = supported("the text, never read as control tokens", ...)
+    prompt_cache_breakpoint: dict[str, Any] | None = ignored(_CACHE)
 
 
 class InputImage(Body):
     """An image."""
 
-    type: Literal["input_image"] = honoured("what kind of part this is", ...)
-    image_url: str = honoured("a data: URL, or an http URL where the server allows it", ...)
-    file_id: str | None = refused(_NO_FILES + "; send the image as a data: URL")
-    detail: Literal["low", "high", "auto", "original"] | None = honoured("low: at most 256 tokens", examples=["low"])
-    prompt_cache_breakpoint: dict[str, Any] | None = noted(_CACHE)
+    type: Literal["input_image"] = supported("what kind of part this is", ...)
+    image_url: str = supported("a data: URL, or an http URL where the server allows it", ...)
+    file_id: str | None = rejected(_NO_FILES + "; send the image as a data: URL")
+    detail: Literal["low", "high", "auto", "original"] | None = supported("low: at most 256 tokens", examples=["low"])
+    prompt_cache_breakpoint: dict[str, Any] | None = ignored(_CACHE)
 
 
 class InputFile(Unread):
     """A file."""
 
-    type: Literal["input_file"] = refused("the model reads text and images; send the text, or pages as images", ...)
+    type: Literal["input_file"] = rejected("the model reads text and images; send the text, or pages as images", ...)
 
 
 class OutputText(Body):
     """Text of an earlier turn."""
 
-    type: Literal["output_text"] = honoured("what kind of part this is", ...)
-    text: str = honoured("the text", ...)
-    annotations: list[Any] | None = noted("where a text came from; the model reads the text alone", neutral=([],))
-    logprobs: list[Any] | None = noted("the model reads the text alone", neutral=([],))
+    type: Literal["output_text"] = supported("what kind of part this is", ...)
+    text: str = supported("the text", ...)
+    annotations: list[Any] | None = ignored("where a text came from; the model reads the text alone", neutral=([],))
+    logprobs: list[Any] | None = ignored("the model reads the text alone", neutral=([],))
 
 
 class OutputRefusal(Body):
     """A refusal of an earlier turn."""
 
-    type: Literal["refusal"] = honoured("what kind of part this is", ...)
-    refusal: str = honoured("the text", ...)
+    type: Literal["refusal"] = supported("what kind of part this is", ...)
+    refusal: str = supported("the text", ...)
 
 
 InputPart = Annotated[InputText | InputImage | InputFile, Field(discriminator="type")]
@@ -66,72 +66,72 @@ AnyPart = Annotated[InputText | InputImage | InputFile | OutputText | OutputRefu
 class MessageItem(Body):
     """A turn of anybody."""
 
-    type: Literal["message"] = honoured("what kind of item this is", "message")
-    role: Literal["user", "assistant", "system", "developer"] = honoured("who speaks; developer is system", ...)
-    content: str | list[AnyPart] = honoured("text and images", ...)
+    type: Literal["message"] = supported("what kind of item this is", "message")
+    role: Literal["user", "assistant", "system", "developer"] = supported("who speaks; developer is system", ...)
+    content: str | list[AnyPart] = supported("text and images", ...)
     id: str | None = _ITEM_ID
     status: Status | None = _STATUS
-    phase: Literal["commentary", "final_answer"] | None = noted("the model knows no phases")
+    phase: Literal["commentary", "final_answer"] | None = ignored("the model knows no phases")
 
 
 class ReasoningText(Body):
     """Reasoning in clear."""
 
-    type: Literal["reasoning_text"] = honoured("what kind of part this is", ...)
-    text: str = honoured("the reasoning", ...)
+    type: Literal["reasoning_text"] = supported("what kind of part this is", ...)
+    text: str = supported("the reasoning", ...)
 
 
 class ReasoningItem(Body):
     """Reasoning of an earlier turn."""
 
-    type: Literal["reasoning"] = honoured("what kind of item this is", ...)
+    type: Literal["reasoning"] = supported("what kind of item this is", ...)
     id: str | None = _ITEM_ID
-    content: list[ReasoningText] | None = honoured(
+    content: list[ReasoningText] | None = supported(
         "the reasoning, which the model reads again where its template keeps it"
     )
-    encrypted_content: str | None = honoured("the same as this server wrote it, for clients that keep nothing else")
-    summary: list[dict[str, Any]] | None = noted("the reasoning itself is read, not its summary", neutral=([],))
+    encrypted_content: str | None = supported("the same as this server wrote it, for clients that keep nothing else")
+    summary: list[dict[str, Any]] | None = ignored("the reasoning itself is read, not its summary", neutral=([],))
     status: Status | None = _STATUS
 
 
 class FunctionCallItem(Body):
     """A call of an earlier turn."""
 
-    type: Literal["function_call"] = honoured("what kind of item this is", ...)
-    call_id: str = honoured("which result belongs to this call", ..., min_length=1)
-    name: str = honoured("the function that was called", ...)
-    arguments: str = honoured("the arguments as JSON text, in their order", ..., examples=['{"a": 1}'])
+    type: Literal["function_call"] = supported("what kind of item this is", ...)
+    call_id: str = supported("which result belongs to this call", ..., min_length=1)
+    name: str = supported("the function that was called", ...)
+    arguments: str = supported("the arguments as JSON text, in their order", ..., examples=['{"a": 1}'])
     id: str | None = _ITEM_ID
     status: Status | None = _STATUS
     caller: dict[str, Any] | None = _CALLER
-    namespace: str | None = refused("there are no namespaces here")
-    is_async: bool | None = refused("a turn waits for the results of its calls", alias="async", neutral=(False,))
+    namespace: str | None = rejected("there are no namespaces here")
+    is_async: bool | None = rejected("a turn waits for the results of its calls", alias="async", neutral=(False,))
 
 
 class FunctionCallOutputItem(Body):
     """What a function answered."""
 
-    type: Literal["function_call_output"] = honoured("what kind of item this is", ...)
-    call_id: str = honoured("the call it answers; results are put in the order of their calls", ...)
-    output: str | list[InputPart] = honoured("text and images the model reads", ...)
+    type: Literal["function_call_output"] = supported("what kind of item this is", ...)
+    call_id: str = supported("the call it answers; results are put in the order of their calls", ...)
+    output: str | list[InputPart] = supported("text and images the model reads", ...)
     id: str | None = _ITEM_ID
     status: Status | None = _STATUS
     caller: dict[str, Any] | None = _CALLER
-    name: str | None = noted("the call it answers has the name")
-    namespace: str | None = refused("there are no namespaces here")
+    name: str | None = ignored("the call it answers has the name")
+    namespace: str | None = rejected("there are no namespaces here")
 
 
 class ItemReference(Body):
     """An item of an earlier response, by its id."""
 
-    type: Literal["item_reference"] = honoured("what kind of item this is", ...)
-    id: str = honoured("an item that a stored response wrote", ...)
+    type: Literal["item_reference"] = supported("what kind of item this is", ...)
+    id: str = supported("an item that a stored response wrote", ...)
 
 
 class ForeignItem(Unread):
     """An item of something that does not run here."""
 
-    type: str = refused("what it belongs to does not run here, and the model was not trained on it", ...)
+    type: str = rejected("what it belongs to does not run here, and the model was not trained on it", ...)
 
 
 _ITEMS = {"message", "reasoning", "function_call", "function_call_output", "item_reference"}
@@ -156,25 +156,25 @@ Item = Annotated[
 class FunctionTool(Body):
     """A function the model may call."""
 
-    type: Literal["function"] = honoured("functions of the caller only", ...)
-    name: str = honoured("the function's name", ..., pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
-    description: str | None = honoured("shown to the model")
-    parameters: dict[str, Any] | None = honoured("JSON schema of the arguments", examples=[{"type": "object"}])
-    strict: bool | None = honoured(
+    type: Literal["function"] = supported("functions of the caller only", ...)
+    name: str = supported("the function's name", ..., pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
+    description: str | None = supported("shown to the model")
+    parameters: dict[str, Any] | None = supported("JSON schema of the arguments", examples=[{"type": "object"}])
+    strict: bool | None = supported(
         "whether the arguments must satisfy the schema; true unless said otherwise", examples=[False]
     )
-    output_schema: dict[str, Any] | None = honoured("shown to the model", examples=[{"type": "string"}])
-    defer_loading: bool | None = refused("every tool is shown to the model from the start", neutral=(False,))
-    allowed_callers: list[str] | None = refused(
+    output_schema: dict[str, Any] | None = supported("shown to the model", examples=[{"type": "string"}])
+    defer_loading: bool | None = rejected("every tool is shown to the model from the start", neutral=(False,))
+    allowed_callers: list[str] | None = rejected(
         "tools are called by the model itself; no programs run here", neutral=(["direct"],), examples=[["programmatic"]]
     )
-    is_async: bool | None = refused("a turn waits for the results of its calls", alias="async", neutral=(False,))
+    is_async: bool | None = rejected("a turn waits for the results of its calls", alias="async", neutral=(False,))
 
 
 class ForeignTool(Unread):
     """A tool that would run on the server."""
 
-    type: str = refused("no searches, programs or other servers run here; offer a function", ...)
+    type: str = rejected("no searches, programs or other servers run here; offer a function", ...)
 
 
 def _kind_of_tool(value: Any) -> str:
@@ -190,16 +190,16 @@ Tool = Annotated[
 class ChooseFunction(Body):
     """One function is called."""
 
-    type: Literal["function"] = honoured("the named function must be called", ...)
-    name: str = honoured("the function to call", ..., examples=["look"])
+    type: Literal["function"] = supported("the named function must be called", ...)
+    name: str = supported("the function to call", ..., examples=["look"])
 
 
 class ChooseAmong(Body):
     """Some functions only."""
 
-    type: Literal["allowed_tools"] = honoured("only these tools are shown to the model", ...)
-    mode: Literal["auto", "required"] = honoured("whether one of them must be called", ...)
-    tools: list[ChooseFunction] = honoured("the tools", ...)
+    type: Literal["allowed_tools"] = supported("only these tools are shown to the model", ...)
+    mode: Literal["auto", "required"] = supported("whether one of them must be called", ...)
+    tools: list[ChooseFunction] = supported("the tools", ...)
 
 
 ToolChoice = Literal["none", "auto", "required"] | Annotated[ChooseFunction | ChooseAmong, Field(discriminator="type")]
@@ -208,52 +208,52 @@ ToolChoice = Literal["none", "auto", "required"] | Annotated[ChooseFunction | Ch
 class Reasoning(Body):
     """Whether and how much to reason."""
 
-    effort: Effort | None = honoured(
+    effort: Effort | None = supported(
         "none answers at once, the others are budgets; absent: as the model's template says"
     )
-    summary: Literal["auto", "concise", "detailed"] | None = noted("the reasoning itself is given, not a summary")
-    generate_summary: Literal["auto", "concise", "detailed"] | None = noted("the older name of summary")
-    context: Literal["auto", "current_turn", "all_turns"] | None = noted(
+    summary: Literal["auto", "concise", "detailed"] | None = ignored("the reasoning itself is given, not a summary")
+    generate_summary: Literal["auto", "concise", "detailed"] | None = ignored("the older name of summary")
+    context: Literal["auto", "current_turn", "all_turns"] | None = ignored(
         "the model's template says what it reads again"
     )
-    mode: str | None = refused("there is one mode here", neutral=("standard",))
+    mode: str | None = rejected("there is one mode here", neutral=("standard",))
 
 
 class PlainFormat(Body):
     """Text."""
 
-    type: Literal["text"] = honoured("the answer is text", ...)
+    type: Literal["text"] = supported("the answer is text", ...)
 
 
 class ObjectFormat(Body):
     """Any JSON object."""
 
-    type: Literal["json_object"] = honoured("the answer is a JSON object", ...)
+    type: Literal["json_object"] = supported("the answer is a JSON object", ...)
 
 
 class SchemaFormat(Body):
     """JSON of a schema."""
 
-    type: Literal["json_schema"] = honoured("the answer is JSON", ...)
-    name: str = honoured("comes back with the response", ..., pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    schema_: dict[str, Any] = honoured("the schema the answer satisfies", ..., alias="schema", examples=[{}])
-    description: str | None = noted("the model does not see it; say it in the instructions")
-    strict: bool | None = noted("the schema always holds", neutral=(True,), examples=[False])
+    type: Literal["json_schema"] = supported("the answer is JSON", ...)
+    name: str = supported("comes back with the response", ..., pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    schema_: dict[str, Any] = supported("the schema the answer satisfies", ..., alias="schema", examples=[{}])
+    description: str | None = ignored("the model does not see it; say it in the instructions")
+    strict: bool | None = ignored("the schema always holds", neutral=(True,), examples=[False])
 
 
 class TextConfig(Body):
     """The form of the answer."""
 
-    format: Annotated[PlainFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")] | None = honoured(
+    format: Annotated[PlainFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")] | None = supported(
         "text, a JSON object, or JSON of a schema"
     )
-    verbosity: Literal["low", "medium", "high"] | None = refused("say it in the instructions", neutral=("medium",))
+    verbosity: Literal["low", "medium", "high"] | None = rejected("say it in the instructions", neutral=("medium",))
 
 
 class StreamOptions(Body):
     """How to stream."""
 
-    include_obfuscation: bool | None = noted("events are not padded", neutral=(False,))
+    include_obfuscation: bool | None = ignored("events are not padded", neutral=(False,))
 
 
 Include = Literal[
@@ -271,50 +271,52 @@ Include = Literal[
 class InputTokensBody(Body):
     """Body of POST /v1/responses/input_tokens."""
 
-    model: str | None = honoured("which of the served models answers; may be left out when there is one")
-    input: str | list[Item] | None = honoured("what the user says, or the items of a conversation")
-    instructions: str | None = honoured("instructions before the conversation; those of earlier responses do not count")
-    previous_response_id: str | None = honoured("the response this one follows, with the exact tokens it wrote")
-    reasoning: Reasoning | None = honoured("see its fields")
-    text: TextConfig | None = honoured("see its fields")
-    tools: list[Tool] | None = honoured("functions the model may call")
-    tool_choice: ToolChoice | None = honoured("whether and which tool is called")
-    parallel_tool_calls: bool | None = honoured(
+    model: str | None = supported("which of the served models answers; may be left out when there is one")
+    input: str | list[Item] | None = supported("what the user says, or the items of a conversation")
+    instructions: str | None = supported(
+        "instructions before the conversation; those of earlier responses are left out"
+    )
+    previous_response_id: str | None = supported("the response this one follows, with the exact tokens it wrote")
+    reasoning: Reasoning | None = supported("see its fields")
+    text: TextConfig | None = supported("see its fields")
+    tools: list[Tool] | None = supported("functions the model may call")
+    tool_choice: ToolChoice | None = supported("whether and which tool is called")
+    parallel_tool_calls: bool | None = supported(
         "whether a turn may call several tools; true unless said otherwise", examples=[False]
     )
-    truncation: Literal["auto", "disabled"] | None = refused(
-        "what does not fit is refused with both counts", neutral=("disabled",), examples=["auto"]
+    truncation: Literal["auto", "disabled"] | None = rejected(
+        "what does not fit is rejected with both counts", neutral=("disabled",), examples=["auto"]
     )
-    conversation: str | dict[str, Any] | None = refused("conversations are not kept; follow previous_response_id")
-    personality: str | None = refused("say it in the instructions")
+    conversation: str | dict[str, Any] | None = rejected("conversations are not kept; follow previous_response_id")
+    personality: str | None = rejected("say it in the instructions")
 
 
 class ResponseBody(InputTokensBody):
     """Body of POST /v1/responses."""
 
-    stream: bool | None = honoured("send the response while it is written")
-    stream_options: StreamOptions | None = honoured("see its fields")
-    store: bool | None = honoured("keep the response for later requests, in memory; true unless said otherwise")
-    background: bool | None = honoured("answer at once with a response to ask for later")
-    include: list[Include] | None = honoured("log probabilities, or reasoning to send back", examples=[[]])
-    max_output_tokens: int | None = honoured("most tokens of reasoning, calls and answer together", ge=1)
-    temperature: float | None = honoured("0 picks the likeliest token", ge=0, le=2)
-    top_p: float | None = honoured("sample among the likeliest tokens that sum to p", gt=0, le=1)
-    top_logprobs: int | None = honoured("log probabilities of as many of the likeliest in each place", ge=0, le=20)
-    metadata: dict[str, str] | None = honoured("kept with the response", max_length=16, examples=[{"a": "b"}])
-    seed: int | None = honoured("seed of the sampling noise; an addition of loqal's")
-    max_tool_calls: int | None = noted("it counts calls of built-in tools, and there are none")
-    user: str | None = honoured("users of one key share the machine evenly")
-    safety_identifier: str | None = honoured("the same as user, and before it")
-    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = honoured(
+    stream: bool | None = supported("send the response while it is written")
+    stream_options: StreamOptions | None = supported("see its fields")
+    store: bool | None = supported("keep the response for later requests, in memory; true unless said otherwise")
+    background: bool | None = supported("answer at once with a response to ask for later")
+    include: list[Include] | None = supported("log probabilities, or reasoning to send back", examples=[[]])
+    max_output_tokens: int | None = supported("most tokens of reasoning, calls and answer together", ge=1)
+    temperature: float | None = supported("0 picks the likeliest token", ge=0, le=2)
+    top_p: float | None = supported("sample among the likeliest tokens that sum to p", gt=0, le=1)
+    top_logprobs: int | None = supported("log probabilities of as many of the likeliest in each place", ge=0, le=20)
+    metadata: dict[str, str] | None = supported("kept with the response", max_length=16, examples=[{"a": "b"}])
+    seed: int | None = supported("seed of the sampling noise; an addition of loqal's")
+    max_tool_calls: int | None = ignored("it counts calls of built-in tools, and there are none")
+    user: str | None = supported("users of one key share the machine evenly")
+    safety_identifier: str | None = supported("the same as user, and before it")
+    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = supported(
         "priority is served before others and flex after them"
     )
-    prompt_cache_key: str | None = noted(_CACHE)
-    prompt_cache_retention: Literal["in_memory", "24h"] | None = noted("states are kept while there is room for them")
-    prompt_cache_options: dict[str, Any] | None = noted(_CACHE)
-    access_programs: dict[str, Any] | None = noted("there are no programs of access here")
-    background_options: dict[str, Any] | None = noted("requests are served in their order")
-    context_management: list[dict[str, Any]] | None = refused("a conversation is read whole or refused", neutral=([],))
-    image: dict[str, Any] | None = refused("images are read as they are")
-    moderation: dict[str, Any] | None = refused("nothing judges texts here")
-    prompt: dict[str, Any] | None = refused("no prompts are kept here; send the text")
+    prompt_cache_key: str | None = ignored(_CACHE)
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = ignored("states are kept while there is room for them")
+    prompt_cache_options: dict[str, Any] | None = ignored(_CACHE)
+    access_programs: dict[str, Any] | None = ignored("there are no programs of access here")
+    background_options: dict[str, Any] | None = ignored("requests are served in their order")
+    context_management: list[dict[str, Any]] | None = rejected("a conversation is never shortened", neutral=([],))
+    image: dict[str, Any] | None = rejected("images are read as they are")
+    moderation: dict[str, Any] | None = rejected("nothing judges texts here")
+    prompt: dict[str, Any] | None = rejected("no prompts are kept here; send the text")

@@ -1,11 +1,11 @@
-"""What becomes of each field of a dialect: honoured, refused or noted. There is no fourth outcome.
+"""What becomes of each field of a dialect: supported, rejected or ignored. There is no fourth outcome.
 
-The fate of a field stands on the field itself, with a line that says why. The OpenAPI page shows it, ``review`` acts on
-it, and docs/fields.md is written from it.
+Each field states its support and the reason. The OpenAPI page shows it, ``review`` acts on it, and docs/fields.md is
+written from it.
 
-- honoured: it does what the dialect documents; a value that cannot be obeyed is refused.
-- refused: the caller would get something else than asked for. An error, or a warning where the caller is lenient.
-- noted: no answer depends on it here. It is accepted, and the reply's ``warnings`` say so.
+- supported: it does what the dialect documents; a value that cannot be obeyed is rejected.
+- rejected: the caller would get something else than asked for. An error, or a warning where the caller is lenient.
+- ignored: no answer depends on it here. It is accepted, and the reply's ``warnings`` say so.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from loqal.server.shared.generation_request import Body, Warnings
 
-Fate = Literal["honoured", "refused", "noted"]
+Support = Literal["supported", "rejected", "ignored"]
 
 
 class Unread(Body):
-    """An object that is refused or noted as a whole, whatever else it holds."""
+    """An object that is rejected or ignored as a whole, whatever else it holds."""
 
     model_config = ConfigDict(extra="allow")
 
 
-def honoured(why: str, default: Any = None, **more: Any) -> Any:
+def supported(why: str, default: Any = None, **more: Any) -> Any:
     """A field that does what it says. ``more`` are limits and examples, as for pydantic's ``Field``."""
-    return _field("honoured", why, default, (), more)
+    return _field("supported", why, default, (), more)
 
 
-def noted(why: str, default: Any = None, *, neutral: tuple[Any, ...] = (), **more: Any) -> Any:
+def ignored(why: str, default: Any = None, *, neutral: tuple[Any, ...] = (), **more: Any) -> Any:
     """A field on which no answer depends. The values in ``neutral`` ask for what happens anyway."""
-    return _field("noted", why, default, neutral, more)
+    return _field("ignored", why, default, neutral, more)
 
 
-def refused(why: str, default: Any = None, *, neutral: tuple[Any, ...] = (), **more: Any) -> Any:
+def rejected(why: str, default: Any = None, *, neutral: tuple[Any, ...] = (), **more: Any) -> Any:
     """A field whose request cannot be met, except for the values in ``neutral``, which ask for what happens anyway."""
-    return _field("refused", why, default, neutral, more)
+    return _field("rejected", why, default, neutral, more)
 
 
-def _field(fate: Fate, why: str, default: Any, neutral: tuple[Any, ...], more: dict[str, Any]) -> Any:
-    extra: dict[str, Any] = {"x-fate": fate, "x-neutral": list(neutral)}
-    return Field(default, description=f"{fate.capitalize()}: {why}.", json_schema_extra=extra, **more)
+def _field(support: Support, why: str, default: Any, neutral: tuple[Any, ...], more: dict[str, Any]) -> Any:
+    extra: dict[str, Any] = {"x-support": support, "x-neutral": list(neutral)}
+    return Field(default, description=f"{support.capitalize()}: {why}.", json_schema_extra=extra, **more)
 
 
 def _neutral(extra: Mapping[str, Any]) -> Sequence[Any]:
@@ -51,7 +51,7 @@ def _neutral(extra: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def review(value: Any, warnings: Warnings, path: str = "") -> None:
-    """Report the fields of a request that are refused or noted. Raises FieldError unless the caller is lenient."""
+    """Report the fields of a request that are rejected or ignored. Raises FieldError unless the caller is lenient."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             review(item, warnings, f"{path}[{index}]")
@@ -61,8 +61,8 @@ def review(value: Any, warnings: Warnings, path: str = "") -> None:
         field = type(value).model_fields[name]
         extra = field.json_schema_extra
         given, where = getattr(value, name), f"{path}.{field.alias or name}".lstrip(".")
-        if not isinstance(extra, dict) or extra["x-fate"] == "honoured":
+        if not isinstance(extra, dict) or extra["x-support"] == "supported":
             review(given, warnings, where)
         elif given not in (None, field.default, *_neutral(extra)):
             why = (field.description or "").partition(": ")[2]
-            (warnings.reject if extra["x-fate"] == "refused" else warnings.warn)(where, why[:1].upper() + why[1:])
+            (warnings.reject if extra["x-support"] == "rejected" else warnings.warn)(where, why[:1].upper() + why[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.fields import honoured, refused
+from loqal.server.shared.fields import rejected, supported
 from loqal.server.shared.generation_request import Body
 from loqal.types.reply_options import Thinking
 
@@ -25,40 +25,40 @@ BUDGETS: dict[str, int | None] = {
 class ThinkingSwitch(Body):
     """Whether and how long to reason."""
 
-    type: Literal["enabled", "disabled", "adaptive"] = honoured("whether to reason; adaptive is enabled", ...)
-    budget_tokens: int | None = honoured("most tokens of reasoning", ge=0)
+    type: Literal["enabled", "disabled", "adaptive"] = supported("whether to reason; adaptive is enabled", ...)
+    budget_tokens: int | None = supported("most tokens of reasoning", ge=0)
 
 
 class Reasoning(Body):
     """How long to reason."""
 
-    effort: Effort | None = honoured("the same as reasoning_effort", examples=["low"])
-    max_tokens: int | None = honoured("most tokens of reasoning; 0: none", ge=0)
-    enabled: bool | None = honoured("whether to reason")
-    exclude: bool | None = refused("reasoning is always shown", neutral=(False,), examples=[True])
+    effort: Effort | None = supported("the same as reasoning_effort", examples=["low"])
+    max_tokens: int | None = supported("most tokens of reasoning; 0: none", ge=0)
+    enabled: bool | None = supported("whether to reason")
+    exclude: bool | None = rejected("reasoning is always shown", neutral=(False,), examples=[True])
 
 
 class TemplateSwitches(Body):
     """Switches of the model's template."""
 
-    enable_thinking: bool | None = honoured("whether to reason")
-    thinking: bool | None = honoured("whether to reason")
+    enable_thinking: bool | None = supported("whether to reason")
+    thinking: bool | None = supported("whether to reason")
 
 
 class ThinkingFields(Body):
     """The spellings a body may use. Several may be given as long as they agree."""
 
-    reasoning_effort: Effort | None = honoured(
+    reasoning_effort: Effort | None = supported(
         "none: no reasoning; else how many tokens of it, from 256 (minimal) to no limit (max)", examples=["low"]
     )
-    reasoning: Reasoning | None = honoured("how long to reason")
-    thinking: ThinkingSwitch | None = honoured("whether and how long to reason (Anthropic's spelling)")
-    think: bool | Literal["low", "medium", "high", "max"] | None = honoured("whether to reason (Ollama's spelling)")
-    enable_thinking: bool | None = honoured("whether to reason")
-    chat_template_kwargs: TemplateSwitches | None = honoured("switches of the model's template")
-    thinking_budget: int | None = honoured("most tokens of reasoning; 0: none", ge=0)
-    thinking_budget_tokens: int | None = honoured("the same as thinking_budget", ge=0)
-    thinking_token_budget: int | None = honoured("the same as thinking_budget", ge=0)
+    reasoning: Reasoning | None = supported("how long to reason")
+    thinking: ThinkingSwitch | None = supported("whether and how long to reason (Anthropic's spelling)")
+    think: bool | Literal["low", "medium", "high", "max"] | None = supported("whether to reason (Ollama's spelling)")
+    enable_thinking: bool | None = supported("whether to reason")
+    chat_template_kwargs: TemplateSwitches | None = supported("switches of the model's template")
+    thinking_budget: int | None = supported("most tokens of reasoning; 0: none", ge=0)
+    thinking_budget_tokens: int | None = supported("the same as thinking_budget", ge=0)
+    thinking_token_budget: int | None = supported("the same as thinking_budget", ge=0)
 
 
 def thinking(body: ThinkingFields) -> Thinking:
