@@ -6,8 +6,9 @@ import ast
 import sys
 from pathlib import Path
 
-MAX_FILE_LINES = 600
-MAX_FUNCTION_LINES = 80
+# A ratchet: lower these where the code allows it; never raise them.
+MAX_FILE_LINES = 545
+MAX_FUNCTION_LINES = 70
 
 
 def main() -> int:
@@ -17,7 +18,7 @@ def main() -> int:
     functions = []
     for path, lines in files.items():
         for node in ast.walk(ast.parse("\n".join(lines))):
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
                 functions.append((node.end_lineno - node.lineno + 1, f"{path}:{node.lineno} {node.name}"))
     functions.sort(reverse=True)

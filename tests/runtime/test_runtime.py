@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -265,14 +266,17 @@ def test_importing_loads_nothing_heavy() -> None:
 
 def test_every_public_name_is_there() -> None:
     assert all(getattr(loqal, name) is not None for name in loqal.__all__)
-    assert set(loqal.__all__) <= set(dir(loqal))
+    assert dir(loqal) == sorted(loqal.__all__)
     with pytest.raises(AttributeError):
         _ = loqal.nonsense
 
 
 def test_one_version() -> None:
+    """The build reads the version of the package; no other place states one."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert project["project"]["version"] == loqal.__version__
+    assert "version" in project["project"]["dynamic"] and "version" not in project["project"]
+    assert project["tool"]["scikit-build"]["metadata"]["version"]["input"] == "src/loqal/__init__.py"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", loqal.__version__)
 
 
 def test_logits_are_float32(model: Runtime) -> None:
