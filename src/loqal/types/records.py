@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from loqal.types.sampling import SamplingParams as SamplingParams
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -94,37 +96,6 @@ class FinishReason(enum.StrEnum):
     LENGTH = "length"  # max_tokens, or the context is full
     TOOL_CALLS = "tool_calls"  # the reply ended with a complete tool call
     CANCELLED = "cancelled"  # the caller went away
-
-
-def _parameter(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How tokens are chosen. ``None`` means: the model card's value for this size and mode.
-
-    The defaults of the family live in ``chat.defaults``; ``resolve`` there fills every ``None``.
-    """
-
-    max_tokens: int | None = _parameter(None, "most tokens to generate (default: as the context allows)")
-    min_tokens: int | None = _parameter(None, "fewest tokens before an end token may come")
-    temperature: float | None = _parameter(None, "0 picks the likeliest token; higher is more varied")
-    top_k: int | None = _parameter(None, "sample among the k likeliest tokens; 0 switches it off")
-    top_p: float | None = _parameter(None, "sample among the likeliest tokens that sum to p")
-    min_p: float | None = _parameter(None, "drop tokens less likely than this share of the likeliest")
-    presence_penalty: float | None = _parameter(None, "subtracted once from every token already generated")
-    frequency_penalty: float | None = _parameter(None, "subtracted per occurrence of a generated token")
-    repetition_penalty: float | None = _parameter(None, "divides the logit of every generated token; 1 is off")
-    logit_bias: Mapping[int, float] | None = _parameter(
-        None, "added to the logit of a token; may be given several times"
-    )
-    penalize_prompt: bool = _parameter(False, "let the penalties count the prompt's tokens too")
-    seed: int | None = _parameter(None, "seed of the sampling noise (default: drawn, and reported)")
-    stop: tuple[str, ...] = _parameter((), "end the reply before this text; may be given several times")
-    stop_token_ids: tuple[int, ...] = _parameter((), "further ids that end the reply")
-    logprobs: int | None = _parameter(None, "report the log probabilities of the chosen and the n likeliest tokens")
-    ignore_eos: bool = _parameter(False, "continue past the end tokens (for measuring)")
 
 
 @dataclass(frozen=True, slots=True)
