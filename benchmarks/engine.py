@@ -24,7 +24,8 @@ from loqal.engine.event_stream import EventStream
 from loqal.engine.sequence import Sequence
 from loqal.engine.step_batch import Run, build
 from loqal.performance.timed_model import TimedModel
-from loqal.types.records import SamplingParams, TokenEvent
+from loqal.types.reply import TokenEvent
+from loqal.types.sampling import SamplingParams
 
 _WRITERS = 2  # replies that run when a long prompt arrives
 _IDS = np.random.default_rng(1).integers(1000, 200_000, 100_000).tolist()

@@ -22,8 +22,8 @@ from loqal.engine import sampling
 from loqal.engine.sampling.choose import TokenCounts
 from loqal.engine.sampling.constraint import allow
 from loqal.testing.checkpoints import large_vocabulary
-from loqal.types.records import SamplingParams
 from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, OneOf, Regex, ReplyOptions, Tool
+from loqal.types.sampling import SamplingParams
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests/support"))
 from random_schemas import Row, candidates

@@ -19,7 +19,7 @@ import numpy as np
 import loqal
 from loqal.performance.planner import Planner, PlanRequest
 from loqal.system.memory import resident_bytes
-from loqal.types.records import SamplingParams
+from loqal.types.sampling import SamplingParams
 
 _ROOM = 64  # of the context, for the reply
 

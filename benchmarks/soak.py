@@ -18,7 +18,7 @@ from pathlib import Path
 
 import loqal
 from loqal.system.memory import resident_bytes
-from loqal.types.records import SamplingParams
+from loqal.types.sampling import SamplingParams
 
 _FLAT = 0.02  # of the bytes after the first quarter of the time
 _SAMPLE_S = 0.5

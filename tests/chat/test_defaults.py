@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from loqal.chat.defaults import resolve, thinks_by_default
-from loqal.types.records import SamplingParams
+from loqal.types.sampling import SamplingParams
 
 SMALL, LARGE = ["0.8B", "2B"], ["4B", "9B", "27B", "35B-A3B", "122B-A10B", "397B-A17B", None]
 

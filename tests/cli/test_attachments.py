@@ -13,7 +13,8 @@ from loqal.cli.attachments import MediaBounds
 from loqal.cli.chat import Chat
 from loqal.cli.options import ChatOptions
 from loqal.errors import MediaError, RequestError
-from loqal.types.records import MediaInfo, MediaPart, Message, SamplingParams, TextPart
+from loqal.types.messages import MediaInfo, MediaPart, Message, TextPart
+from loqal.types.sampling import SamplingParams
 from scripted_model import Model
 
 BOUNDS = MediaBounds()

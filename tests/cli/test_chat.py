@@ -11,7 +11,9 @@ import pytest
 from loqal.cli import terminal
 from loqal.cli.chat import Chat
 from loqal.cli.options import ChatOptions
-from loqal.types.records import Message, ReplyDelta, SamplingParams, ToolCall
+from loqal.types.messages import Message, ToolCall
+from loqal.types.reply import ReplyDelta
+from loqal.types.sampling import SamplingParams
 from scripted_model import Model
 
 

@@ -13,8 +13,8 @@ from loqal.cli import options
 from loqal.errors import CheckpointError, RequestError
 from loqal.hub import find
 from loqal.runtime.message_dicts import to_messages
-from loqal.types import limits
-from loqal.types.records import MediaPart, Message, SamplingParams, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
+from loqal.types.sampling import SamplingParams
 
 
 def parse(*words: str) -> SamplingParams:
@@ -100,31 +100,6 @@ def test_settings_take_the_call_before_the_environment_before_the_default() -> N
 def test_settings_that_are_wrong(given: dict[str, Any], environment: dict[str, str], complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint):
         settings.resolve(given, environment)
-
-
-# Ranges ---------------------------------------------------------------------------------------------------------------
-
-
-def with_value(name: str, value: Any) -> SamplingParams:
-    return SamplingParams(**{name: value})
-
-
-@pytest.mark.parametrize("name", sorted(limits.LIMITS))
-def test_every_limit_admits_its_ends_and_nothing_outside(name: str) -> None:
-    limit = limits.LIMITS[name]
-    limits.check(with_value(name, limit.low + (1 if limit.whole else 0.5) * limit.above))
-    for value in (limit.low - 1, limit.high + 1, float("nan"), "1", True):
-        if value != float("inf"):
-            with pytest.raises(RequestError, match=name):
-                limits.check(with_value(name, value))
-    if limit.high != float("inf"):
-        limits.check(with_value(name, limit.high))
-
-
-def test_stops_are_checked() -> None:
-    for params in (SamplingParams(stop=("",)), SamplingParams(stop="abc"), SamplingParams(stop_token_ids=("1",))):  # type: ignore[arg-type]
-        with pytest.raises(RequestError, match="stop"):
-            limits.check(params)
 
 
 # Models ---------------------------------------------------------------------------------------------------------------

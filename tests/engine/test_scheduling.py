@@ -14,7 +14,7 @@ from loqal.engine.loop import Loop
 from loqal.engine.running import RunningSequence
 from loqal.engine.sequence import Sequence
 from loqal.engine.step_budget import Fairness, StepCosts, deal
-from loqal.types.records import TokenEvent
+from loqal.types.reply import TokenEvent
 from scripted import ScriptedOps, scripted_loop
 
 LONG = replace(PARAMS, max_tokens=300, logprobs=None)

@@ -12,7 +12,8 @@ from loqal.cli import evaluate as command
 from loqal.errors import RequestError
 from loqal.evaluation import evaluate
 from loqal.evaluation.evaluate import JUDGES, Run, Score, read_tasks
-from loqal.types.records import FinishReason, Message, Reply, Timings, ToolCall, Usage
+from loqal.types.messages import Message, ToolCall
+from loqal.types.reply import FinishReason, Reply, Timings, Usage
 
 
 class Scripted:

@@ -23,7 +23,7 @@ from loqal.model.sizes import SIZES
 from loqal.model.tensor_names import entries
 from loqal.ops.interface import FloatArray, IntArray
 from loqal.testing.checkpoints import random_tensors, tensor_values, tiny_config
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 
 FOLDER = Path(__file__).parent
 START, END, IMAGE, VIDEO = 300, 301, 302, 303

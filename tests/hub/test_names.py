@@ -11,7 +11,7 @@ from loqal.hub.glance import quant_of
 from loqal.hub.names import Wanted, looks_like_name, parse
 from loqal.hub.recommend import choose, needed_bytes
 from loqal.model.sizes import SIZES, parameter_count
-from loqal.types.records import SamplingParams
+from loqal.types.sampling import SamplingParams
 
 GB = 10**9
 

@@ -14,7 +14,7 @@ from loqal.media.decode_budget import DecodeBudget
 from loqal.media.fetch import Policy
 from loqal.media.prepare import Preparer
 from loqal.media.resize_rules import ImageRules, VideoRules
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 
 
 def test_the_room_is_never_overdrawn_and_nobody_is_passed_over() -> None:

@@ -24,7 +24,7 @@ from loqal.media import web
 from loqal.media.fetch import Policy, fetch
 from loqal.model.positions import Placed, plan
 from loqal.runtime.message_dicts import to_messages
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 from media_files import encoded, picture
 
 DATA = encoded(picture(9, 7), "PNG")

@@ -19,7 +19,7 @@ from loqal.errors import LoqalError
 from loqal.media.fetch import Policy
 from loqal.media.prepare import Preparer
 from loqal.media.resize_rules import ImageRules, VideoRules
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 from media_files import encoded, picture, video
 
 COUNT = int(os.environ.get("LOQAL_MEDIA_FUZZ", "60"))

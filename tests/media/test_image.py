@@ -21,7 +21,7 @@ from loqal.media.image import Picture
 from loqal.media.patches import cut, levels
 from loqal.media.prepare import Preparer
 from loqal.media.resize_rules import ImageRules, PatchRules, VideoRules, read_rules
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 from media_files import encoded, picture
 
 PREPARER = Preparer(ImageRules(), VideoRules(), Policy())

@@ -13,7 +13,7 @@ import llama_cpp
 import loqal
 from loqal.hub.find import find
 from loqal.quantize import api as quantize_api
-from loqal.types.records import SamplingParams
+from loqal.types.sampling import SamplingParams
 
 pytestmark = pytest.mark.parity
 QUESTIONS = ("What is 34 + 17?", "Label this request: dim the lights in the hall", "Who are you?")

@@ -19,7 +19,8 @@ from loqal.model.decoder import Decoder
 from loqal.ops.backends.reference import ReferenceOps
 from loqal.state.store import StateStore
 from loqal.testing.checkpoints import random_tensors, tiny_config
-from loqal.types.records import FinishReason, SamplingParams
+from loqal.types.reply import FinishReason
+from loqal.types.sampling import SamplingParams
 
 PARAMS = SamplingParams(
     max_tokens=12,

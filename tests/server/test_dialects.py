@@ -23,7 +23,7 @@ from loqal.server.service.conversation_store import Store
 from loqal.server.shared.conversation import settled
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.generation_request import ChatRequest, RawRequest, Warnings, read_body
-from loqal.types.records import MediaPart, Message, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 from loqal.types.reply_options import JsonSchema, NamedTool, Thinking
 
 

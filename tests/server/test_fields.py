@@ -41,7 +41,7 @@ from loqal.server.shared import thinking
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review
 from loqal.server.shared.generation_request import Warnings, read_body
-from loqal.types.records import Message
+from loqal.types.messages import Message
 from request_bodies import Bodies, Case
 
 ROOT = Path(__file__).parents[2]

@@ -18,16 +18,8 @@ from loqal.server.openai_responses.format import ResponseWriter, unhidden
 from loqal.server.openai_responses.protocol import ResponseBody
 from loqal.server.shared.errors import Problem
 from loqal.server.shared.streaming import Event, Formatter
-from loqal.types.records import (
-    FinishReason,
-    Reply,
-    ReplyDelta,
-    Timings,
-    TokenLogprobs,
-    ToolCall,
-    ToolCallDelta,
-    Usage,
-)
+from loqal.types.messages import ToolCall
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, Timings, TokenLogprobs, ToolCallDelta, Usage
 
 anthropic_types = pytest.importorskip("anthropic.types")
 ollama_types = pytest.importorskip("ollama._types")

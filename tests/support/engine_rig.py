@@ -18,7 +18,8 @@ from loqal.ops.interface import FloatArray, Ops
 from loqal.state import state_sizes
 from loqal.state.store import StateStore
 from loqal.testing.checkpoints import random_tensors
-from loqal.types.records import SamplingParams, TokenEvent
+from loqal.types.reply import TokenEvent
+from loqal.types.sampling import SamplingParams
 from machine import stored
 
 PARAMS = SamplingParams(

@@ -12,7 +12,8 @@ from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.engine import sampling
 from loqal.engine.sampling.constraint import TokenConstraint
 from loqal.engine.sequence import Sequence
-from loqal.types.records import FinishReason, SamplingParams
+from loqal.types.reply import FinishReason
+from loqal.types.sampling import SamplingParams
 
 _WORDS = ["a", "name", "x y", "é", "n/m", 'q"', "kind", "items", "0"]
 _PATTERNS = ["^[a-c]+$", "b", "^x", "^[0-9]{2}$", "^(on|off)$", "^[^ ]+ [^ ]+$"]

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 from loqal.errors import ContextError
-from loqal.types.records import FinishReason, Message, Reply, ReplyDelta, SamplingParams, Timings, Usage
+from loqal.types.messages import Message
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, Timings, Usage
+from loqal.types.sampling import SamplingParams
 
 
 class Stream:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 import loqal
 from loqal.chat.template import native, select
 from loqal.chat.template.segments import joined
-from loqal.types.records import MediaPart, Message, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 
 RECIPE = Path(__file__).parents[2] / "training"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from loqal.types.records import SamplingParams
+from loqal.types.sampling import SamplingParams
 
 SMALL_SIZES = frozenset(["0.8B", "2B"])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from loqal.errors import RequestError
-from loqal.types.records import MediaPart, Message, TextPart
+from loqal.types.messages import MediaPart, Message, TextPart
 
 Kind = Literal["image", "video"]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from loqal.cli import attachments, terminal
 from loqal.cli.options import ChatOptions
 from loqal.errors import LoqalError
-from loqal.types.records import FinishReason, Message
+from loqal.types.messages import Message
+from loqal.types.reply import FinishReason
 
 if TYPE_CHECKING:
     from loqal.runtime.runtime import Runtime

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 from loqal.cli.attachments import MediaBounds
 from loqal.errors import RequestError
 from loqal.settings import SETTINGS, Setting
-from loqal.types import limits
-from loqal.types.records import MediaPart, SamplingParams
+from loqal.types import sampling
+from loqal.types.messages import MediaPart
+from loqal.types.sampling import SamplingParams
 
 EXIT_CODES = """\
 exit codes:
@@ -92,7 +93,7 @@ def sampling_params(parsed: argparse.Namespace) -> SamplingParams:
     if "logit_bias" in values:
         values["logit_bias"] = dict(values["logit_bias"])
     params = SamplingParams(**values)
-    limits.check(params)
+    sampling.check(params)
     return params
 
 

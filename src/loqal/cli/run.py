@@ -14,7 +14,9 @@ import loqal
 from loqal.cli import attachments, options, terminal
 from loqal.errors import RequestError
 from loqal.hub import find
-from loqal.types.records import MediaPart, Message, Reply, SamplingParams
+from loqal.types.messages import MediaPart, Message
+from loqal.types.reply import Reply
+from loqal.types.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from loqal.runtime.runtime import Runtime

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from loqal.errors import LoqalError
-from loqal.types.records import MediaInfo, Reply, ReplyDelta
+from loqal.types.messages import MediaInfo
+from loqal.types.reply import Reply, ReplyDelta
 
 _DIM, _RED, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 

@@ -21,7 +21,7 @@ from loqal.engine.step_budget import Fairness
 from loqal.errors import CapacityError
 from loqal.ops.interface import PAGE_TOKENS
 from loqal.state.store import StateStore
-from loqal.types.records import TokenEvent
+from loqal.types.reply import TokenEvent
 
 
 class RequestQueue:

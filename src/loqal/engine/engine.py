@@ -31,8 +31,8 @@ from loqal.model.draft_head import DraftHead
 from loqal.ops.interface import FloatArray, Ops
 from loqal.state.disk_cache import DiskCache
 from loqal.state.store import StateStore, num_pages
-from loqal.types import limits
-from loqal.types.records import SamplingParams, TokenEvent, TokenLogprobs
+from loqal.types.reply import TokenEvent, TokenLogprobs
+from loqal.types.sampling import SamplingParams
 
 _SOON_S, _LATE_S = 1.0, 10.0  # how long to wait for a thread that has nothing to do, or is in a step
 _Job = Callable[[Loop], Any]
@@ -103,7 +103,7 @@ class Engine:
         """Check a sequence and return the stream of its tokens. Closing the stream cancels it and frees its state.
 
         Raises:
-            RequestError: the prompt is empty or holds ids outside the vocabulary, or a parameter is out of range.
+            RequestError: the prompt is empty, or an id in it or in logit_bias is not in the vocabulary.
             ContextError: prompt and one token do not fit the context.
             CapacityError: the prompt's state is larger than all memory for states.
         """
@@ -112,7 +112,6 @@ class Engine:
     def submit_all(self, sequences: Ids[Sequence]) -> list[EventStream[TokenEvent]]:
         """``submit`` several that arrive together, so that what they share is read once."""
         for sequence in sequences:
-            limits.check(sequence.params)
             self._check_ids(sequence.token_ids, room=0 if sequence.reading else 1)
             for token_id in sequence.params.logit_bias or ():
                 self._check_id(token_id, "in logit_bias")

@@ -32,7 +32,7 @@ from loqal.model.draft_head import DraftHead
 from loqal.ops.interface import FloatArray, IntArray, Ops
 from loqal.state.disk_cache import DiskCache
 from loqal.state.store import StateStore
-from loqal.types.records import TokenEvent
+from loqal.types.reply import TokenEvent
 
 _Drawing = tuple[RunningSequence, Run, FloatArray]  # rows [n D], each followed by a token to be drawn
 

@@ -12,7 +12,7 @@ from loqal.engine.event_stream import Mailbox
 from loqal.engine.sequence import Sequence
 from loqal.ops.interface import FloatArray
 from loqal.state.store import SequenceState
-from loqal.types.records import TokenEvent
+from loqal.types.reply import TokenEvent
 
 
 class RunningSequence:

@@ -13,7 +13,8 @@ from loqal.engine.cache.prefix_cache import CacheReport
 from loqal.engine.metrics import DraftCounts
 from loqal.engine.sampling.constraint import TokenConstraint, TokenMask, allow
 from loqal.ops.interface import FloatArray, IntArray
-from loqal.types.records import FinishReason, SamplingParams
+from loqal.types.reply import FinishReason
+from loqal.types.sampling import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,9 @@ from loqal.quantize import api as quantize_api
 from loqal.quantize.compare import Divergence, compare_predictions
 from loqal.runtime import runtime
 from loqal.runtime.message_dicts import to_messages
-from loqal.types.records import Message, Reply, SamplingParams
+from loqal.types.messages import Message
+from loqal.types.reply import Reply
+from loqal.types.sampling import SamplingParams
 
 Model = str | os.PathLike[str] | None
 _OVERLAP = 0.5  # of a box with the right one, intersection over union, as detection is usually judged

@@ -14,7 +14,7 @@ from loqal.media.image import Picture
 from loqal.media.patches import Bytes, Patches, cut
 from loqal.media.resize_rules import Grid, ImageRules, VideoRules
 from loqal.media.video import FrameFile, FrameList, Frames, check_list, is_frame_list, spread, timestamps
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 
 _COLOURS = 3
 _DECODED_FRAME = 10  # bytes a pixel of a frame of a video: as the decoder has it, in colours, and as an image of Pillow

@@ -23,7 +23,7 @@ from loqal.quantize.recipes import RECIPES, canonical, find_recipe
 from loqal.quantize.writer import Result, write_quantized
 from loqal.runtime import runtime
 from loqal.runtime.media_encoder import MediaEncoder, largest_reading_bytes, make_preparer
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 from loqal.weights.load import Checkpoint, open_checkpoint
 
 __all__ = [

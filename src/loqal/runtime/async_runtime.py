@@ -15,7 +15,8 @@ from loqal.ops.interface import FloatArray
 from loqal.runtime.prompts import MessageLike
 from loqal.runtime.reply_stream import ReplyStream
 from loqal.runtime.runtime import Runtime, load
-from loqal.types.records import Rendered, Reply, SamplingParams, TokenLogprobs
+from loqal.types.reply import Rendered, Reply, TokenLogprobs
+from loqal.types.sampling import SamplingParams
 
 
 async def load_async(*args: Any, **kwargs: Any) -> AsyncRuntime:

@@ -22,7 +22,7 @@ from loqal.model.config import VisionConfig
 from loqal.model.positions import Placed, plan
 from loqal.model.vision_tower import VisionTower, encoding_bytes
 from loqal.ops.interface import FloatArray, IntArray
-from loqal.types.records import MediaInfo
+from loqal.types.messages import MediaInfo
 
 
 class EncoderCache:

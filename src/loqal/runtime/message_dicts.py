@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from loqal.errors import RequestError
-from loqal.types.records import MediaPart, Message, Part, Role, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, Part, Role, TextPart, ToolCall
 
 _ROLES: tuple[str, ...] = get_args(Role)
 

@@ -23,9 +23,11 @@ from loqal.errors import RequestError
 from loqal.runtime.media_encoder import MediaEncoder, PlannedMedia
 from loqal.runtime.message_dicts import to_messages
 from loqal.runtime.reply_stream import Parser, PlainParser
-from loqal.types import limits
-from loqal.types.records import Message, RenderedSegment, SamplingParams, TextPart
+from loqal.types import sampling
+from loqal.types.messages import Message, TextPart
+from loqal.types.reply import RenderedSegment
 from loqal.types.reply_options import AnswerFormat, OneOf, ReplyOptions
+from loqal.types.sampling import SamplingParams
 
 _DRAWN_SEED_BYTES = 6  # a seed that every JSON reader keeps exactly
 
@@ -137,7 +139,7 @@ class Prompts:
     def _resolve(self, params: SamplingParams | None, *, thinking: bool, media: bool = False) -> SamplingParams:
         """The parameters with every default and a seed filled in."""
         params = params or SamplingParams()
-        limits.check(params)
+        sampling.check(params)
         if params.seed is None:
             params = dataclasses.replace(params, seed=int.from_bytes(os.urandom(_DRAWN_SEED_BYTES), "little"))
         return defaults.resolve(params, size=self._size, thinking=thinking, media=media, file_values=self._file_values)

@@ -13,7 +13,8 @@ from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.engine.event_stream import EventStream
 from loqal.engine.sequence import Sequence as EngineSequence
 from loqal.errors import RequestError
-from loqal.types.records import FinishReason, MediaInfo, Reply, ReplyDelta, Timings, TokenEvent, TokenLogprobs, Usage
+from loqal.types.messages import MediaInfo
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, Timings, TokenEvent, TokenLogprobs, Usage
 
 
 class Parser(Protocol):

@@ -36,8 +36,10 @@ from loqal.runtime.media_encoder import describe as describe_item
 from loqal.runtime.model_info import ModelInfo, describe
 from loqal.runtime.prompts import MessageLike, Prepared, Prompts, as_reply_options, shown
 from loqal.runtime.reply_stream import ReplyStream
-from loqal.types.records import MediaInfo, MediaPart, Rendered, Reply, SamplingParams, TokenLogprobs
+from loqal.types.messages import MediaInfo, MediaPart
+from loqal.types.reply import Rendered, Reply, TokenLogprobs
 from loqal.types.reply_options import AnswerFormat, ReplyOptions
+from loqal.types.sampling import SamplingParams
 from loqal.weights.load import Checkpoint, open_checkpoint
 
 _MOST_CHOICES = 64

@@ -18,7 +18,7 @@ from loqal.chat.constraints.rules import ConstraintBuilder
 from loqal.chat.output.parser import OutputParser
 from loqal.chat.template import tools
 from loqal.errors import RequestError
-from loqal.types.records import ToolCall
+from loqal.types.messages import ToolCall
 from loqal.types.reply_options import Grammar, JsonSchema, NamedTool, OneOf, Regex, ReplyOptions, Thinking, Tool
 from random_schemas import Schemas, random_reply
 

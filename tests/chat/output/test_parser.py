@@ -14,7 +14,8 @@ from chat_vocabulary import SPECIAL, tokenizer
 from loqal.chat.output.parser import OutputParser
 from loqal.chat.template.native import render
 from loqal.chat.template.segments import Segment
-from loqal.types.records import Message, ReplyDelta, ToolCall
+from loqal.types.messages import Message, ToolCall
+from loqal.types.reply import ReplyDelta
 
 CALL = "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"
 TOOLS = [{"name": "f", "parameters": {"properties": {"a": {"type": "integer"}}}}]

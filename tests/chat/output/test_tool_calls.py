@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loqal.chat.output.tool_calls import parameter_schemas, parse_call, typed
 from loqal.chat.template.native import argument_text
-from loqal.types.records import ToolCall
+from loqal.types.messages import ToolCall
 
 
 def written(name: str, arguments: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from loqal.chat.template.native import render
 from loqal.chat.template.segments import Segment, ends_in_thinking, joined
 from loqal.errors import RequestError
-from loqal.types.records import MediaPart, Message, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 needs_template = pytest.mark.skipif(

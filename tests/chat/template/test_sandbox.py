@@ -14,7 +14,7 @@ from loqal.chat.template import sandbox
 from loqal.chat.template.from_file import SandboxedTemplate
 from loqal.chat.template.segments import Segment, joined
 from loqal.errors import RequestError, UnsupportedError
-from loqal.types.records import MediaPart, Message, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 
 CHATML = """
 {%- macro body(content) %}

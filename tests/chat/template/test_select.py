@@ -16,7 +16,7 @@ from loqal.chat.template import native, select
 from loqal.chat.template.from_file import SandboxedTemplate
 from loqal.chat.template.segments import joined
 from loqal.chat.template.select import TemplateTraits, choose_template, measure
-from loqal.types.records import Message
+from loqal.types.messages import Message
 
 PLAIN = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"

@@ -10,8 +10,9 @@ import pytest
 from chat_vocabulary import tokenizer
 from loqal.errors import RequestError
 from loqal.runtime.prompts import Prepared
-from loqal.types.records import Message, SamplingParams, TextPart, ToolCall
+from loqal.types.messages import Message, TextPart, ToolCall
 from loqal.types.reply_options import OneOf, ReplyOptions, Thinking, Tool
+from loqal.types.sampling import SamplingParams
 from prompt_maker import foreign_template, prompts
 
 ASK = Message("user", "question")

@@ -29,7 +29,7 @@ from loqal.chat.template.native import render
 from loqal.chat.template.segments import Segment, joined
 from loqal.chat.tokens.tokenizer import PRE_SPLITS, Tokenizer
 from loqal.errors import FormatError, RequestError, UnsupportedError
-from loqal.types.records import MediaPart, Message, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 
 # Letters, marks, digits, punctuation and white space of several scripts, pieces of control tokens, and a decomposed é.
 ALPHABET = "abzÉé e\u0301ßΩжЖ'tsдनमस्เา\u0300你🦊\u200d 019٣½ \t\n\r\u00a0\u3000.,;!?-_<|>/{}\"\\"

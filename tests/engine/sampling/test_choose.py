@@ -15,7 +15,7 @@ from loqal.engine import sampling
 from loqal.engine.sampling import portable_math
 from loqal.engine.sampling.choose import TokenCounts
 from loqal.engine.sampling.constraint import TokenMask, allow
-from loqal.types.records import SamplingParams
+from loqal.types.sampling import SamplingParams
 
 NOISE = ["0x1.946ee1f694453p+0", "0x1.7aef8c68b9d9ap+1", "-0x1.6cd55936f57c5p-3"]
 NOISE_OF_A_NEGATIVE_SEED = "0x1.2ba0b69f90968p+1"

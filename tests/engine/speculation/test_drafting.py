@@ -15,7 +15,8 @@ from loqal.engine.sequence import Sequence
 from loqal.engine.speculation.ngram import NgramIndex
 from loqal.ops.backends.cpu import CpuOps
 from loqal.testing.checkpoints import tiny_config
-from loqal.types.records import SamplingParams, TokenEvent
+from loqal.types.reply import TokenEvent
+from loqal.types.sampling import SamplingParams
 from scripted import ScriptedOps, scripted_loop
 
 LONG = replace(PARAMS, max_tokens=300, logprobs=None, top_k=8)

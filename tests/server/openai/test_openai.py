@@ -25,19 +25,8 @@ from loqal.server.openai.protocol import ChatBody, CompletionBody
 from loqal.server.shared.errors import FieldError, Problem
 from loqal.server.shared.generation_request import Warnings
 from loqal.server.shared.streaming import Event
-from loqal.types.records import (
-    FinishReason,
-    MediaPart,
-    Message,
-    Reply,
-    ReplyDelta,
-    TextPart,
-    Timings,
-    TokenLogprobs,
-    ToolCall,
-    ToolCallDelta,
-    Usage,
-)
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, Timings, TokenLogprobs, ToolCallDelta, Usage
 from loqal.types.reply_options import Grammar, JsonSchema, NamedTool, OneOf, Regex, Thinking
 
 USER = {"role": "user", "content": "hi"}

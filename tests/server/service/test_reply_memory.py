@@ -6,7 +6,8 @@ from typing import Any
 
 from loqal.server.service.reply_memory import ReplyMemory
 from loqal.server.shared.generation_request import ChatRequest
-from loqal.types.records import FinishReason, MediaPart, Message, Reply, TextPart, Timings, ToolCall, Usage
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
+from loqal.types.reply import FinishReason, Reply, Timings, Usage
 from loqal.types.reply_options import ReplyOptions
 
 CALLS = (ToolCall("f", {"a": 1, "b": 2}, "x"),)

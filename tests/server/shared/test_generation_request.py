@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from loqal.server.openai.protocol import ChatBody
 from loqal.server.shared.errors import FieldError, RefusedError, problem
 from loqal.server.shared.generation_request import Warnings, load_json, media_part, read_body
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -12,7 +12,7 @@ from loqal.server.shared import resumable_streams
 from loqal.server.shared.errors import Problem, RefusedError
 from loqal.server.shared.resumable_streams import ResumableStreams, window_of
 from loqal.server.shared.streaming import Event, Formatter, JsonLines, ServerSentEvents, StreamedResponse, frames
-from loqal.types.records import Reply, ReplyDelta
+from loqal.types.reply import Reply, ReplyDelta
 
 
 class FakeStream:

@@ -17,7 +17,8 @@ from loqal.chat.output.tool_calls import could_become_call, in_open_value, param
 from loqal.chat.template.segments import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN
 from loqal.chat.tokens.detokenizer import Detokenizer
 from loqal.chat.tokens.tokenizer import Tokenizer
-from loqal.types.records import ReplyDelta, ToolCall, ToolCallDelta
+from loqal.types.messages import ToolCall
+from loqal.types.reply import ReplyDelta, ToolCallDelta
 
 
 class OutputParser:

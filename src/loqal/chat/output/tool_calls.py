@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from loqal.chat.template.native import argument_text
-from loqal.types.records import ToolCall
+from loqal.types.messages import ToolCall
 
 Schema = Mapping[str, Any]
 

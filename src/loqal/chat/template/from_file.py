@@ -20,7 +20,7 @@ from loqal.chat.template.sandbox import Program
 from loqal.chat.template.segments import Replayed, Segment
 from loqal.chat.template.shield import Shield
 from loqal.errors import RequestError, UnsupportedError
-from loqal.types.records import MediaPart, Message, TextPart
+from loqal.types.messages import MediaPart, Message, TextPart
 
 _MEDIA_SLOT = re.compile(r"(?:<\|vision_start\|>)?<\|(image|video)_pad\|>(?:<\|vision_end\|>)?")
 _TOKENS = {"bos_token": "", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}

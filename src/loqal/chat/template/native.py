@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from loqal.chat.template.segments import IMAGE_SLOT, THINK_CLOSE, THINK_OPEN, VIDEO_SLOT, Replayed, Segment, joined
 from loqal.errors import RequestError
-from loqal.types.records import MediaPart, Message, Role, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, Role, TextPart, ToolCall
 
 _THINKING, _NOT_THINKING = "<think>\n", "<think>\n\n</think>\n\n"
 _TOOLS_BEFORE = "# Tools\n\nYou have access to the following functions:\n\n<tools>"

@@ -16,7 +16,7 @@ from loqal.chat.defaults import thinks_by_default
 from loqal.chat.template import native
 from loqal.chat.template.segments import THINK_CLOSE, THINK_OPEN, Replayed, Segment, joined
 from loqal.errors import RequestError
-from loqal.types.records import MediaPart, Message, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 from loqal.chat.output.parser import OutputParser
 from loqal.chat.template.segments import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN, Replayed, Segment
 from loqal.chat.tokens.tokenizer import Tokenizer
-from loqal.types.records import Message, TextPart, ToolCall
+from loqal.types.messages import Message, TextPart, ToolCall
 
 _TAGS = (THINK_OPEN, THINK_CLOSE, CALL_OPEN, CALL_CLOSE)
 

@@ -26,7 +26,8 @@ from loqal.engine.sampling import portable_math
 from loqal.engine.sampling.constraint import TokenMask
 from loqal.engine.sampling.portable_math import DoubleArray
 from loqal.ops.interface import FloatArray, IntArray
-from loqal.types.records import SamplingParams, TokenLogprobs
+from loqal.types.reply import TokenLogprobs
+from loqal.types.sampling import SamplingParams
 
 Candidates = Callable[[FloatArray, int], tuple[IntArray, FloatArray, float]]
 """``ops.candidates``: the k largest of a row, largest first, and the log-sum-exp of the row."""

@@ -26,7 +26,7 @@ from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.ops.interface import JOURNAL_ROWS, PAGE_TOKENS, FloatArray, IntArray
 from loqal.state.store import SequenceState, StateStore
-from loqal.types.records import SamplingParams
+from loqal.types.sampling import SamplingParams
 
 MOST_DRAFTS = JOURNAL_ROWS - 1
 WINDOW_TOKENS = 2 * PAGE_TOKENS

@@ -10,7 +10,7 @@ from typing import Any
 
 from loqal.server.shared.errors import Kind, Problem
 from loqal.server.shared.streaming import Event, Formatter
-from loqal.types.records import FinishReason, Reply, ReplyDelta, Usage
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, Usage
 
 
 def sign(reasoning: str) -> str:

@@ -17,8 +17,9 @@ from loqal.server.shared.fields import review
 from loqal.server.shared.generation_request import ChatRequest, Warnings, media_part
 from loqal.server.shared.streaming import ServerSentEvents
 from loqal.server.shared.thinking import BUDGETS
-from loqal.types.records import MediaPart, Message, Part, SamplingParams, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, Part, TextPart, ToolCall
 from loqal.types.reply_options import JsonSchema, NamedTool, ReplyOptions, Thinking, Tool, ToolChoice
+from loqal.types.sampling import SamplingParams
 
 _FOREIGN_REASONING = "It does not fit: this reasoning was changed, or written elsewhere."
 

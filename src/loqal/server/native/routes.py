@@ -21,7 +21,8 @@ from loqal.server.service.request_context import Dialect, RequestContext, Route
 from loqal.server.shared.fields import supported
 from loqal.server.shared.generation_request import Body, check_length, tokenized
 from loqal.server.shared.schema import Answer
-from loqal.types.records import SamplingParams, TokenLogprobs
+from loqal.types.reply import TokenLogprobs
+from loqal.types.sampling import SamplingParams
 
 _STEP_S = 20.0  # within which a healthy server writes a token
 _FIRST_OF_ALL = -1000  # priority

@@ -11,7 +11,8 @@ from typing import Any
 from loqal.runtime.model_info import ModelInfo
 from loqal.server.shared.errors import Problem
 from loqal.server.shared.streaming import Event, Formatter
-from loqal.types.records import FinishReason, Reply, ReplyDelta, TokenLogprobs, ToolCall
+from loqal.types.messages import ToolCall
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, TokenLogprobs
 
 NEVER = "9999-12-31T23:59:59Z"
 

@@ -11,8 +11,9 @@ from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review
 from loqal.server.shared.generation_request import ChatRequest, RawRequest, Warnings
 from loqal.server.shared.thinking import BUDGETS
-from loqal.types.records import MediaPart, Message, Part, SamplingParams, TextPart, ToolCall
+from loqal.types.messages import MediaPart, Message, Part, TextPart, ToolCall
 from loqal.types.reply_options import AnswerFormat, JsonSchema, ReplyOptions, Thinking, Tool
+from loqal.types.sampling import SamplingParams
 
 
 def parse_chat(body: fields.OllamaChatBody, warnings: Warnings) -> ChatRequest:

@@ -25,7 +25,8 @@ from loqal.server.shared.errors import FieldError, RefusedError
 from loqal.server.shared.fields import review
 from loqal.server.shared.generation_request import ChatRequest, RawRequest, tokenized
 from loqal.server.shared.streaming import JsonLines
-from loqal.types.records import Message, Reply
+from loqal.types.messages import Message
+from loqal.types.reply import Reply
 
 
 async def chat(call: RequestContext, body: fields.OllamaChatBody) -> Response:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from loqal.server.shared.errors import Problem
 from loqal.server.shared.streaming import Event, Formatter
-from loqal.types.records import FinishReason, Reply, ReplyDelta, TokenLogprobs
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, TokenLogprobs
 
 TokenBytes = Callable[[int], bytes]
 

@@ -12,7 +12,7 @@ from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review
 from loqal.server.shared.generation_request import ChatRequest, RawRequest, Warnings, media_part
 from loqal.server.shared.thinking import thinking
-from loqal.types.records import Message, Part, SamplingParams, TextPart, ToolCall
+from loqal.types.messages import Message, Part, TextPart, ToolCall
 from loqal.types.reply_options import (
     AnswerFormat,
     Grammar,
@@ -24,6 +24,7 @@ from loqal.types.reply_options import (
     Tool,
     ToolChoice,
 )
+from loqal.types.sampling import SamplingParams
 
 PRIORITIES = {"flex": 10, "priority": -10}
 """Of service tiers; the lowest is served first."""

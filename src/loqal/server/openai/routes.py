@@ -29,7 +29,7 @@ from loqal.server.service.request_context import Dialect, RequestContext, Route,
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.generation_request import RawRequest, tokenized
 from loqal.server.shared.streaming import ServerSentEvents
-from loqal.types.records import TokenLogprobs
+from loqal.types.reply import TokenLogprobs
 
 _TEXTS_AT_ONCE = 16  # between two looks at whether the client is still there
 

@@ -9,7 +9,7 @@ from typing import Any
 from loqal.server.openai_responses import protocol as fields
 from loqal.server.shared.errors import Problem
 from loqal.server.shared.streaming import Event, Formatter
-from loqal.types.records import FinishReason, Reply, ReplyDelta, TokenLogprobs, Usage
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, TokenLogprobs, Usage
 
 Spell = Callable[[int], bytes]
 """The bytes of one token, which need not be whole characters."""

@@ -14,8 +14,9 @@ from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review
 from loqal.server.shared.generation_request import ChatRequest, Warnings, media_part
 from loqal.server.shared.thinking import BUDGETS
-from loqal.types.records import Message, Part, SamplingParams, TextPart, ToolCall
+from loqal.types.messages import Message, Part, TextPart, ToolCall
 from loqal.types.reply_options import AnswerFormat, JsonSchema, NamedTool, ReplyOptions, Thinking, Tool, ToolChoice
+from loqal.types.sampling import SamplingParams
 
 PRIORITIES = {"flex": 10, "priority": -10}
 """Of service tiers; the lowest is served first."""

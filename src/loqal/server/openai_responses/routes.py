@@ -26,7 +26,8 @@ from loqal.server.shared.conversation import said, size_of
 from loqal.server.shared.errors import FieldError, RefusedError, problem
 from loqal.server.shared.generation_request import ChatRequest, check_range
 from loqal.server.shared.streaming import Event, ServerSentEvents, StreamedResponse
-from loqal.types.records import Message, Reply
+from loqal.types.messages import Message
+from loqal.types.reply import Reply
 
 _ITEM: TypeAdapter[fields.Item] = TypeAdapter(fields.Item)
 

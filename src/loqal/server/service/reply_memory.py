@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from loqal.server.service.conversation_store import Store
 from loqal.server.shared.conversation import said
 from loqal.server.shared.generation_request import ChatRequest
-from loqal.types.records import Message, Reply, TextPart
+from loqal.types.messages import Message, TextPart
+from loqal.types.reply import Reply
 
 _ENTRY_BYTES = 300
 _TOKEN_BYTES = 36

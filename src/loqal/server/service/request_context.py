@@ -29,7 +29,7 @@ from loqal.server.shared.errors import Problem
 from loqal.server.shared.generation_request import Body, ChatRequest, GenerationRequest, Warnings, check_length
 from loqal.server.shared.resumable_streams import window_of
 from loqal.server.shared.streaming import Event, Formatter, ServerSentEvents, StreamedResponse, Wire, frames, gone
-from loqal.types.records import Rendered, Reply
+from loqal.types.reply import Rendered, Reply
 
 Writer = TypeVar("Writer", bound=Formatter)
 

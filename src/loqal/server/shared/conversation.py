@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.generation_request import Warnings
-from loqal.types.records import Message, Part, Reply, TextPart
+from loqal.types.messages import Message, Part, TextPart
+from loqal.types.reply import Reply
 
 TEXT_BEHIND_CALL = "Text behind a call is read before it, as the model writes it."
 

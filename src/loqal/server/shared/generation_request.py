@@ -20,8 +20,9 @@ from loqal.errors import ContextError
 from loqal.runtime.reply_stream import ReplyStream
 from loqal.runtime.runtime import Runtime
 from loqal.server.shared.errors import FieldError
-from loqal.types.records import MediaPart, Message, SamplingParams, TextPart
+from loqal.types.messages import MediaPart, Message, TextPart
 from loqal.types.reply_options import AnswerFormat, ReplyOptions
+from loqal.types.sampling import SamplingParams
 
 MAX_CHOICES = 64
 _MAX_DEPTH = 100

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from loqal.runtime.reply_stream import ReplyStream
 from loqal.server.shared.errors import Problem, problem
-from loqal.types.records import Reply, ReplyDelta
+from loqal.types.reply import Reply, ReplyDelta
 
 IDLE_S = 5.0
 """After so long without an event a sign of life is sent."""
