@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import fields
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 import loqal
 from loqal import SamplingParams
 from loqal.engine.memory_plan import default_context_len
+from loqal.errors import RequestError
 from loqal.hub.find import find
 from loqal.ops.backends.cpu import available_isas
-from loqal.settings import SETTINGS, Settings
+from loqal.settings import SETTINGS, Settings, SettingsDict, resolve
 from loqal.weights.load import open_checkpoint
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import settings_page  # noqa: E402
 
 ASSETS = find().path.parent
 CONTEXT_LEN = 1024
@@ -61,6 +69,28 @@ def _answers(given: dict[str, Any]) -> list[Any]:
 @pytest.fixture(scope="module")
 def usual() -> list[Any]:
     return _answers({})
+
+
+def test_the_arguments_of_load_are_the_settings() -> None:
+    assert list(SettingsDict.__annotations__) == [entry.name for entry in fields(Settings)]
+    for entry, given in zip(fields(Settings), get_type_hints(SettingsDict).values(), strict=True):
+        kinds = set(get_args(given)) - {type(None), PathLike[str]}
+        assert kinds == {entry.metadata["kind"]}, entry.name
+
+
+@pytest.mark.parametrize("call", [loqal.load, loqal.plan])
+def test_a_setting_that_does_not_exist_is_rejected(call: Any) -> None:
+    with pytest.raises(RequestError, match="context_length") as caught:
+        call(context_length=96)
+    assert "context_len," in caught.value.why
+
+
+def test_settings_take_paths() -> None:
+    assert resolve({"cache_dir": Path("states")}, {}).cache_dir == "states"
+
+
+def test_the_page_of_settings_is_generated() -> None:
+    assert (ROOT / "docs/settings.md").read_text() == settings_page.render()
 
 
 def test_every_setting_has_another_value() -> None:

@@ -8,19 +8,28 @@ async with await loqal.load_async("model.gguf") as model:
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from loqal.ops.interface import FloatArray
 from loqal.runtime.prompts import MessageLike
 from loqal.runtime.reply_stream import ReplyStream
 from loqal.runtime.runtime import Runtime, load
+from loqal.settings import SettingsDict
 from loqal.types.reply import Rendered, Reply, TokenLogprobs
 from loqal.types.sampling import SamplingParams
 
 
-async def load_async(*args: Any, **kwargs: Any) -> AsyncRuntime:
-    """``load`` in a thread of its own. Arguments and errors as there.
+async def load_async(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    mmproj: str | os.PathLike[str] | None = None,
+    allow_urls: bool = False,
+    allow_paths: bool = True,
+    **given: Unpack[SettingsDict],
+) -> AsyncRuntime:
+    """``load`` in a worker thread. Arguments and errors as there.
 
     >>> async def ask() -> int:
     ...     async with await loqal.load_async(context_len=256) as model:
@@ -29,7 +38,9 @@ async def load_async(*args: Any, **kwargs: Any) -> AsyncRuntime:
     >>> asyncio.run(ask())
     3
     """
-    return AsyncRuntime(await asyncio.to_thread(load, *args, **kwargs))
+    return AsyncRuntime(
+        await asyncio.to_thread(load, model, mmproj=mmproj, allow_urls=allow_urls, allow_paths=allow_paths, **given)
+    )
 
 
 class AsyncRuntime:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import Any, Literal, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -48,63 +48,28 @@ _MOST_CHOICES = 64
 def load(
     model: str | os.PathLike[str] | None = None,
     *,
-    context_len: int | None = None,
-    threads: int | None = None,
-    backend: str | None = None,
-    isa: str | None = None,
-    kv_bits: int | None = None,
-    max_sequences: int | None = None,
-    cache_bytes: int | None = None,
-    drafts: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    cache_dir_bytes: int | None = None,
-    memory_bytes: int | None = None,
-    yarn: int | None = None,
-    packed_file: str | None = None,
-    media_cache_bytes: int | None = None,
+    mmproj: str | os.PathLike[str] | None = None,
     allow_urls: bool = False,
     allow_paths: bool = True,
-    mmproj: str | os.PathLike[str] | None = None,
+    **given: Unpack[settings.SettingsDict],
 ) -> Runtime:
     """Load a model.
 
     Args:
         model: a file, a folder, or a known name; None loads the small model that comes with loqal.
-        context_len: most tokens of prompt and reply together. By default the model's own context, or what a quarter of
-            the memory can hold if that is less; memory is taken as the context fills, not before.
-        threads: by default the cores this process may use.
-        backend: "cpu" (the default) or "reference", the slow specification.
-        isa: instruction set of the kernels, by default the best of this machine.
-        packed_file: where to keep the packed weights for the next start ("auto": beside the model); by default nowhere.
-        kv_bits: how keys and values are stored: 8 for half the memory, 16, or 32 (the default with F32 weights).
-        max_sequences: most requests that compute at the same time; others wait for their turn.
-        cache_bytes: most memory for states of earlier requests, from which later ones with the same beginning start;
-            0 keeps none. By default a quarter of the memory, together with the states of what is running.
-        drafts: "auto" (the default) guesses tokens ahead where that saves time, "off" never does; no answer changes.
-        cache_dir: a folder where states of earlier requests outlive the process; by default nowhere.
-        cache_dir_bytes: most bytes of one model in that folder.
-        memory_bytes: most memory of the process, by default what the machine or its container has; see ``plan``.
-        yarn: 2 or 4 stretches the positions for contexts beyond the model's own, up to 1,010,000 tokens. It holds for
-            short texts too, which may come out a little worse.
-        media_cache_bytes: most memory for encoded pictures.
+        mmproj: the separate vision tower of a GGUF model.
         allow_urls: whether images and videos may be fetched from the network.
         allow_paths: whether images and videos may be files of this machine.
-        mmproj: the separate vision tower of a GGUF model.
-
-    Settings that are None are taken from the environment (LOQAL_THREADS, ...) if they are there.
+        **given: settings, such as ``context_len`` and ``threads``; see ``loqal.settings.Settings`` and
+            docs/settings.md. One that is None or absent is taken from the environment (``LOQAL_THREADS``, ...).
 
     Raises:
         CheckpointError: the model cannot be used.
-        RequestError: a setting is out of range.
+        RequestError: there is no such setting, or its value is out of range.
         CapacityError: the memory does not suffice.
         InstallationError: the installation is incomplete.
     """
     started = time.perf_counter()
-    given = {"context_len": context_len, "threads": threads, "backend": backend, "isa": isa, "kv_bits": kv_bits}
-    given |= {"packed_file": packed_file, "max_sequences": max_sequences, "cache_bytes": cache_bytes}
-    given |= {"cache_dir": None if cache_dir is None else os.fspath(cache_dir), "cache_dir_bytes": cache_dir_bytes}
-    given |= {"drafts": drafts, "memory_bytes": memory_bytes, "yarn": yarn}
-    given["media_cache_bytes"] = media_cache_bytes
     chosen = settings.resolve(given, os.environ)
     checkpoint = _open(model, mmproj)
     try:
@@ -124,15 +89,21 @@ def inspect(model: str | os.PathLike[str] | None = None, *, mmproj: str | os.Pat
         checkpoint.close()
 
 
-def plan(model: str | os.PathLike[str] | None = None, **given: Any) -> MemoryPlan:
-    """What a model would take of the memory, without loading it. Arguments and errors as in ``load``.
+def plan(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    mmproj: str | os.PathLike[str] | None = None,
+    **given: Unpack[settings.SettingsDict],
+) -> MemoryPlan:
+    """The memory a model would take, computed without loading it. Arguments and errors as in ``load``.
 
     >>> loqal.plan(context_len=1024).context_len
     1024
     """
-    checkpoint = _open(model, None)
+    chosen = settings.resolve(given, os.environ)
+    checkpoint = _open(model, mmproj)
     try:
-        return assembly.plan(checkpoint, settings.resolve(given, os.environ))
+        return assembly.plan(checkpoint, chosen)
     finally:
         checkpoint.close()
 
