@@ -13,9 +13,9 @@
 #include <optional>
 #include <sstream>
 
-#include "ops/ops.h"
+#include "ops/linear.h"
 
-namespace loqal {
+namespace loqal::python {
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -77,9 +77,7 @@ struct Timed<kOperation> {
   }
 };
 
-inline void count_weight(Cpu& cpu, const Weight& weight) {
-  cpu.meter().weight_bytes += weight.panels * weight.panel_bytes;
-}
+inline void count_weight(Cpu& cpu, const Weight& weight) { cpu.meter().weight_bytes += weight.expert_bytes(); }
 
 using NormWeight = std::optional<In<float, 1>>;
 
@@ -92,4 +90,4 @@ inline Norm norm_of(const char* op, const NormWeight& weight, float eps, int64_t
 void bind_encode(nb::module_& m);
 void bind_layers(nb::module_& m, nb::class_<Cpu>& cpu);
 
-}  // namespace loqal
+}  // namespace loqal::python

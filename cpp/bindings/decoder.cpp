@@ -3,8 +3,11 @@
 #include <utility>
 
 #include "bindings/bindings.h"
+#include "decoder/layers.h"
+#include "ops/experts.h"
+#include "ops/mlp.h"
 
-namespace loqal {
+namespace loqal::python {
 namespace {
 
 // The arrays of ops.interface.StepBatch that kernels read.
@@ -82,7 +85,7 @@ void gated_mlp(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& gate, 
   const auto rows = static_cast<int64_t>(x.shape(0));
   const Norm before = check_mlp(cpu, h, x, gate, up, down, norm, eps);
   nb::gil_scoped_release release;
-  cpu.gated_mlp(h.data(), x.data(), rows, gate, up, down, before);
+  loqal::gated_mlp(cpu, h.data(), x.data(), rows, gate, up, down, before);
 }
 
 Norm check_experts(Cpu& cpu, const InOut<float, 2>& h, const auto& x, const Experts& e, const NormWeight& norm,
@@ -105,7 +108,7 @@ void routed_experts(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& r
   const Norm before = check_experts(cpu, h, x, experts, norm, eps);
   const auto rows = static_cast<int64_t>(x.shape(0));
   nb::gil_scoped_release release;
-  cpu.routed_experts(h.data(), x.data(), rows, experts, before);
+  loqal::routed_experts(cpu, h.data(), x.data(), rows, experts, before);
 }
 
 // Recurrent states of one layer: arrays that Python owns.
@@ -161,7 +164,7 @@ Out<float> gated_delta(Cpu& cpu, In<float, 2> qkv, In<float, 2> z, In<float, 2> 
   auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(value_heads * 128)});
   d.qkv = qkv.data(), d.z = z.data(), d.beta = beta.data(), d.alpha = alpha.data(), d.out = out.data();
   nb::gil_scoped_release release;
-  cpu.gated_delta(d, step.arrays());
+  loqal::gated_delta(cpu, d, step.arrays());
   return out;
 }
 
@@ -227,7 +230,7 @@ Out<float> gated_attention(Cpu& cpu, In<float, 2> query_gate, In<float, 2> key, 
   auto out = make<float>({static_cast<size_t>(rows), static_cast<size_t>(width)});
   a.query_gate = query_gate.data(), a.key = key.data(), a.value = value.data(), a.out = out.data();
   nb::gil_scoped_release release;
-  cpu.gated_attention(a, step.arrays());
+  loqal::gated_attention(cpu, a, step.arrays());
   return out;
 }
 
@@ -253,7 +256,7 @@ class Layers {
       const int64_t width = heads * pages.head_dim, kv_width = pages.kv_heads * pages.head_dim;
       check_mixer(cpu, "attention", pass, norm, inputs, {2 * width, kv_width, kv_width}, out, width);
       return [=, &cpu, &out, &inputs, h = pass.h.data(), before = Norm{norm.data(), eps}, step = pass.step.arrays()] {
-        cpu.attention_mixer(h, before, inputs, out, a, step);
+        loqal::attention_mixer(cpu, h, before, inputs, out, a, step);
       };
     });
   }
@@ -265,7 +268,7 @@ class Layers {
       const int64_t inner = int64_t{d.value_heads} * 128, channels = static_cast<int64_t>(conv.shape(1));
       check_mixer(cpu, "delta", pass, norm, inputs, {channels, inner, d.value_heads, d.value_heads}, out, inner);
       return [=, &cpu, &out, &inputs, h = pass.h.data(), before = Norm{norm.data(), eps}, step = pass.step.arrays()] {
-        cpu.delta_mixer(h, before, inputs, out, d, step);
+        loqal::delta_mixer(cpu, h, before, inputs, out, d, step);
       };
     });
   }
@@ -273,7 +276,7 @@ class Layers {
     add(false, [=, &gate, &up, &down](Cpu& cpu, const Pass& pass, nb::handle) -> Call {
       const Norm before = check_mlp(cpu, pass.h, pass.h, gate, up, down, norm, eps);
       return [=, &cpu, &gate, &up, &down, h = pass.h.data(), rows = pass.step.rows()] {
-        cpu.gated_mlp(h, h, rows, gate, up, down, before);
+        loqal::gated_mlp(cpu, h, h, rows, gate, up, down, before);
       };
     });
   }
@@ -284,7 +287,9 @@ class Layers {
                           &shared_gate, &shared_up, &shared_down, num_active};
     add(false, [=](Cpu& cpu, const Pass& pass, nb::handle) -> Call {
       const Norm before = check_experts(cpu, pass.h, pass.h, experts, norm, eps);
-      return [=, &cpu, h = pass.h.data(), rows = pass.step.rows()] { cpu.routed_experts(h, h, rows, experts, before); };
+      return [=, &cpu, h = pass.h.data(), rows = pass.step.rows()] {
+        loqal::routed_experts(cpu, h, h, rows, experts, before);
+      };
     });
   }
 
@@ -372,4 +377,4 @@ void bind_layers(nb::module_& m, nb::class_<Cpu>& cpu) {
            nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>());
 }
 
-}  // namespace loqal
+}  // namespace loqal::python

@@ -9,7 +9,7 @@
 #include "encode/encode.h"
 #include "targets/dispatch.h"
 
-namespace loqal {
+namespace loqal::python {
 namespace {
 
 template <class T>
@@ -66,4 +66,4 @@ void bind_encode(nb::module_& m) {
       .def("encode", &Encoder::encode, "format"_a, "source"_a, "values"_a, "importance"_a, "cols"_a, "out"_a);
 }
 
-}  // namespace loqal
+}  // namespace loqal::python

@@ -6,9 +6,12 @@
 #include <cstring>
 
 #include "base/measure.h"
+#include "ops/rope.h"
+#include "ops/top_k.h"
+#include "ops/vision.h"
 #include "targets/dispatch.h"
 
-namespace loqal {
+namespace loqal::python {
 namespace {
 
 Layout find_layout(const std::string& name) {
@@ -23,8 +26,8 @@ std::unique_ptr<Weight> pack(Cpu& cpu, const std::string& layout_name, In<uint8_
   require(inputs % layout_info(layout).inputs == 0, "pack: inputs do not fill whole blocks");
   check("pack", "source", source, {{"bytes", experts * rows * file_row_bytes(layout, inputs)}});
   nb::gil_scoped_release release;
-  auto weight = std::make_unique<Weight>(cpu.room(layout, experts, rows, inputs));
-  cpu.pack(*weight, source.data());
+  auto weight = std::make_unique<Weight>(allocate(cpu, layout, experts, rows, inputs));
+  pack_weight(cpu, *weight, source.data());
   return weight;
 }
 
@@ -38,8 +41,8 @@ std::unique_ptr<Weight> pack_codebook(Cpu& cpu, const std::string& name, In<uint
   check("pack_codebook", "source", source,
         {{"bytes", experts * rows * (inputs / kCodebookBlock) * format->block_bytes}});
   nb::gil_scoped_release release;
-  auto weight = std::make_unique<Weight>(cpu.room(Layout::I8, experts, rows, inputs));
-  cpu.pack_codebook(*weight, *format, {vectors.data(), signs.data()}, source.data());
+  auto weight = std::make_unique<Weight>(allocate(cpu, Layout::I8, experts, rows, inputs));
+  pack_codebook_weight(cpu, *weight, *format, {vectors.data(), signs.data()}, source.data());
   return weight;
 }
 
@@ -60,7 +63,7 @@ Out<float> embed(Cpu& cpu, const Weight& table, In<int32_t, 1> ids) {
     require(ids.data()[t] >= 0 && ids.data()[t] < table.rows, "embed: a token id lies outside the vocabulary");
   auto out = make<float>({static_cast<size_t>(tokens), static_cast<size_t>(table.inputs)});
   nb::gil_scoped_release release;
-  cpu.embed(table, ids.data(), tokens, out.data());
+  loqal::embed(cpu, table, ids.data(), tokens, out.data());
   return out;
 }
 
@@ -69,7 +72,7 @@ Out<float> rms_norm(Cpu& cpu, In<float, 2> x, In<float, 1> weight, float eps) {
   check("rms_norm", "weight", weight, {{"D", width}});
   auto out = make<float>({x.shape(0), x.shape(1)});
   nb::gil_scoped_release release;
-  cpu.rms_norm(x.data(), weight.data(), out.data(), rows, width, eps);
+  loqal::rms_norm(cpu, x.data(), weight.data(), out.data(), rows, width, eps);
   return out;
 }
 
@@ -89,7 +92,7 @@ nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& wei
   const Norm before = norm_of("linear", norm, eps, inputs);
   {
     nb::gil_scoped_release release;
-    cpu.linear(x.data(), rows, inputs, products, before);
+    loqal::linear(cpu, x.data(), rows, inputs, products, before);
   }
   return nb::tuple(outs);
 }
@@ -100,22 +103,21 @@ void linear_add(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& weigh
   check("linear_add", "h", h, {{"T", rows}, {"O", weight.rows}});
   count_weight(cpu, weight);
   nb::gil_scoped_release release;
-  cpu.linear(x.data(), rows, weight.inputs, {{&weight, 0, h.data(), true}});
+  loqal::linear(cpu, x.data(), rows, weight.inputs, {{&weight, 0, h.data(), true}});
 }
 
-nb::tuple rotary(Cpu& cpu, In<int32_t, 2> positions, In<double, 1> frequencies, In<int32_t, 1> axes, double magnitude) {
+nb::tuple rotary(Cpu&, In<int32_t, 2> positions, In<double, 1> frequencies, In<int32_t, 1> axes, double magnitude) {
   const auto tokens = static_cast<int64_t>(positions.shape(0)), pairs = static_cast<int64_t>(frequencies.shape(0));
   check("rotary", "positions", positions, {{"T", tokens}, {"axes", 3}});
   check("rotary", "axes", axes, {{"pairs", pairs}});
   auto cos = make<float>({positions.shape(0), frequencies.shape(0)});
   auto sin = make<float>({positions.shape(0), frequencies.shape(0)});
-  cpu.rotary(positions.data(), tokens, frequencies.data(), axes.data(), pairs, magnitude, cos.data(), sin.data());
+  loqal::rotary(positions.data(), tokens, frequencies.data(), axes.data(), pairs, magnitude, cos.data(), sin.data());
   return nb::make_tuple(cos, sin);
 }
 
 // The k largest of a row, largest first, ties by lower id; with the log-sum-exp of the whole row.
 nb::tuple candidates(Cpu& cpu, In<float, 1> logits, int64_t k) {
-  const float* x = logits.data();
   const auto n = static_cast<int64_t>(logits.shape(0));
   k = std::clamp<int64_t>(k, 0, n);
   auto ids = make<int32_t>({static_cast<size_t>(k)});
@@ -123,11 +125,7 @@ nb::tuple candidates(Cpu& cpu, In<float, 1> logits, int64_t k) {
   float log_sum = 0;
   {
     nb::gil_scoped_release release;
-    log_sum = cpu.table().log_sum_exp(x, n);
-    Best best(k);
-    for (int32_t i = 0; i < n && k > 0; ++i)
-      if (x[i] >= best.bar()) best.offer(i, x[i]);
-    best.take(ids.data(), values.data());
+    log_sum = loqal::candidates(cpu, logits.data(), n, k, ids.data(), values.data());
   }
   return nb::make_tuple(ids, values, log_sum);
 }
@@ -143,7 +141,7 @@ nb::tuple largest(Cpu& cpu, In<float, 2> x, const Weight& head, int64_t k, In<in
   auto values = make<float>({x.shape(0), static_cast<size_t>(k)});
   {
     nb::gil_scoped_release release;
-    cpu.largest(x.data(), rows, head, k, excluded.data(), num_excluded, ids.data(), values.data());
+    top_k(cpu, x.data(), rows, head, k, excluded.data(), num_excluded, ids.data(), values.data());
   }
   return nb::make_tuple(ids, values);
 }
@@ -159,7 +157,7 @@ Out<float> layer_norm(Cpu& cpu, In<float, 2> x, In<float, 1> weight, In<float, 1
   check("layer_norm", "bias", bias, {{"D", width}});
   auto out = make<float>({x.shape(0), x.shape(1)});
   nb::gil_scoped_release release;
-  cpu.layer_norm(x.data(), weight.data(), bias.data(), out.data(), rows, width, eps);
+  loqal::layer_norm(cpu, x.data(), weight.data(), bias.data(), out.data(), rows, width, eps);
   return out;
 }
 
@@ -167,13 +165,13 @@ void add_bias(Cpu& cpu, InOut<float, 2> x, In<float, 1> bias) {
   const auto rows = static_cast<int64_t>(x.shape(0)), width = static_cast<int64_t>(x.shape(1));
   check("add_bias", "bias", bias, {{"D", width}});
   nb::gil_scoped_release release;
-  cpu.add_bias(x.data(), bias.data(), rows, width);
+  loqal::add_bias(cpu, x.data(), bias.data(), rows, width);
 }
 
 void gelu(Cpu& cpu, InOut<float, 2> x, bool exact) {
   const auto count = static_cast<int64_t>(x.shape(0) * x.shape(1));
   nb::gil_scoped_release release;
-  cpu.gelu(x.data(), count, exact);
+  loqal::gelu(cpu, x.data(), count, exact);
 }
 
 std::unique_ptr<VisionPack> place_heads(Cpu& cpu, In<float, 2> qkv, In<float, 2> cos, In<float, 2> sin, int heads) {
@@ -184,7 +182,7 @@ std::unique_ptr<VisionPack> place_heads(Cpu& cpu, In<float, 2> qkv, In<float, 2>
   check("vision_heads", "sin", sin, {{"N", rows}, {"head_dim/2", half}});
   nb::gil_scoped_release release;
   auto pack = std::make_unique<VisionPack>(rows, heads, static_cast<int>(2 * half), cpu.table().float_columns);
-  cpu.place_heads(qkv.data(), cos.data(), sin.data(), *pack);
+  loqal::place_heads(cpu, qkv.data(), cos.data(), sin.data(), *pack);
   return pack;
 }
 
@@ -192,7 +190,7 @@ Out<float> attend_picture(Cpu& cpu, const VisionPack& pack, int64_t start, int64
   require(0 <= start && start < end && end <= pack.heads.rows, "vision_attention: no such rows");
   auto out = make<float>({static_cast<size_t>(end - start), static_cast<size_t>(pack.num_heads * pack.heads.head_dim)});
   nb::gil_scoped_release release;
-  cpu.attend_picture(pack, start, end, out.data());
+  loqal::attend_picture(cpu, pack, start, end, out.data());
   return out;
 }
 
@@ -227,10 +225,8 @@ std::vector<std::string> isa_names() {
 }
 
 }  // namespace
-}  // namespace loqal
 
-NB_MODULE(_kernels, m) {
-  using namespace loqal;
+void bind_all(nb::module_& m) {
   m.doc() = "Native kernels of loqal. See ops/backends/cpu.py, their only caller.";
   m.def("isas", &isa_names, "Instruction sets this machine can run, best first.");
   m.def("usable_cpus", &usable_cpus, "CPUs of the affinity mask within the cgroup's quota.");
@@ -281,3 +277,7 @@ NB_MODULE(_kernels, m) {
   m.def("adopt", &adopt, "layout"_a, "packed"_a, "experts"_a, "rows"_a, "inputs"_a);
   m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);
 }
+
+}  // namespace loqal::python
+
+NB_MODULE(_kernels, m) { loqal::python::bind_all(m); }

@@ -1,9 +1,11 @@
 // From the rows of a file to panels of 16 rows in lanes. Lossless.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
-#include "kernels/table.h"
+#include "kernels/constants.h"
+#include "layouts/layout.h"
 
 namespace loqal {
 

@@ -4,7 +4,12 @@
 #include <memory>
 
 #include "layouts/pack.h"
-#include "ops/ops.h"
+#include "ops/attention.h"
+#include "ops/delta.h"
+#include "ops/experts.h"
+#include "ops/linear.h"
+#include "ops/mlp.h"
+#include "ops/rope.h"
 #include "support.h"
 
 namespace loqal::tests {
@@ -13,7 +18,7 @@ namespace {
 std::unique_ptr<Weight> random_weight(Cpu& cpu, Layout layout, int64_t experts, int64_t rows, int64_t inputs,
                                       uint64_t seed) {
   Random random(seed);
-  auto weight = std::make_unique<Weight>(cpu.room(layout, experts, rows, inputs));
+  auto weight = std::make_unique<Weight>(allocate(cpu, layout, experts, rows, inputs));
   if (layout == Layout::I8) {
     const std::vector<uint8_t> codes = random.bytes(experts * rows * inputs);
     const std::vector<float> scales = random.normals(experts * rows * inputs / 16);
@@ -24,7 +29,7 @@ std::unique_ptr<Weight> random_weight(Cpu& cpu, Layout layout, int64_t experts, 
                       static_cast<int>(std::min<int64_t>(kRows, rows - first)), inputs,
                       const_cast<uint8_t*>(weight->panel(e, first / kRows)));
   } else {
-    cpu.pack(*weight, random_file(layout, experts * rows, inputs, random).data());
+    pack_weight(cpu, *weight, random_file(layout, experts * rows, inputs, random).data());
   }
   return weight;
 }
@@ -53,8 +58,8 @@ void linear_program(const KernelTable& table, int, Record& record) {
     const auto c = random_weight(cpu, Layout::I8, 1, 16, kInputs, 603);
     std::vector<float> ya(static_cast<size_t>(rows * 37)), yb(static_cast<size_t>(rows * 20));
     std::vector<float> yc(static_cast<size_t>(rows * 16), 0.25f), out;
-    cpu.linear(x.data() + first * kInputs, rows, kInputs,
-               {{a.get(), 0, ya.data(), false}, {b.get(), 1, yb.data(), false}, {c.get(), 0, yc.data(), true}});
+    linear(cpu, x.data() + first * kInputs, rows, kInputs,
+           {{a.get(), 0, ya.data(), false}, {b.get(), 1, yb.data(), false}, {c.get(), 0, yc.data(), true}});
     for (const auto* y : {&ya, &yb, &yc}) append(out, *y);
     return out;
   };
@@ -79,8 +84,8 @@ void rows_program(const KernelTable& table, int, Record& record) {
   on_two_threads(table, "embed and rms_norm", record, [&](Cpu& cpu) {
     const auto weight = random_weight(cpu, Layout::Q6_K, 1, 50, 256, 611);
     std::vector<float> out(kTokens * kWidth), embedded(kTokens * 256);
-    cpu.rms_norm(x.data(), norm.data(), out.data(), kTokens, kWidth, 1e-6f);
-    cpu.embed(*weight, ids.data(), kTokens, embedded.data());
+    rms_norm(cpu, x.data(), norm.data(), out.data(), kTokens, kWidth, 1e-6f);
+    embed(cpu, *weight, ids.data(), kTokens, embedded.data());
     append(out, embedded);
     return out;
   });
@@ -96,7 +101,7 @@ void gated_mlp_program(const KernelTable& table, int, Record& record) {
     const auto down = random_weight(cpu, Layout::Q8_0, 2, kWidth, kInner, 623);
     std::vector<float> out(h.begin() + first * kWidth, h.begin() + (first + rows) * kWidth);
     const auto second = [](const Weight& w) { return Weight(w.layout, 1, w.rows, w.inputs, w.panel(1, 0), w.owner); };
-    cpu.gated_mlp(out.data(), x.data() + first * kWidth, rows, second(*gate), second(*up), second(*down));
+    gated_mlp(cpu, out.data(), x.data() + first * kWidth, rows, second(*gate), second(*up), second(*down));
     return out;
   };
   const std::vector<float> whole =
@@ -117,7 +122,7 @@ void float_mlp_program(const KernelTable& table, int layout, Record& record) {
     const auto up = random_weight(cpu, Layout::F16, 1, kInner, kWidth, 626);
     const auto down = random_weight(cpu, Layout::F32, 1, kOut, kInner, 627);
     std::vector<float> out(h.begin() + first * kOut, h.begin() + (first + rows) * kOut);
-    cpu.gated_mlp(out.data(), x.data() + first * kWidth, rows, *gate, *up, *down);
+    gated_mlp(cpu, out.data(), x.data() + first * kWidth, rows, *gate, *up, *down);
     return out;
   };
   const std::vector<float> whole =
@@ -144,9 +149,9 @@ void routed_experts_program(const KernelTable& table, int layout, Record& record
     const auto shared_up = random_weight(cpu, format, 1, kShared, kWidth, 667);
     const auto shared_down = random_weight(cpu, Layout::F16, 1, kWidth, kShared, 668);
     std::vector<float> out(h.begin() + first * kWidth, h.begin() + (first + rows) * kWidth);
-    cpu.routed_experts(out.data(), x.data() + first * kWidth, rows,
-                       {router.get(), gate.get(), up.get(), down.get(), shared_router.get(), shared_gate.get(),
-                        shared_up.get(), shared_down.get(), kActive});
+    routed_experts(cpu, out.data(), x.data() + first * kWidth, rows,
+                   {router.get(), gate.get(), up.get(), down.get(), shared_router.get(), shared_gate.get(),
+                    shared_up.get(), shared_down.get(), kActive});
     return out;
   };
   const std::vector<float> whole =
@@ -233,7 +238,7 @@ void gated_delta_program(const KernelTable& table, int, Record& record) {
       const DeltaArrays arrays{q.data(),    gate.data(),    b.data(),    al.data(),    conv.data(),
                                a.data(),    dt_bias.data(), norm.data(), tails.data(), states.data(),
                                part.data(), kKeyHeads,      kValueHeads, 1e-6f};
-      cpu.gated_delta(arrays, steps.arrays(step, capture_rows, {3, 4}));
+      gated_delta(cpu, arrays, steps.arrays(step, capture_rows, {3, 4}));
       scatter(part, step.rows, kValueWidth, out);
     }
     append(out, tails);
@@ -257,9 +262,10 @@ void gated_delta_program(const KernelTable& table, int, Record& record) {
   const std::vector<float> q = gather(qkv, first.rows, kChannels), gate = gather(z, first.rows, kValueWidth),
                            b = gather(beta, first.rows, kValueHeads), al = gather(alpha, first.rows, kValueHeads);
   std::vector<float> part(first.rows.size() * kValueWidth), tails(3 * 3 * kChannels), states(3 * kStateFloats);
-  cpu.gated_delta({q.data(), gate.data(), b.data(), al.data(), conv.data(), a.data(), dt_bias.data(), norm.data(),
-                   tails.data(), states.data(), part.data(), kKeyHeads, kValueHeads, 1e-6f},
-                  steps.arrays(first, {}, {}));
+  gated_delta(cpu,
+              {q.data(), gate.data(), b.data(), al.data(), conv.data(), a.data(), dt_bias.data(), norm.data(),
+               tails.data(), states.data(), part.data(), kKeyHeads, kValueHeads, 1e-6f},
+              steps.arrays(first, {}, {}));
   const float* captured = whole.data() + kTokens * kValueWidth + kSlots * 3 * kChannels + 3 * kStateFloats;
   expect_same(states.data() + 2 * kStateFloats, captured, static_cast<size_t>(kStateFloats),
               name + " gated_delta: a capture is not the state after its row");
@@ -294,7 +300,7 @@ void gated_attention_program(const KernelTable& table, int bits, Record& record)
           key_norm.data(), c.data(),
           s.data(),        {bits, keys.data(), values.data(), key_scales.data(), value_scales.data()},
           part.data(),     {heads, kv_heads, kHeadDim, 2 * kHalf, 1e-6f}};
-      cpu.gated_attention(arrays, steps.arrays(step, {}, {}));
+      gated_attention(cpu, arrays, steps.arrays(step, {}, {}));
       scatter(part, step.rows, out_width, out);
     }
     return out;
@@ -316,9 +322,9 @@ void rotary_program(const KernelTable& table, int, Record& record) {
     axes[static_cast<size_t>(i)] = static_cast<int32_t>(i % 3);
     frequencies[static_cast<size_t>(i)] = i ? frequencies[static_cast<size_t>(i - 1)] * 0.65 : 1.0;
   }
-  on_two_threads(table, "rotary", record, [&](Cpu& cpu) {
+  on_two_threads(table, "rotary", record, [&](Cpu&) {
     std::vector<float> cos(kTokens * kPairs), sin(cos);
-    cpu.rotary(positions.data(), kTokens, frequencies.data(), axes.data(), kPairs, 1.25, cos.data(), sin.data());
+    rotary(positions.data(), kTokens, frequencies.data(), axes.data(), kPairs, 1.25, cos.data(), sin.data());
     append(cos, sin);
     return cos;
   });

@@ -3,7 +3,8 @@
 #include <string>
 
 #include "layouts/pack.h"
-#include "ops/ops.h"
+#include "ops/linear.h"
+#include "ops/vision.h"
 #include "support.h"
 
 namespace loqal::tests {
@@ -20,10 +21,10 @@ void float_tiles_program(const KernelTable& table, int layout, Record& record) {
   const std::vector<uint8_t> file = random_file(static_cast<Layout>(layout), kOutputs, kInputs, random);
   const auto product = [&](int threads, int64_t first, int64_t rows, bool add) {
     Cpu cpu(&table, threads);
-    Weight weight(cpu.room(static_cast<Layout>(layout), 1, kOutputs, kInputs));
-    cpu.pack(weight, file.data());
+    Weight weight(allocate(cpu, static_cast<Layout>(layout), 1, kOutputs, kInputs));
+    pack_weight(cpu, weight, file.data());
     std::vector<float> y(static_cast<size_t>(rows * kOutputs), 0.5f);
-    cpu.linear(x.data() + first * kInputs, rows, kInputs, {{&weight, 0, y.data(), add}});
+    linear(cpu, x.data() + first * kInputs, rows, kInputs, {{&weight, 0, y.data(), add}});
     return y;
   };
   const std::string what = std::string(table.name) + " float tiles";
@@ -42,14 +43,14 @@ void norms_program(const KernelTable& table, int, Record& record) {
     const std::vector<float> weight = random.normals(width), bias = random.normals(width);
     std::vector<float> x = random.normals(40 * width, 3.0f), y(x.size());
     Cpu cpu(&table, 2);
-    cpu.layer_norm(x.data(), weight.data(), bias.data(), y.data(), 40, width, 1e-6f);
+    layer_norm(cpu, x.data(), weight.data(), bias.data(), y.data(), 40, width, 1e-6f);
     record.add(y);
-    cpu.add_bias(y.data(), bias.data(), 40, width);
+    add_bias(cpu, y.data(), bias.data(), 40, width);
     record.add(y);
     for (const bool exact : {false, true}) {
       std::vector<float> turned = x;
       for (size_t i = 0; i < turned.size(); i += 9) turned[i] *= 8.0f;
-      cpu.gelu(turned.data(), static_cast<int64_t>(turned.size()), exact);
+      gelu(cpu, turned.data(), static_cast<int64_t>(turned.size()), exact);
       record.add(turned);
     }
   }
@@ -65,11 +66,11 @@ void attention_program(const KernelTable& table, int dim, Record& record) {
   const auto attended = [&](int threads, const std::vector<int64_t>& cuts) {
     Cpu cpu(&table, threads);
     VisionPack pack(kPatches, kHeads, dim, table.float_columns);
-    cpu.place_heads(qkv.data(), cos.data(), sin.data(), pack);
+    place_heads(cpu, qkv.data(), cos.data(), sin.data(), pack);
     std::vector<float> out(static_cast<size_t>(kPatches * width));
     int64_t start = 0;
     for (const int64_t end : cuts) {
-      cpu.attend_picture(pack, start, end, out.data() + start * width);
+      attend_picture(cpu, pack, start, end, out.data() + start * width);
       start = end;
     }
     return out;

@@ -1,0 +1,29 @@
+// Gated DeltaNet between its projections.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cpu.h"
+#include "ops/step.h"
+
+namespace loqal {
+
+// T rows of the step, C = (2 key_heads + value_heads) 128 channels of the convolution.
+struct DeltaArrays {
+  const float *qkv, *z;       // [T C], [T value_heads 128]
+  const float *beta, *alpha;  // [T value_heads]
+  const float* conv;          // [4 C]
+  const float *a, *dt_bias;   // [value_heads]
+  const float* norm;          // [128]
+  float *tails, *states;      // [slots 3 C], [slots value_heads 128/kStateTile 128 kStateTile]
+  float* out;                 // [T value_heads 128]
+  int key_heads, value_heads;
+  float eps;
+  float* journals = nullptr;  // [journals kJournalRows JournalRow]
+};
+
+// Runs every sequence's tokens through its state, applying pending journal rows first and copying the states that the
+// step captures.
+void gated_delta(Cpu& cpu, const DeltaArrays& d, const StepArrays& step);
+
+}  // namespace loqal

@@ -1,0 +1,113 @@
+#include "ops/linear.h"
+
+#include <algorithm>
+
+#include "ops/float_gemm.h"
+
+namespace loqal {
+namespace {
+
+// Portions shrink towards the end, where what one thread still has to do keeps the others waiting. The smallest:
+constexpr int64_t kSmallPortionBytes = 16 << 10;
+// Rows from which float weights are worth tiling.
+constexpr int64_t kTiledRows = 24;
+
+// x [rows inputs] into out [rows inputs/kRun].
+void quantise(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, ActivationRun* out) {
+  for_rows(cpu, rows, inputs,
+           [&](int64_t r) { cpu.table().quantise(x + r * inputs, inputs, out + r * inputs / kRun); });
+}
+
+}  // namespace
+
+void embed(Cpu& cpu, const Weight& w, const int32_t* ids, int64_t tokens, float* out) {
+  for_rows(cpu, tokens, w.inputs, [&](int64_t t) {
+    cpu.table().read_row(w.layout, w.panel(0, ids[t] / kRows), w.inputs, ids[t] % kRows, out + t * w.inputs);
+  });
+}
+
+void rms_norm(Cpu& cpu, const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps) {
+  for_rows(cpu, rows, width,
+           [&](int64_t r) { cpu.table().rms_norm(x + r * width, weight, y + r * width, width, eps); });
+}
+
+Inputs enter(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const Norm& norm, float* normed,
+             ActivationRun* runs) {
+  if (!norm.weight) {
+    if (runs) quantise(cpu, x, rows, inputs, runs);
+    return {x, runs};
+  }
+  for_rows(cpu, rows, inputs, [&](int64_t r) {
+    float* row = normed + r * inputs;
+    cpu.table().rms_norm(x + r * inputs, norm.weight, row, inputs, norm.eps);
+    if (runs) cpu.table().quantise(row, inputs, runs + r * inputs / kRun);
+  });
+  return {normed, runs};
+}
+
+std::vector<Portion> portions(const Cpu& cpu, const std::vector<Product>& products) {
+  std::vector<Portion> out;
+  int64_t most = 0;
+  for (const Product& p : products) most = std::max(most, p.rows);
+  for (int64_t tile = 0; tile < most; tile += kTileRows) {
+    int64_t left = 0;
+    for (const Product& p : products) left += p.rows > tile ? p.weight->expert_bytes() : 0;
+    for (const Product& p : products)
+      for (int64_t i = 0; p.rows > tile && i < p.weight->panels;) {
+        const int64_t wanted = std::max(left / (2 * cpu.threads()), kSmallPortionBytes) / p.weight->panel_bytes;
+        const int64_t end = std::min(i + std::max<int64_t>(wanted / kPanels * kPanels, kPanels), p.weight->panels);
+        out.push_back({&p, i, end, tile, static_cast<int>(std::min<int64_t>(kTileRows, p.rows - tile))});
+        left -= (end - i) * p.weight->panel_bytes;
+        i = end;
+      }
+  }
+  return out;
+}
+
+void multiply(const Cpu& cpu, const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row,
+              int columns, const Target& target) {
+  const int64_t stride = w.quantised() ? w.inputs / kRun : w.inputs;
+  cpu.table().panels(w.layout, w.panel(expert, panel), w.panel_bytes, count, w.inputs,
+                     in.xq ? in.xq + row * stride : nullptr, in.x ? in.x + row * stride : nullptr, stride, columns,
+                     target);
+}
+
+void run_products(Cpu& cpu, const std::vector<Product>& products) {
+  const std::vector<Portion> work = portions(cpu, products);
+  cpu.pool().run(static_cast<int64_t>(work.size()), [&](int64_t task, int) {
+    const Portion& portion = work[static_cast<size_t>(task)];
+    const Product& p = *portion.product;
+    const Weight& w = *p.weight;
+    const int64_t whole = std::min(portion.last, w.rows / kRows);
+    float* y = p.y + portion.tile * w.rows;
+    for (int64_t i = portion.first; i < whole; i += kPanels)
+      multiply(cpu, w, p.expert, i, static_cast<int>(std::min<int64_t>(kPanels, whole - i)), p.in, portion.tile,
+               portion.columns, {y + i * kRows, w.rows, p.add});
+    if (whole == portion.last) return;
+    // The last panel has fewer rows than lanes.
+    alignas(64) float out[kTileRows * kRows];
+    multiply(cpu, w, p.expert, whole, 1, p.in, portion.tile, portion.columns, {out, kRows, false});
+    for (int c = 0; c < portion.columns; ++c)
+      for (int64_t r = 0; r < w.rows % kRows; ++r) {
+        float& to = y[c * w.rows + whole * kRows + r];
+        to = p.add ? to + out[c * kRows + r] : out[c * kRows + r];
+      }
+  });
+}
+
+void linear(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products,
+            const Norm& norm) {
+  const bool quantised = std::any_of(products.begin(), products.end(), [](auto& p) { return p.weight->quantised(); });
+  const Scratch<float> normed(norm.weight ? rows * inputs : 0);
+  const Scratch<ActivationRun> runs(quantised ? rows * inputs / kRun : 0);
+  const Inputs in = enter(cpu, x, rows, inputs, norm, normed.data, runs.data);
+  if (!quantised && rows >= kTiledRows) return run_float_tiles(cpu, in.x, rows, inputs, products);
+  std::vector<Product> shared = products;
+  for (Product& p : shared) {
+    p.rows = rows;
+    p.in = in;
+  }
+  run_products(cpu, shared);
+}
+
+}  // namespace loqal
