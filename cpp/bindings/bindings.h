@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
@@ -76,8 +77,6 @@ struct Timed<kOperation> {
     return kOperation(cpu, std::forward<Args>(args)...);
   }
 };
-
-inline void count_weight(Cpu& cpu, const Weight& weight) { cpu.meter().weight_bytes += weight.expert_bytes(); }
 
 using NormWeight = std::optional<In<float, 1>>;
 

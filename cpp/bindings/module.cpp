@@ -83,7 +83,6 @@ nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& wei
   nb::list outs;
   for (const Weight* w : weights) {
     check("linear", "x", x, {{"T", rows}, {"K", w->inputs}});
-    count_weight(cpu, *w);
     auto out = make<float>({x.shape(0), static_cast<size_t>(w->rows)});
     products.push_back({w, 0, out.data(), false});
     outs.append(out);
@@ -101,7 +100,6 @@ void linear_add(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& weigh
   const auto rows = static_cast<int64_t>(x.shape(0));
   check("linear_add", "x", x, {{"T", rows}, {"K", weight.inputs}});
   check("linear_add", "h", h, {{"T", rows}, {"O", weight.rows}});
-  count_weight(cpu, weight);
   nb::gil_scoped_release release;
   loqal::linear(cpu, x.data(), rows, weight.inputs, {{&weight, 0, h.data(), true}});
 }
@@ -135,7 +133,6 @@ nb::tuple largest(Cpu& cpu, In<float, 2> x, const Weight& head, int64_t k, In<in
   const auto rows = static_cast<int64_t>(x.shape(0)), num_excluded = static_cast<int64_t>(excluded.shape(0));
   check("largest", "x", x, {{"R", rows}, {"D", head.inputs}});
   require(std::is_sorted(excluded.data(), excluded.data() + num_excluded), "largest: excluded ids must ascend");
-  count_weight(cpu, head);
   k = std::clamp<int64_t>(k, 0, head.rows - num_excluded);
   auto ids = make<int32_t>({x.shape(0), static_cast<size_t>(k)});
   auto values = make<float>({x.shape(0), static_cast<size_t>(k)});

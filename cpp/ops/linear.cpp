@@ -98,6 +98,7 @@ void run_products(Cpu& cpu, const std::vector<Product>& products) {
 void linear(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products,
             const Norm& norm) {
   const bool quantised = std::any_of(products.begin(), products.end(), [](auto& p) { return p.weight->quantised(); });
+  for (const Product& p : products) cpu.meter().weight_bytes += p.weight->expert_bytes();
   const Scratch<float> normed(norm.weight ? rows * inputs : 0);
   const Scratch<ActivationRun> runs(quantised ? rows * inputs / kRun : 0);
   const Inputs in = enter(cpu, x, rows, inputs, norm, normed.data, runs.data);

@@ -50,6 +50,7 @@ void gate_networks(Cpu& cpu, const std::vector<Network>& networks) {
 
 void gated_mlp(Cpu& cpu, float* h, const float* x, int64_t rows, const Weight& gate, const Weight& up,
                const Weight& down, const Norm& norm) {
+  for (const Weight* w : {&gate, &up, &down}) cpu.meter().weight_bytes += w->expert_bytes();
   const Scratch<float> normed(norm.weight ? rows * gate.inputs : 0);
   const Scratch<ActivationRun> runs(any_quantised({&gate, &up}) ? rows * gate.inputs / kRun : 0);
   const Inputs in = enter(cpu, x, rows, gate.inputs, norm, normed.data, runs.data);

@@ -25,6 +25,7 @@ void Best::take(int32_t* ids, float* values) {
 
 void top_k(Cpu& cpu, const float* x, int64_t rows, const Weight& head, int64_t k, const int32_t* excluded,
            int64_t num_excluded, int32_t* ids, float* values) {
+  cpu.meter().weight_bytes += head.expert_bytes();
   if (k <= 0) return;
   const Scratch<ActivationRun> runs(head.quantised() ? rows * head.inputs / kRun : 0);
 

@@ -1,9 +1,7 @@
 // The operations of class Cpu: one, two or three threads, a row alone and in a batch, and sequences cut into steps
 // must give the same bits.
 #include <algorithm>
-#include <memory>
 
-#include "layouts/pack.h"
 #include "ops/attention.h"
 #include "ops/delta.h"
 #include "ops/experts.h"
@@ -14,25 +12,6 @@
 
 namespace loqal::tests {
 namespace {
-
-std::unique_ptr<Weight> random_weight(Cpu& cpu, Layout layout, int64_t experts, int64_t rows, int64_t inputs,
-                                      uint64_t seed) {
-  Random random(seed);
-  auto weight = std::make_unique<Weight>(allocate(cpu, layout, experts, rows, inputs));
-  if (layout == Layout::I8) {
-    const std::vector<uint8_t> codes = random.bytes(experts * rows * inputs);
-    const std::vector<float> scales = random.normals(experts * rows * inputs / 16);
-    for (int64_t e = 0; e < experts; ++e)
-      for (int64_t first = 0; first < rows; first += kRows)
-        pack_panel_i8(reinterpret_cast<const int8_t*>(codes.data()) + (e * rows + first) * inputs,
-                      scales.data() + (e * rows + first) * inputs / 16,
-                      static_cast<int>(std::min<int64_t>(kRows, rows - first)), inputs,
-                      const_cast<uint8_t*>(weight->panel(e, first / kRows)));
-  } else {
-    pack_weight(cpu, *weight, random_file(layout, experts * rows, inputs, random).data());
-  }
-  return weight;
-}
 
 // Runs the operation on one thread, then on two: the results must be the same. Records and returns them.
 template <class Operation>

@@ -29,7 +29,8 @@ struct Options {
 
 std::vector<Program> all_programs() {
   std::vector<Program> all;
-  for (const auto& make : {pool_programs, row_programs, panel_programs, mixer_programs, cpu_programs, vision_programs})
+  for (const auto& make :
+       {pool_programs, row_programs, panel_programs, mixer_programs, cpu_programs, vision_programs, decoder_programs})
     for (Program& program : make()) all.push_back(std::move(program));
   return all;
 }

@@ -1,5 +1,6 @@
 #include "support.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <mutex>
 #include <utility>
@@ -148,6 +149,25 @@ void pack_panel_i8(const int8_t* codes, const float* scales, int rows, int64_t i
     std::memcpy(panel + sizeof s, lanes, sizeof lanes);
     panel += sizeof s + sizeof lanes;
   }
+}
+
+std::unique_ptr<Weight> random_weight(Cpu& cpu, Layout layout, int64_t experts, int64_t rows, int64_t inputs,
+                                      uint64_t seed) {
+  Random random(seed);
+  auto weight = std::make_unique<Weight>(allocate(cpu, layout, experts, rows, inputs));
+  if (layout == Layout::I8) {
+    const std::vector<uint8_t> codes = random.bytes(experts * rows * inputs);
+    const std::vector<float> scales = random.normals(experts * rows * inputs / 16);
+    for (int64_t e = 0; e < experts; ++e)
+      for (int64_t first = 0; first < rows; first += kRows)
+        pack_panel_i8(reinterpret_cast<const int8_t*>(codes.data()) + (e * rows + first) * inputs,
+                      scales.data() + (e * rows + first) * inputs / 16,
+                      static_cast<int>(std::min<int64_t>(kRows, rows - first)), inputs,
+                      const_cast<uint8_t*>(weight->panel(e, first / kRows)));
+  } else {
+    pack_weight(cpu, *weight, random_file(layout, experts * rows, inputs, random).data());
+  }
+  return weight;
 }
 
 }  // namespace loqal::tests

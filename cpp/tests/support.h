@@ -3,10 +3,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "kernels/table.h"
+#include "ops/weight.h"
 
 namespace loqal::tests {
 
@@ -37,6 +38,7 @@ std::vector<Program> panel_programs();
 std::vector<Program> row_programs();
 std::vector<Program> mixer_programs();
 std::vector<Program> cpu_programs();
+std::vector<Program> decoder_programs();
 std::vector<Program> pool_programs();
 std::vector<Program> vision_programs();
 
@@ -78,5 +80,9 @@ std::vector<uint8_t> random_file(Layout layout, int64_t rows, int64_t inputs, Ra
 
 // A panel of Layout::I8 from int8 codes [rows inputs] with a float scale per 16 inputs.
 void pack_panel_i8(const int8_t* codes, const float* scales, int rows, int64_t inputs, uint8_t* panel);
+
+// A packed weight of random values.
+std::unique_ptr<Weight> random_weight(Cpu& cpu, Layout layout, int64_t experts, int64_t rows, int64_t inputs,
+                                      uint64_t seed);
 
 }  // namespace loqal::tests
