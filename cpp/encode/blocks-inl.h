@@ -170,7 +170,7 @@ inline uint8_t* pack_bits(const uint8_t* values, int count, int shift, int bits,
   return out;
 }
 inline uint8_t* put_half(float value, uint8_t* out) {
-  const uint16_t half = to_half(value);
+  const uint16_t half = to_float16(value);
   std::memcpy(out, &half, 2);
   return out + 2;
 }

@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/float16.h"
+#include "layouts/iq4_levels.h"
+// Over the table above.
 #include "encode/blocks-inl.h"
 #include "encode/encode.h"
 
@@ -16,7 +19,7 @@ constexpr float kLargest = 65504.0f;  // of float16
 inline float value_at(const EncodePiece& p, int64_t i) {
   if (p.source == EncodeSource::F32) return static_cast<const float*>(p.values)[i];
   const uint16_t raw = static_cast<const uint16_t*>(p.values)[i];
-  if (p.source == EncodeSource::F16) return from_half(raw);
+  if (p.source == EncodeSource::F16) return float16_value(raw);
   const uint32_t bits = static_cast<uint32_t>(raw) << 16;
   float value;
   std::memcpy(&value, &bits, 4);

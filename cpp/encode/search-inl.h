@@ -22,35 +22,7 @@ inline V floor_of(V x) {
 }
 inline V reciprocal(V x) { return size_of(x) >= 1.17549435e-38f ? 1.0f / x : splat(0); }
 
-inline uint16_t to_half(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
-  if (size >= 0x477ff000) return static_cast<uint16_t>(sign | (size > 0x7f800000 ? 0x7e00 : 0x7c00));
-  if (size < 0x38800000) {  // subnormal: the sum's rounding is the rounding to multiples of 2^-24
-    float x;
-    std::memcpy(&x, &size, 4);
-    x += 0.5f;
-    uint32_t raised;
-    std::memcpy(&raised, &x, 4);
-    return static_cast<uint16_t>(sign | (raised - 0x3f000000));
-  }
-  const uint32_t rounded = size + 0xfff + (size >> 13 & 1);
-  return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
-}
-
-inline float from_half(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16, rest = half & 0x7fff;
-  float value;
-  if (rest < 0x400) {
-    value = static_cast<float>(rest) * 5.9604644775390625e-8f;
-  } else {
-    const uint32_t bits = rest >= 0x7c00 ? 0x7f800000 | (rest & 0x3ff) << 13 : (rest << 13) + 0x38000000;
-    std::memcpy(&value, &bits, 4);
-  }
-  return sign ? -value : value;
-}
-inline float as_half(float value) { return from_half(to_half(value)); }
+inline float as_half(float value) { return float16_value(to_float16(value)); }
 
 // Sixteen runs of L values, and how much each squared error counts.
 template <int L>
@@ -66,17 +38,18 @@ struct Whole {  // every whole number of a range; the code counts from its lowes
   static V code(V level) { return level - static_cast<float>(kLow); }
 };
 
-constexpr float kIq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 struct Iq4 {
-  static constexpr float kLowest = -127, kHighest = 113;
+  static constexpr float kLowest = kIq4Levels[0], kHighest = kIq4Levels[15];
+  static constexpr float value(int code) { return kIq4Levels[code]; }
+  static constexpr float middle(int code) { return (value(code) + value(code + 1)) / 2; }  // to the next level
   static V level(V x) {
-    V found = splat(kIq4[0]);
-    for (int i = 0; i < 15; ++i) found = x > (kIq4[i] + kIq4[i + 1]) / 2 ? splat(kIq4[i + 1]) : found;
+    V found = splat(value(0));
+    for (int i = 0; i < 15; ++i) found = x > middle(i) ? splat(value(i + 1)) : found;
     return found;
   }
   static V code(V level) {
     V found = splat(0);
-    for (int i = 0; i < 15; ++i) found += level > (kIq4[i] + kIq4[i + 1]) / 2 ? splat(1) : splat(0);
+    for (int i = 0; i < 15; ++i) found += level > middle(i) ? splat(1) : splat(0);
     return found;
   }
 };

@@ -2,7 +2,7 @@
 // includes this once, in a namespace of its own. The order matters, each file uses the ones above it.
 // clang-format off
 #include "kernels/functions-inl.h"
-#include "layouts/formats-inl.h"
+#include "layouts/all-inl.h"
 #include "kernels/linear-inl.h"
 #include "kernels/delta-inl.h"
 #include "kernels/attention-inl.h"

@@ -241,13 +241,14 @@ void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t strid
 
 void panels(Layout layout, const uint8_t* w, int64_t panel_bytes, int count, int64_t inputs, const ActivationRun* xq,
             const float* xf, int64_t stride, int columns, const Target& target) {
-  with_format(
-      layout,
-      [&]<class W>(W) {
-        for (int p = 0; p < count; ++p)
-          float_panel<W>(w + p * panel_bytes, inputs, xf, stride, columns, moved(target, 0, p));
-      },
-      [&]<class F>(F) { quantised_panels<F>(w, panel_bytes, count, inputs, xq, stride, columns, target); });
+  with_layout(layout, [&]<class F>(F) {
+    if constexpr (F::kQuantised) {
+      quantised_panels<F>(w, panel_bytes, count, inputs, xq, stride, columns, target);
+    } else {
+      for (int p = 0; p < count; ++p)
+        float_panel<F>(w + p * panel_bytes, inputs, xf, stride, columns, moved(target, 0, p));
+    }
+  });
 }
 
 // q = round_half_even(x * 127 / largest magnitude), per run of 32.
@@ -312,7 +313,8 @@ void read_float(const uint8_t* w, int64_t inputs, int row, float* out) {
   }
 }
 void read_row(Layout layout, const uint8_t* w, int64_t inputs, int row, float* out) {
-  with_format(
-      layout, [&]<class W>(W) { read_float<W>(w, inputs, row, out); },
-      [&]<class F>(F) { read_quantised<F>(w, inputs, row, out); });
+  with_layout(layout, [&]<class F>(F) {
+    if constexpr (F::kQuantised) read_quantised<F>(w, inputs, row, out);
+    else read_float<F>(w, inputs, row, out);
+  });
 }

@@ -69,16 +69,12 @@ void float_block_of(const uint8_t* panels, int64_t panel_bytes, int64_t inputs, 
 // kFloatColumns][kFloatPanels 16].
 void float_block(Layout layout, const uint8_t* panels, int64_t panel_bytes, int count, int64_t inputs, const float* x,
                  int64_t tiles, float* out) {
-  const auto run = [&]<class W>(W) {
-    if (count == kFloatPanels) return float_block_of<W, kFloatPanels>(panels, panel_bytes, inputs, x, tiles, out);
-    return float_block_of<W, 1>(panels, panel_bytes, inputs, x, tiles, out);
-  };
-  switch (layout) {
-    case Layout::F32: return run(PlainF32{});
-    case Layout::F16: return run(PlainF16{});
-    case Layout::BF16: return run(PlainBF16{});
-    default: return;
-  }
+  with_layout(layout, [&]<class W>(W) {
+    if constexpr (!W::kQuantised) {
+      if (count == kFloatPanels) float_block_of<W, kFloatPanels>(panels, panel_bytes, inputs, x, tiles, out);
+      else float_block_of<W, 1>(panels, panel_bytes, inputs, x, tiles, out);
+    }
+  });
 }
 
 void layer_norm(const float* x, const float* weight, const float* bias, float* y, int64_t width, float eps) {

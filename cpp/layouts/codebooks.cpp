@@ -1,9 +1,10 @@
 // IQ1 to IQ3: blocks of 256 values whose codes name vectors of a codebook. The bytes of a block are described in
 // src/loqal/formats/i_quants.py, from where the codebooks come as well: none is written down here.
-#include <bit>
 #include <cstring>
 
+#include "base/float16.h"
 #include "layouts/pack.h"
+#include "layouts/plain.h"
 
 namespace loqal {
 namespace {
@@ -14,11 +15,7 @@ T read(const void* p) {
   std::memcpy(&value, p, sizeof value);
   return value;
 }
-float half_at(const uint8_t* p) {
-  const uint32_t half = read<uint16_t>(p), exponent = half >> 10 & 31, mantissa = half & 1023;
-  if (exponent == 0) return static_cast<float>(mantissa) * (half >> 15 ? -0x1p-24f : 0x1p-24f);  // zero or subnormal
-  return std::bit_cast<float>(half >> 15 << 31 | (exponent == 31 ? 255 : exponent + 112) << 23 | mantissa << 13);
-}
+float half_at(const uint8_t* p) { return float16_value(read<uint16_t>(p)); }
 
 // Eight values: one vector of eight, or two of four.
 uint64_t eight(const Codebook& book, unsigned index) { return read<uint64_t>(book.vectors + 8 * index); }
@@ -109,21 +106,12 @@ void read_iq1_m(const uint8_t* p, const Codebook& book, CodebookBlock& out) {
   }
 }
 
-// Writes one row's values into its lane of eight groups of Layout::I8, see layouts/formats-inl.h.
+// Writes one row's values into its lane of eight groups of Layout::I8.
 constexpr int kRunsInBlock = kCodebookBlock / kRun;
 void write_row(const CodebookBlock& block, int row, uint8_t* group) {
-  const int64_t group_bytes = layout_info(Layout::I8).group_bytes;
-  for (int run = 0; run < kRunsInBlock; ++run, group += group_bytes) {
-    for (int h = 0; h < 2; ++h)
-      std::memcpy(group + (h * kRows + row) * sizeof(float), block.scales + 2 * run + h, sizeof(float));
-    uint8_t* lane = group + 2 * kRows * sizeof(float) + 4 * row;
-    for (int i = 0; i < 4; ++i, lane += 2 * 4 * kRows) {
-      const uint64_t codes = block.codes[4 * run + i] ^ 0x8080808080808080;
-      const auto first = static_cast<uint32_t>(codes), second = static_cast<uint32_t>(codes >> 32);
-      std::memcpy(lane, &first, 4);
-      std::memcpy(lane + 4 * kRows, &second, 4);
-    }
-  }
+  using plain_layouts::I8;
+  for (int run = 0; run < kRunsInBlock; ++run, group += I8::kBytes)
+    I8::write_row(block.codes + 4 * run, block.scales + 2 * run, row, group);
 }
 
 constexpr CodebookFormat kFormats[] = {

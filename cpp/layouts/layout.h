@@ -1,34 +1,26 @@
-// The packed forms of weights: one entry of the enum and one row of the table each.
+// The packed forms of weights: panels of 16 output rows, rows in vector lanes.
 #pragma once
 
 namespace loqal {
 
-// Packed weight layouts: panels of 16 output rows, rows in vector lanes. Sizes and contents in layouts/formats-inl.h.
+// One row a layout. What it is, its sizes and how it is packed and unpacked stand in the header of its name. I8 is what
+// formats with codebooks are decoded to.
+#define LOQAL_LAYOUTS(row)                                                                                       \
+  row(F32) row(F16) row(BF16) row(Q8_0) row(Q4_0) row(Q4_1) row(Q5_0) row(Q5_1) row(IQ4_NL) row(MXFP4) row(Q2_K) \
+      row(Q3_K) row(Q4_K) row(Q5_K) row(Q6_K) row(IQ4_XS) row(I8)
+
 enum class Layout : int {
-  F32,
-  F16,
-  BF16,
-  Q8_0,
-  Q4_0,
-  Q4_1,
-  Q5_0,
-  Q5_1,
-  IQ4_NL,
-  MXFP4,
-  Q2_K,
-  Q3_K,
-  Q4_K,
-  Q5_K,
-  Q6_K,
-  IQ4_XS,
-  I8,  // int8 codes with a float scale per 16 inputs: what rarer formats are decoded to
-  Count
+#define LOQAL_ENUMERATOR(name) name,
+  LOQAL_LAYOUTS(LOQAL_ENUMERATOR)
+#undef LOQAL_ENUMERATOR
+      Count
 };
 
 struct LayoutInfo {
   const char* name;
   int inputs;       // per packed group
-  int group_bytes;  // for 16 rows
+  int file_bytes;   // of the block of a file that holds one row of a group; 0 where no file has this layout
+  int group_bytes;  // of the packed group, for 16 rows
   bool quantised;   // takes quantised activations
 };
 

@@ -83,32 +83,12 @@ inline float largest(Floats a) {
   return a.v[0];
 }
 
-inline float from_half(uint16_t h) {
-  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023;
-  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24, exact
-    const float value = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign ? -value : value;
-  }
-  const uint32_t wide = exponent == 31 ? 255u : exponent + 112;
-  return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
-}
-inline uint16_t to_half(float f) {
-  const uint32_t bits = std::bit_cast<uint32_t>(f), sign = (bits >> 16) & 0x8000, rest = bits & 0x7fffffff;
-  if (rest >= 0x7f800000) return static_cast<uint16_t>(sign | 0x7c00 | (rest > 0x7f800000 ? 0x200 : 0));
-  if (rest >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // rounds beyond 65504
-  if (rest < 0x38800000) {                                              // subnormal half: units of 2^-24
-    const float units = std::nearbyintf(std::bit_cast<float>(rest) * 0x1p24f);
-    return static_cast<uint16_t>(sign | static_cast<uint32_t>(units));
-  }
-  const uint32_t rounded = rest + 0xfff + ((rest >> 13) & 1);
-  return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
-}
-inline float half_to_float(uint16_t h) { return from_half(h); }
+inline float half_to_float(uint16_t h) { return float16_value(h); }
 inline Floats load_half(const uint16_t* p) {
-  return lanes([&](int i) { return from_half(p[i]); });
+  return lanes([&](int i) { return float16_value(p[i]); });
 }
 inline void store_half(uint16_t* p, Floats a) {
-  for (int i = 0; i < 16; ++i) p[i] = to_half(a.v[i]);
+  for (int i = 0; i < 16; ++i) p[i] = to_float16(a.v[i]);
 }
 inline Floats load_bfloat(const uint16_t* p) {
   return lanes([&](int i) { return std::bit_cast<float>(static_cast<uint32_t>(p[i]) << 16); });

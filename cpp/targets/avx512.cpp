@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/table.h"
+#include "layouts/iq4_levels.h"
 
 namespace loqal {
 namespace avx512 {

@@ -3,7 +3,9 @@
 #include <cstring>
 #include <type_traits>
 
+#include "base/float16.h"
 #include "kernels/table.h"
+#include "layouts/iq4_levels.h"
 
 namespace loqal {
 namespace plain {

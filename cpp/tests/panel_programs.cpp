@@ -48,6 +48,23 @@ std::vector<float> some_activations(int64_t inputs, Random& random) {
   return x;
 }
 
+// Packing writes every byte of the groups that the table of layouts promises, and none behind them.
+void packed_size_program(const KernelTable&, int argument, Record&) {
+  const auto layout = static_cast<Layout>(argument);
+  const LayoutInfo& info = layout_info(layout);
+  constexpr int kGroups = 3, kBeyond = 64;
+  Random random(150 + static_cast<uint64_t>(argument));
+  const std::vector<uint8_t> file = random_file(layout, kRows, kGroups * info.inputs, random);
+  const auto size = static_cast<size_t>(kGroups * info.group_bytes);
+  std::vector<uint8_t> zeros(size + kBeyond, 0), ones(size + kBeyond, 0xff);
+  for (std::vector<uint8_t>* panel : {&zeros, &ones})
+    pack_panel(layout, file.data(), kRows, kGroups * info.inputs, panel->data());
+  const std::string what = std::string("packing ") + info.name;
+  expect_same(zeros.data(), ones.data(), size, what + " leaves a byte as it was");
+  for (size_t i = size; i < size + kBeyond; ++i)
+    expect(zeros[i] == 0 && ones[i] == 0xff, what + " writes beyond its groups");
+}
+
 void panel_program(const KernelTable& table, int argument, Record& record) {
   const auto layout = static_cast<Layout>(argument);
   const LayoutInfo& info = layout_info(layout);
@@ -134,6 +151,7 @@ std::vector<Program> panel_programs() {
     out.push_back({std::string("codebook/") + kCodebookFormats[i], codebook_program, i});
   for (int i = 0; i < static_cast<int>(Layout::Count); ++i) {
     const std::string name = layout_info(static_cast<Layout>(i)).name;
+    if (layout_info(static_cast<Layout>(i)).file_bytes) out.push_back({"packed_size/" + name, packed_size_program, i});
     out.push_back({"panel/" + name, panel_program, i});
     out.push_back({"read_row/" + name, read_row_program, i});
   }

@@ -1,0 +1,21 @@
+// Q4_0: 32 codes of 4 bits with a scale.
+//
+// File:  d f16, 16 nibble pairs
+// Panel: d f16 | nibbles
+struct Q4_0 : Traits<false, 0, 8> {
+  static constexpr int kInputs = 32, kFileBytes = 18, kBytes = 32 + 256;
+  void begin(const uint8_t*) {}
+  void block(const uint8_t* p, int, Codes c[8], Side& s) const {
+    s.scale[0] = load_half(halves(p));
+    nibbles(p + 32, c);
+  }
+
+  static void read_block(const uint8_t* p, int r, FileBlocks& g) {
+    g.d[r] = half_at(p);
+    split_nibbles(p + 2, g.codes[r]);
+  }
+  static void write_group(const FileBlocks& g, uint8_t* p) {
+    p = write_field(g.d, p);
+    put_runs(g, 1, 256, p, [](const RowCodes& c, uint8_t* lane) { put_nibbles(c, lane); });
+  }
+};
