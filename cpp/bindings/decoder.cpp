@@ -124,8 +124,8 @@ std::unique_ptr<Slots> make_slots(InOut<float, 3> tails, InOut<float, 4> states,
 struct DeltaHeads {
   int64_t keys, values;
 
-  int64_t key_width() const { return keys * 128; }
-  int64_t value_width() const { return values * 128; }
+  int64_t key_width() const { return keys * kDeltaHeadDim; }
+  int64_t value_width() const { return values * kDeltaHeadDim; }
   int64_t channels() const { return 2 * key_width() + value_width(); }
 };
 
@@ -133,25 +133,28 @@ struct DeltaHeads {
 DeltaHeads delta_heads(const char* op, const In<float, 2>& conv, const In<float, 1>& a, const In<float, 1>& dt_bias,
                        const In<float, 1>& norm) {
   const auto channels = static_cast<int64_t>(conv.shape(1)), value_heads = static_cast<int64_t>(a.shape(0));
-  const DeltaHeads heads{(channels - value_heads * 128) / 256, value_heads};
+  const DeltaHeads heads{(channels - value_heads * kDeltaHeadDim) / (2 * kDeltaHeadDim), value_heads};
   require(heads.keys > 0 && heads.values % heads.keys == 0 && heads.channels() == channels,
           std::string(op) + ": value heads are not a multiple of key heads");
-  check(op, "conv", conv, {{"taps", 4}, {"C", channels}});
+  check(op, "conv", conv, {{"taps", kConvWidth}, {"C", channels}});
   check(op, "dt_bias", dt_bias, {{"Hv", value_heads}});
-  check(op, "norm", norm, {{"value_dim", 128}});
+  check(op, "norm", norm, {{"value_dim", kDeltaHeadDim}});
   return heads;
 }
 
 void check_slots(const char* op, const Slots& store, const Step& step, const DeltaHeads& heads) {
   const auto slots = static_cast<int64_t>(store.states.shape(0));
   const auto num_journals = static_cast<int64_t>(store.journals.shape(0));
-  check(op, "tails", store.tails, {{"slots", slots}, {"taps-1", 3}, {"C", heads.channels()}});
+  check(op, "tails", store.tails, {{"slots", slots}, {"taps-1", kConvTail}, {"C", heads.channels()}});
   check(op, "states", store.states,
-        {{"slots", slots}, {"Hv", heads.values}, {"tiles*128", 128 / kStateTile * 128}, {"tile", kStateTile}});
+        {{"slots", slots},
+         {"Hv", heads.values},
+         {"tiles*128", kDeltaHeadDim / kStateTile * kDeltaHeadDim},
+         {"tile", kStateTile}});
   for (const auto& numbers : {step.slots, step.capture_slots})
     for (size_t s = 0; s < numbers.shape(0); ++s)
       require(numbers.data()[s] >= 0 && numbers.data()[s] < slots, std::string(op) + ": no such slot");
-  const JournalRow record{heads.channels(), heads.key_width(), heads.value_width(), heads.values};
+  const JournalRow record(heads.keys, heads.values);
   check(op, "journals", store.journals,
         {{"journals", num_journals}, {"rows", kJournalRows}, {"floats", record.floats()}});
   for (size_t s = 0; s < step.journals.shape(0); ++s)

@@ -171,7 +171,7 @@ void gelu(Cpu& cpu, InOut<float, 2> x, bool exact) {
   loqal::gelu(cpu, x.data(), count, exact);
 }
 
-std::unique_ptr<VisionPack> place_heads(Cpu& cpu, In<float, 2> qkv, In<float, 2> cos, In<float, 2> sin, int heads) {
+std::unique_ptr<VisionPack> pack_heads(Cpu& cpu, In<float, 2> qkv, In<float, 2> cos, In<float, 2> sin, int heads) {
   const auto rows = static_cast<int64_t>(qkv.shape(0)), half = static_cast<int64_t>(cos.shape(1));
   require(heads > 0 && rows > 0 && half > 0 && 2 * half <= kMaxVisionDim, "vision_heads: unusual shape");
   check("vision_heads", "qkv", qkv, {{"N", rows}, {"3*H*head_dim", 6 * heads * half}});
@@ -179,15 +179,15 @@ std::unique_ptr<VisionPack> place_heads(Cpu& cpu, In<float, 2> qkv, In<float, 2>
   check("vision_heads", "sin", sin, {{"N", rows}, {"head_dim/2", half}});
   nb::gil_scoped_release release;
   auto pack = std::make_unique<VisionPack>(rows, heads, static_cast<int>(2 * half), cpu.table().float_columns);
-  loqal::place_heads(cpu, qkv.data(), cos.data(), sin.data(), *pack);
+  loqal::pack_heads(cpu, qkv.data(), cos.data(), sin.data(), *pack);
   return pack;
 }
 
-Out<float> attend_picture(Cpu& cpu, const VisionPack& pack, int64_t start, int64_t end) {
+Out<float> vision_attention(Cpu& cpu, const VisionPack& pack, int64_t start, int64_t end) {
   require(0 <= start && start < end && end <= pack.heads.rows, "vision_attention: no such rows");
   auto out = make<float>({static_cast<size_t>(end - start), static_cast<size_t>(pack.num_heads * pack.heads.head_dim)});
   nb::gil_scoped_release release;
-  loqal::attend_picture(cpu, pack, start, end, out.data());
+  loqal::vision_attention(cpu, pack, start, end, out.data());
   return out;
 }
 
@@ -260,8 +260,8 @@ void bind_all(nb::module_& m) {
       .def("layer_norm", &Timed<&layer_norm>::call, "x"_a, "weight"_a, "bias"_a, "eps"_a)
       .def("add_bias", &Timed<&add_bias>::call, "x"_a, "bias"_a)
       .def("gelu", &Timed<&gelu>::call, "x"_a, "exact"_a)
-      .def("vision_heads", &Timed<&place_heads>::call, "qkv"_a, "cos"_a, "sin"_a, "heads"_a)
-      .def("vision_attention", &Timed<&attend_picture>::call, "heads"_a, "start"_a, "end"_a)
+      .def("vision_heads", &Timed<&pack_heads>::call, "qkv"_a, "cos"_a, "sin"_a, "heads"_a)
+      .def("vision_attention", &Timed<&vision_attention>::call, "heads"_a, "start"_a, "end"_a)
       .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a)
       .def("largest", &Timed<&largest>::call, "x"_a, "head"_a, "k"_a, "excluded"_a)
       .def("softmax", &Timed<&softmax>::call, "x"_a);

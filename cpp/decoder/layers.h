@@ -23,10 +23,10 @@ struct AttentionMixer {
   int heads, kv_heads, head_dim;
 };
 
-// C = (2 key_heads + value_heads) 128 channels of the convolution.
+// C = (2 key_heads + value_heads) dim channels of the convolution, where dim is kDeltaHeadDim.
 struct DeltaMixer {
-  WeightRef qkv, z, beta, alpha, out;  // [C D], [value_heads 128, D], [value_heads D] twice, [D, value_heads 128]
-  FloatsRef conv, a, dt_bias, norm;    // [4 C], [value_heads] twice, [128]
+  WeightRef qkv, z, beta, alpha, out;  // [C D], [value_heads dim, D], [value_heads D] twice, [D, value_heads dim]
+  FloatsRef conv, a, dt_bias, norm;    // [kConvWidth C], [value_heads] twice, [dim]
   int key_heads, value_heads;
 };
 

@@ -25,8 +25,8 @@ inline int64_t stored_row(const AttentionTask& t, int64_t position) {
   return (page * t.kv_heads + t.kv_head) * kPage + position % kPage;
 }
 
-inline void norm_and_turn(const float* x, const float* norm, const float* cos, const float* sin, float scale,
-                          float* out, const AttentionShape& s) {
+inline void norm_rope(const float* x, const float* norm, const float* cos, const float* sin, float scale, float* out,
+                      const AttentionShape& s) {
   const float r = 1.0f / __builtin_sqrtf(sum_of_squares(x, s.head_dim) / static_cast<float>(s.head_dim) + s.eps);
   for (int i = 0; i < s.head_dim; i += 16) store(out + i, mul(mul(load(x + i), splat(r)), load(norm + i)));
   const int half = s.rotary_dim / 2;
@@ -40,13 +40,13 @@ inline void norm_and_turn(const float* x, const float* norm, const float* cos, c
 
 void prepare_query(const float* query, const float* norm, const float* cos, const float* sin, float* out,
                    const AttentionShape& s) {
-  norm_and_turn(query, norm, cos, sin, 1.0f / __builtin_sqrtf(static_cast<float>(s.head_dim)), out, s);
+  norm_rope(query, norm, cos, sin, 1.0f / __builtin_sqrtf(static_cast<float>(s.head_dim)), out, s);
 }
 
 constexpr int kMaxHeadDim = 512;
 
 // A block of int8 with its scale: the largest magnitude becomes 127, rounded half to even.
-inline uint16_t quantise_block(const float* x, int8_t* q) {
+inline uint16_t quantize_block(const float* x, int8_t* q) {
   Floats top = zero();
   for (int i = 0; i < kKvBlock; i += 16) top = max(abs(load(x + i)), top);
   uint16_t half[16];
@@ -68,26 +68,26 @@ inline void scatter_key(const T* key, T* group, int lane, int count) {
 
 void store_key_value(const float* key, const float* norm, const float* cos, const float* sin, const float* value,
                      const KvStore& kv, int64_t page, int offset, int kv_head, const AttentionShape& s) {
-  float turned[kMaxHeadDim];
-  norm_and_turn(key, norm, cos, sin, 1.0f, turned, s);
+  float rotated[kMaxHeadDim];
+  norm_rope(key, norm, cos, sin, 1.0f, rotated, s);
   const int64_t base = (page * s.kv_heads + kv_head) * kPage, group = (base + offset / kKeys * kKeys) * s.head_dim;
   const int64_t row = (base + offset) * s.head_dim;
   const int lane = offset % kKeys, blocks = s.head_dim / kKvBlock;
   if (kv.bits == 32) {
-    scatter_key(turned, static_cast<float*>(kv.keys) + group, lane, s.head_dim);
+    scatter_key(rotated, static_cast<float*>(kv.keys) + group, lane, s.head_dim);
     for (int i = 0; i < s.head_dim; i += 16) store(static_cast<float*>(kv.values) + row + i, load(value + i));
   } else if (kv.bits == 16) {
     uint16_t half[kMaxHeadDim];
-    for (int i = 0; i < s.head_dim; i += 16) store_half(half + i, load(turned + i));
+    for (int i = 0; i < s.head_dim; i += 16) store_half(half + i, load(rotated + i));
     scatter_key(half, static_cast<uint16_t*>(kv.keys) + group, lane, s.head_dim);
     for (int i = 0; i < s.head_dim; i += 16) store_half(static_cast<uint16_t*>(kv.values) + row + i, load(value + i));
   } else {
     int8_t q[kMaxHeadDim];
     uint16_t* key_scales = kv.key_scales + (base + offset / kKeys * kKeys) * blocks;
     for (int b = 0; b < blocks; ++b) {
-      key_scales[b * kKeys + lane] = quantise_block(turned + b * kKvBlock, q + b * kKvBlock);
+      key_scales[b * kKeys + lane] = quantize_block(rotated + b * kKvBlock, q + b * kKvBlock);
       kv.value_scales[(base + offset) * blocks + b] =
-          quantise_block(value + b * kKvBlock, static_cast<int8_t*>(kv.values) + row + b * kKvBlock);
+          quantize_block(value + b * kKvBlock, static_cast<int8_t*>(kv.values) + row + b * kKvBlock);
     }
     scatter_key(q, static_cast<int8_t*>(kv.keys) + group, lane, s.head_dim);
   }
@@ -166,7 +166,7 @@ inline void add_values(const AttentionTask& t, int64_t start, int first, int las
 }
 
 // Turns the scores of `count` positions into weights.
-inline void soften(float* row, int count, Partial& partial) {
+inline void softmax_partial(float* row, int count, SoftmaxPartial& partial) {
   Floats top = splat(-INFINITY), total = zero();
   for (int j = 0; j < count; j += kKeys) {
     // Positions beyond the last may never have been written: their lanes are replaced, not multiplied away.
@@ -185,7 +185,7 @@ inline void soften(float* row, int count, Partial& partial) {
 
 // R rows at positions that follow each other.
 template <int Bits, int R, int G>
-void attend_heads(const AttentionTask& t, int64_t start, int head, Partial* partial, float* sums) {
+void attend_heads(const AttentionTask& t, int64_t start, int head, SoftmaxPartial* partial, float* sums) {
   // Positions of the span that a row attends to.
   const auto count = [&](int row) { return static_cast<int>(least<int64_t>(kSpan, t.position + row + 1 - start)); };
   alignas(64) float query[R * G * kQueryStride];
@@ -196,7 +196,7 @@ void attend_heads(const AttentionTask& t, int64_t start, int head, Partial* part
       store(query + q * kQueryStride + i, load(t.query + q / G * t.query_stride + (head + q % G) * t.head_dim + i));
   for (int j = 0; j < count(R - 1); j += kKeys) score_group<Bits, R, G>(t, query, start + j, scores + j);
   for (int q = 0; q < R * G; ++q)
-    soften(scores + q * kScoreStride, count(q / G), partial[q / G * t.group + head + q % G]);
+    softmax_partial(scores + q * kScoreStride, count(q / G), partial[q / G * t.group + head + q % G]);
   for (int i = 0; i < R * G * t.head_dim; i += 16) store(out + i, zero());
   constexpr int kTogether = R == 1 ? 1 : 2;
   for (int r = 0; r < R; r += kTogether) {
@@ -213,7 +213,7 @@ void attend_heads(const AttentionTask& t, int64_t start, int head, Partial* part
 }
 
 template <int Bits, int R>
-void attend_group(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
+void attend_group(const AttentionTask& t, int64_t span, SoftmaxPartial* partial, float* sums) {
   const int64_t start = span * kSpan;
   int head = 0;
   for (; head + 4 <= t.group; head += 4) attend_heads<Bits, R, 4>(t, start, head, partial, sums);
@@ -221,18 +221,18 @@ void attend_group(const AttentionTask& t, int64_t span, Partial* partial, float*
 }
 
 template <int Bits>
-void attend_rows(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
+void attend_rows(const AttentionTask& t, int64_t span, SoftmaxPartial* partial, float* sums) {
   if (t.rows == 1) attend_group<Bits, 1>(t, span, partial, sums);
   else attend_group<Bits, kQueryRows>(t, span, partial, sums);
 }
 
-void attend_span(const AttentionTask& t, int64_t span, Partial* partial, float* sums) {
+void attend_span(const AttentionTask& t, int64_t span, SoftmaxPartial* partial, float* sums) {
   if (t.kv.bits == 32) return attend_rows<32>(t, span, partial, sums);
   if (t.kv.bits == 16) return attend_rows<16>(t, span, partial, sums);
   return attend_rows<8>(t, span, partial, sums);
 }
 
-void merge(Partial& into, float* into_sums, const Partial& from, const float* from_sums, int head_dim) {
+void merge(SoftmaxPartial& into, float* into_sums, const SoftmaxPartial& from, const float* from_sums, int head_dim) {
   const float top = greatest(into.top, from.top);
   const float shifts[16] = {into.top - top, from.top - top};
   float factors[16];
@@ -243,7 +243,7 @@ void merge(Partial& into, float* into_sums, const Partial& from, const float* fr
     store(into_sums + i, fma(load(from_sums + i), splat(factors[1]), mul(load(into_sums + i), splat(factors[0]))));
 }
 
-void finish(const Partial& partial, const float* sums, const float* gate, float* out, int head_dim) {
+void finish(const SoftmaxPartial& partial, const float* sums, const float* gate, float* out, int head_dim) {
   const Floats weight = splat(partial.weight);
   for (int i = 0; i < head_dim; i += 16) store(out + i, mul(div(load(sums + i), weight), sigmoid(load(gate + i))));
 }

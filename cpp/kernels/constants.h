@@ -14,15 +14,19 @@ constexpr int kSpan = 512;                       // key positions per attention 
 constexpr int kPage = 64;                        // key positions per page
 constexpr int kQueryRows = 4;                    // query rows that attend together
 constexpr int kKeys = 16;                        // key positions in vector lanes
+constexpr int kDeltaHeadDim = 128;               // of keys and values of a recurrent head
+constexpr int kConvWidth = 4;                    // taps of the convolution before a recurrent mixer
+constexpr int kConvTail = kConvWidth - 1;        // inputs of the convolution that a slot keeps
 constexpr int kStateTile = 32;                   // value columns of a recurrent state that lie together
 constexpr int kChunk = 32;                       // tokens the delta kernel keeps in its buffers
 constexpr int kJournalRows = 8;                  // tokens a step may leave out of a recurrent state
 constexpr int kPeakRows = 16, kPeakChains = 16;  // inputs of the loops that measure a peak
 
-constexpr int kKvBlock = 64;        // dimensions of a key or value of 8 bits that share a scale
-constexpr int kVisionSpan = 512;    // patches per span of vision attention
-constexpr int kVisionTiles = 4;     // most tiles of queries in a task
-constexpr int kMaxVisionDim = 128;  // of a vision head
+constexpr int kKvBlock = 64;                               // dimensions of a key or value of 8 bits that share a scale
+constexpr int kVisionSpan = 512;                           // patches per span of vision attention
+constexpr int kVisionTiles = 4;                            // most tiles of queries in a task
+constexpr int kMaxVisionDim = 128;                         // of a vision head
+constexpr int kMaxFloatColumns = 12, kMaxFloatPanels = 2;  // of a register tile of float products, over all tables
 
 // The bits of 1.5 * 2^23. An integer below 2^22 in magnitude added to them gives the bits of the float 1.5 * 2^23 plus
 // that integer: a dot that starts here needs no conversion.

@@ -1,34 +1,47 @@
 // Gated DeltaNet between its projections, for one key head and the value heads that read it.
 //
+// The recurrence of a value head, token by token, with the state S [key value] as a matrix: the gated delta rule of
+// "Gated Delta Networks: Improving Mamba2 with Delta Rule" (arXiv 2412.06464), transposed, and not its chunked form:
+//   S_t = decay_t (I - strength_t k_t k_t^T) S_{t-1} + strength_t k_t v_t^T
+//   o_t = S_t^T q_t
+// with q_t and k_t of length 1, q_t then divided by the root of their width, decay_t = exp(a softplus(alpha_t +
+// dt_bias)), a < 0, and strength_t = sigmoid(beta_t). Rearranged, a token needs one pass over S: with the sums
+//   sk = S_{t-1}^T k_t,  sq = S_{t-1}^T q_t
+// over the old state,
+//   d_t = strength_t (v_t - decay_t sk),  S_t = decay_t S_{t-1} + k_t d_t^T,  o_t = decay_t sq + d_t (k_t^T q_t).
+//
 // Tokens are taken in order, in chunks of at most kChunk, so that one pass over a tile of the state serves a whole
-// chunk. The state S has value columns in lanes, so no sum runs across lanes; it lies [tile key kStateTile], each tile
-// in one piece, so that memory is read in order. Every token does
-//   a = S^T k, b = S^T q on the old state;  d = strength (v - decay a);  S = decay S + k d^T;  o = decay b + d (k q)
-// with four interleaved sums over the keys. The update of one token and the sums of the next share a sweep; the
-// values stored in between are the same, so chunks change no bit.
+// chunk. The state has value columns in lanes, so no sum runs across lanes; it lies [tile key kStateTile], each tile in
+// one piece, so that memory is read in order. sk and sq are four interleaved sums over the keys. The update of one
+// token and the sums of the next share a sweep; the values stored in between are the same, so chunks change no bit.
 //
 // A run that defers leaves tail and state as they are, works on a copy of the tile in the first-level cache, and writes
 // k, d, decay and the inputs of the convolution to its journal. The next run applies as many of these rows as were
 // accepted, tile by tile, before its own: one read and one write of the state, however many tokens were tried.
 
+constexpr float kL2NormEps = 1e-6f;                       // beside the sum of squares of a key or query
+constexpr float kDeltaQueryScale = 0.08838834764831845f;  // kDeltaHeadDim^-0.5
+static_assert(kDeltaHeadDim == 128);
 constexpr int kTile = kStateTile / 16;  // vectors of value columns in a tile
 
 struct DeltaBuffers {
-  alignas(64) float q[kChunk][128], k[kChunk][128], v[kChunk][128], o[kChunk][128];
+  alignas(64) float q[kChunk][kDeltaHeadDim], k[kChunk][kDeltaHeadDim], v[kChunk][kDeltaHeadDim],
+      o[kChunk][kDeltaHeadDim];
   alignas(64) float kq[kChunk], decay[kChunk], strength[kChunk];
-  alignas(64) float tile[128 * kStateTile], tail[3 * 128];
+  alignas(64) float tile[kDeltaHeadDim * kStateTile], tail[kConvTail * kDeltaHeadDim];
 };
 
-// Convolution of width 4 and silu over 128 channels; the tail keeps the last three inputs.
+// Convolution of width kConvWidth and silu over the channels of one head; the tail keeps the last inputs.
 inline void conv_silu(const float* x, int64_t row_stride, int64_t n, const float* taps, int64_t channels, float* tail,
                       int64_t tail_stride, float* out) {
-  for (int c = 0; c < 128; c += 16) {
+  static_assert(kConvWidth == 4);
+  for (int c = 0; c < kDeltaHeadDim; c += 16) {
     const Floats w0 = load(taps + c), w1 = load(taps + channels + c), w2 = load(taps + 2 * channels + c),
                  w3 = load(taps + 3 * channels + c);
     Floats x0 = load(tail + c), x1 = load(tail + tail_stride + c), x2 = load(tail + 2 * tail_stride + c);
     for (int64_t t = 0; t < n; ++t) {
       const Floats x3 = load(x + t * row_stride + c);
-      store(out + t * 128 + c, silu(fma(w3, x3, fma(w2, x2, fma(w1, x1, mul(w0, x0))))));
+      store(out + t * kDeltaHeadDim + c, silu(fma(w3, x3, fma(w2, x2, fma(w1, x1, mul(w0, x0))))));
       x0 = x1;
       x1 = x2;
       x2 = x3;
@@ -39,23 +52,23 @@ inline void conv_silu(const float* x, int64_t row_stride, int64_t n, const float
   }
 }
 
-// Moves the tail of 128 channels on by n inputs.
+// Moves the tail of one head's channels on by n inputs.
 inline void shift_tail(float* tail, int64_t channels, const float* inputs, int64_t row_stride, int64_t n) {
-  for (int64_t tap = 0; tap < 3; ++tap) {
+  for (int64_t tap = 0; tap < kConvTail; ++tap) {
     const int64_t from = tap + n;
-    const float* source = from < 3 ? tail + from * channels : inputs + (from - 3) * row_stride;
-    for (int c = 0; c < 128; c += 16) store(tail + tap * channels + c, load(source + c));
+    const float* source = from < kConvTail ? tail + from * channels : inputs + (from - kConvTail) * row_stride;
+    for (int c = 0; c < kDeltaHeadDim; c += 16) store(tail + tap * channels + c, load(source + c));
   }
 }
 
-inline void l2_normalise(float* x, float scale) {
-  const Floats factor = splat(scale / __builtin_sqrtf(sum_of_squares(x, 128) + 1e-6f));
-  for (int i = 0; i < 128; i += 16) store(x + i, mul(load(x + i), factor));
+inline void l2_normalize(float* x, float scale) {
+  const Floats factor = splat(scale / __builtin_sqrtf(sum_of_squares(x, kDeltaHeadDim) + kL2NormEps));
+  for (int i = 0; i < kDeltaHeadDim; i += 16) store(x + i, mul(load(x + i), factor));
 }
 
-inline float dot128(const float* a, const float* b) {
+inline float dot_head(const float* a, const float* b) {
   Floats total = zero();
-  for (int i = 0; i < 128; i += 16) total = fma(load(a + i), load(b + i), total);
+  for (int i = 0; i < kDeltaHeadDim; i += 16) total = fma(load(a + i), load(b + i), total);
   return sum(total);
 }
 
@@ -68,7 +81,7 @@ inline void prefetch_tile(const float* tile, int first_key, int keys) {
 // Applies journal rows to a tile: `keys` of this key head, `deltas` of these columns, `decays` of this value head.
 inline void settle_tile(float* state, int64_t n, const float* keys, const float* deltas, const float* decays,
                         int64_t row_stride) {
-  for (int key = 0; key < 128; ++key)
+  for (int key = 0; key < kDeltaHeadDim; ++key)
     for (int v = 0; v < kTile; ++v) {
       float* s = state + key * kStateTile + 16 * v;
       Floats value = load(s);
@@ -91,7 +104,7 @@ inline void delta_tile(float* state, int64_t n, DeltaBuffers& b, int column, boo
     Floats ka[kTile][4], qa[kTile][4];
     for (int v = 0; v < kTile; ++v)
       for (int i = 0; i < 4; ++i) ka[v][i] = qa[v][i] = zero();
-    for (int key = 0; key < 128; key += 4) {
+    for (int key = 0; key < kDeltaHeadDim; key += 4) {
       if (t == 0 && next) prefetch_tile(next, key, 4);
       for (int i = 0; i < 4; ++i) {
         const Floats kk = splat(b.k[t][key + i]), qq = splat(b.q[t][key + i]);
@@ -119,7 +132,7 @@ inline void delta_tile(float* state, int64_t n, DeltaBuffers& b, int column, boo
     }
   }
   if (!commits) return;
-  for (int key = 0; key < 128; ++key)
+  for (int key = 0; key < kDeltaHeadDim; ++key)
     for (int v = 0; v < kTile; ++v) {
       float* s = state + key * kStateTile + 16 * v;
       store(s, fma(splat(last_k[key]), d[v], mul(decay, load(s))));
@@ -141,22 +154,23 @@ inline void gates(const DeltaTask& task, int64_t first, int64_t n, int head, Del
 // One tile of one value head: what is pending, then the run.
 inline void delta_head_tile(const DeltaTask& task, const JournalRow& row, int head, int64_t n, DeltaBuffers& b,
                             int column) {
-  float* state = task.state + (static_cast<int64_t>(head) * 128 + column) * 128;
-  const float* next = state + 128 * kStateTile;
-  if (column + kStateTile == 128) {
+  float* state = task.state + (static_cast<int64_t>(head) * kDeltaHeadDim + column) * kDeltaHeadDim;
+  const float* next = state + kDeltaHeadDim * kStateTile;
+  if (column + kStateTile == kDeltaHeadDim) {
     const int next_head = head + task.key_heads;
-    next = next_head < task.value_heads ? task.state + static_cast<int64_t>(next_head) * 128 * 128 : task.next_state;
+    next = next_head < task.value_heads ? task.state + static_cast<int64_t>(next_head) * kDeltaHeadDim * kDeltaHeadDim
+                                        : task.next_state;
   }
-  const int64_t at = row.deltas() + head * 128 + column;
+  const int64_t at = row.deltas() + head * kDeltaHeadDim + column;
   if (task.pending)
-    settle_tile(state, task.pending, task.journal + row.keys() + task.key_head * 128, task.journal + at,
+    settle_tile(state, task.pending, task.journal + row.keys() + task.key_head * kDeltaHeadDim, task.journal + at,
                 task.journal + row.decays() + head, row.floats());
   if (!task.defers) {
     if (n) delta_tile(state, n, b, column, true, nullptr, 0, next);
     return;
   }
   if (n > 1) {  // later tokens need the state after earlier ones, which is not to be kept
-    for (int key = 0; key < 128; ++key)
+    for (int key = 0; key < kDeltaHeadDim; ++key)
       for (int at = key * kStateTile; at < (key + 1) * kStateTile; at += 16) store(b.tile + at, load(state + at));
     state = b.tile;
   }
@@ -166,16 +180,14 @@ inline void delta_head_tile(const DeltaTask& task, const JournalRow& row, int he
 // Keys, decays and inputs of a deferred run, where its journal expects them. `channel` and `width` say which inputs.
 inline void record_inputs(const DeltaTask& task, const JournalRow& row, int64_t channel, const float* rows) {
   for (int64_t t = 0; t < task.num_tokens; ++t)
-    for (int c = 0; c < 128; c += 16)
+    for (int c = 0; c < kDeltaHeadDim; c += 16)
       store(task.journal + t * row.floats() + channel + c, load(rows + t * row.channels + channel + c));
 }
 
 void delta(const DeltaTask& task) {
   static_assert(kChunk % 16 == 0 && kJournalRows <= kChunk);
-  const int64_t key_width = static_cast<int64_t>(task.key_heads) * 128;
-  const int64_t value_width = static_cast<int64_t>(task.value_heads) * 128;
-  const int64_t channels = 2 * key_width + value_width;
-  const JournalRow row{channels, key_width, value_width, task.value_heads};
+  const JournalRow row(task.key_heads, task.value_heads);
+  const int64_t key_width = row.key_width, value_width = row.value_width, channels = row.channels;
   DeltaTask run = task;  // its pending rows are applied in the first chunk
   DeltaBuffers b;
   for (int64_t first = 0; first == 0 || first < task.num_tokens; first += kChunk) {
@@ -186,28 +198,31 @@ void delta(const DeltaTask& task) {
       if (run.pending) shift_tail(tail, channels, journal, row.floats(), run.pending);
       if (!task.defers)
         return conv_silu(rows + channel, channels, n, task.conv + channel, channels, tail, channels, out);
-      for (int tap = 0; tap < 3; ++tap)
-        for (int c = 0; c < 128; c += 16) store(b.tail + tap * 128 + c, load(tail + tap * channels + c));
-      conv_silu(rows + channel, channels, n, task.conv + channel, channels, b.tail, 128, out);
+      for (int tap = 0; tap < kConvTail; ++tap)
+        for (int c = 0; c < kDeltaHeadDim; c += 16)
+          store(b.tail + tap * kDeltaHeadDim + c, load(tail + tap * channels + c));
+      conv_silu(rows + channel, channels, n, task.conv + channel, channels, b.tail, kDeltaHeadDim, out);
       record_inputs(task, row, channel, rows);
     };
-    convolve(task.key_head * 128, b.q[0]);
-    convolve(key_width + task.key_head * 128, b.k[0]);
+    convolve(task.key_head * kDeltaHeadDim, b.q[0]);
+    convolve(key_width + task.key_head * kDeltaHeadDim, b.k[0]);
     for (int64_t t = 0; t < n; ++t) {
-      l2_normalise(b.q[t], 0.08838834764831845f);  // 128^-0.5
-      l2_normalise(b.k[t], 1.0f);
-      b.kq[t] = dot128(b.k[t], b.q[t]);
+      l2_normalize(b.q[t], kDeltaQueryScale);
+      l2_normalize(b.k[t], 1.0f);
+      b.kq[t] = dot_head(b.k[t], b.q[t]);
     }
     for (int head = task.key_head; head < task.value_heads; head += task.key_heads) {
-      convolve(2 * key_width + head * 128, b.v[0]);
+      convolve(2 * key_width + head * kDeltaHeadDim, b.v[0]);
       gates(task, first, n, head, b);
-      for (int column = 0; column < 128; column += kStateTile) delta_head_tile(run, row, head, n, b, column);
+      for (int column = 0; column < kDeltaHeadDim; column += kStateTile) delta_head_tile(run, row, head, n, b, column);
       if (task.defers)
         for (int64_t t = 0; t < n; ++t) task.journal[t * row.floats() + row.decays() + head] = b.decay[t];
       for (int64_t t = 0; t < n; ++t) {
-        const float scale = 1.0f / __builtin_sqrtf(sum_of_squares(b.o[t], 128) / 128.0f + task.eps);
-        const int64_t at = (first + t) * value_width + head * 128;
-        for (int i = 0; i < 128; i += 16) {
+        const float scale =
+            1.0f /
+            __builtin_sqrtf(sum_of_squares(b.o[t], kDeltaHeadDim) / static_cast<float>(kDeltaHeadDim) + task.eps);
+        const int64_t at = (first + t) * value_width + head * kDeltaHeadDim;
+        for (int i = 0; i < kDeltaHeadDim; i += 16) {
           const Floats normed = mul(mul(load(b.o[t] + i), splat(scale)), load(task.norm + i));
           store(task.out + at + i, mul(normed, silu(load(task.z + at + i))));
         }
@@ -215,8 +230,8 @@ void delta(const DeltaTask& task) {
     }
     if (task.defers)  // only now, since every value head needed the old keys
       for (int64_t t = 0; t < n; ++t)
-        for (int c = 0; c < 128; c += 16)
-          store(task.journal + t * row.floats() + row.keys() + task.key_head * 128 + c, load(b.k[t] + c));
+        for (int c = 0; c < kDeltaHeadDim; c += 16)
+          store(task.journal + t * row.floats() + row.keys() + task.key_head * kDeltaHeadDim + c, load(b.k[t] + c));
     run.pending = 0;
   }
 }

@@ -63,17 +63,18 @@ inline void put(const Target& target, int64_t column, int panel, Floats product)
 
 // Few columns: unpack in registers, use at once.
 template <class F, int C>
-void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, const Target& target) {
+void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, bool prefetch_single,
+               const Target& target) {
   // Fetched evenly over the group: in one burst the requests would wait for each other and hold up the loads.
   constexpr int kRunBytes = F::kBytes * kRun / F::kInputs;
-  const bool ask = C > 1 || F::kAsked || !kFetchesAlone;
+  const bool prefetches = C > 1 || F::kPrefetchSingle || prefetch_single;
   Floats acc[C];
   for (int c = 0; c < C; ++c) acc[c] = zero();
   for (int64_t g = 0; g < inputs / F::kInputs; ++g, w += F::kBytes) {
     F format;
     format.begin(w);
     for (int j = 0; j < F::kInputs / kRun; ++j, ++x) {
-      if (ask) prefetch(w + kAhead + j * kRunBytes, kRunBytes);
+      if (prefetches) prefetch(w + kAhead + j * kRunBytes, kRunBytes);
       Codes codes[8];
       Side side;
       format.block(w, j, codes, side);
@@ -183,42 +184,43 @@ void panels_many(const uint8_t* w, int64_t panel_bytes, int64_t inputs, const Ac
 }
 
 template <class F>
-void quantised_panel(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, int columns,
-                     const Target& target) {
+void quantized_panel(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, int columns,
+                     bool prefetch_single, const Target& target) {
   switch (columns) {
-    case 1: return panel_few<F, 1>(w, inputs, x, stride, target);
-    case 2: return panel_few<F, 2>(w, inputs, x, stride, target);
-    case 3: return panel_few<F, 3>(w, inputs, x, stride, target);
-    case 4: return panel_few<F, 4>(w, inputs, x, stride, target);
-    case 5: return panel_few<F, 5>(w, inputs, x, stride, target);
-    case 6: return panel_few<F, 6>(w, inputs, x, stride, target);
-    case 7: return panel_few<F, 7>(w, inputs, x, stride, target);
-    case 8: return panel_few<F, 8>(w, inputs, x, stride, target);
+    case 1: return panel_few<F, 1>(w, inputs, x, stride, prefetch_single, target);
+    case 2: return panel_few<F, 2>(w, inputs, x, stride, prefetch_single, target);
+    case 3: return panel_few<F, 3>(w, inputs, x, stride, prefetch_single, target);
+    case 4: return panel_few<F, 4>(w, inputs, x, stride, prefetch_single, target);
+    case 5: return panel_few<F, 5>(w, inputs, x, stride, prefetch_single, target);
+    case 6: return panel_few<F, 6>(w, inputs, x, stride, prefetch_single, target);
+    case 7: return panel_few<F, 7>(w, inputs, x, stride, prefetch_single, target);
+    case 8: return panel_few<F, 8>(w, inputs, x, stride, prefetch_single, target);
     default: break;
   }
   // Unpacking once for every eight columns takes less time than writing a slab and reading it back, up to here.
   if (columns > kFewColumns) return panels_many<F, 1>(w, 0, inputs, x, stride, columns, target);
-  panel_few<F, 8>(w, inputs, x, stride, target);
-  quantised_panel<F>(w, inputs, x + 8 * stride, stride, columns - 8, moved(target, 8, 0));
+  panel_few<F, 8>(w, inputs, x, stride, prefetch_single, target);
+  quantized_panel<F>(w, inputs, x + 8 * stride, stride, columns - 8, prefetch_single, moved(target, 8, 0));
 }
 
 template <class F>
-void quantised_panels(const uint8_t* w, int64_t panel_bytes, int count, int64_t inputs, const ActivationRun* x,
-                      int64_t stride, int columns, const Target& target) {
+void quantized_panels(const PanelTask& t) {
   static_assert(kPanels == 2);
-  if (count == 2 && kTilePanels == 2 && columns > kFewColumns)
-    return panels_many<F, 2>(w, panel_bytes, inputs, x, stride, columns, target);
-  for (int p = 0; p < count; ++p)
-    quantised_panel<F>(w + p * panel_bytes, inputs, x, stride, columns, moved(target, 0, p));
+  if (t.count == 2 && kTilePanels == 2 && t.columns > kFewColumns)
+    return panels_many<F, 2>(t.panels, t.panel_bytes, t.inputs, t.xq, t.x_stride, t.columns, t.target);
+  for (int p = 0; p < t.count; ++p)
+    quantized_panel<F>(t.panels + p * t.panel_bytes, t.inputs, t.xq, t.x_stride, t.columns, t.prefetch,
+                       moved(t.target, 0, p));
 }
 
 template <class W, int C>
-void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, const Target& target) {
-  const bool ask = C > 1 || !kFetchesAlone;
+void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, bool prefetch_single,
+                   const Target& target) {
+  const bool prefetches = C > 1 || prefetch_single;
   Floats acc[C];
   for (int c = 0; c < C; ++c) acc[c] = zero();
   for (int64_t k = 0; k < inputs; ++k, w += W::kBytes) {
-    if (ask && k % 16 == 0) prefetch(w + kAhead, 16 * W::kBytes);
+    if (prefetches && k % 16 == 0) prefetch(w + kAhead, 16 * W::kBytes);
     const Floats weights = W::weights(w);
     for (int c = 0; c < C; ++c) acc[c] = fma(weights, splat(x[c * stride + k]), acc[c]);
   }
@@ -226,9 +228,10 @@ void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t str
 }
 
 template <class W>
-void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, int columns, const Target& target) {
+void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, int columns, bool prefetch_single,
+                 const Target& target) {
   const auto run = [&]<int C>(std::integral_constant<int, C>, int c) {
-    float_columns<W, C>(w, inputs, x + c * stride, stride, moved(target, c, 0));
+    float_columns<W, C>(w, inputs, x + c * stride, stride, prefetch_single, moved(target, c, 0));
     return c + C;
   };
   int c = 0;
@@ -239,20 +242,20 @@ void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t strid
   if (columns - c >= 1) run(std::integral_constant<int, 1>{}, c);
 }
 
-void panels(Layout layout, const uint8_t* w, int64_t panel_bytes, int count, int64_t inputs, const ActivationRun* xq,
-            const float* xf, int64_t stride, int columns, const Target& target) {
-  with_layout(layout, [&]<class F>(F) {
-    if constexpr (F::kQuantised) {
-      quantised_panels<F>(w, panel_bytes, count, inputs, xq, stride, columns, target);
+void panels(const PanelTask& t) {
+  with_layout(t.layout, [&]<class F>(F) {
+    if constexpr (F::kQuantized) {
+      quantized_panels<F>(t);
     } else {
-      for (int p = 0; p < count; ++p)
-        float_panel<F>(w + p * panel_bytes, inputs, xf, stride, columns, moved(target, 0, p));
+      for (int p = 0; p < t.count; ++p)
+        float_panel<F>(t.panels + p * t.panel_bytes, t.inputs, t.xf, t.x_stride, t.columns, t.prefetch,
+                       moved(t.target, 0, p));
     }
   });
 }
 
 // q = round_half_even(x * 127 / largest magnitude), per run of 32.
-void quantise(const float* x, int64_t inputs, ActivationRun* out) {
+void quantize(const float* x, int64_t inputs, ActivationRun* out) {
   for (int64_t k = 0; k < inputs; k += kRun, ++out) {
     const Floats x0 = load(x + k), x1 = load(x + k + 16);
     const float top = largest(max(abs(x0), abs(x1)));
@@ -280,7 +283,7 @@ void quantise(const float* x, int64_t inputs, ActivationRun* out) {
 
 // One row of a panel as floats: the embedding reads the head's own packed weights.
 template <class F>
-void read_quantised(const uint8_t* w, int64_t inputs, int row, float* out) {
+void read_quantized(const uint8_t* w, int64_t inputs, int row, float* out) {
   for (int64_t g = 0; g < inputs / F::kInputs; ++g, w += F::kBytes) {
     F format;
     format.begin(w);
@@ -314,7 +317,7 @@ void read_float(const uint8_t* w, int64_t inputs, int row, float* out) {
 }
 void read_row(Layout layout, const uint8_t* w, int64_t inputs, int row, float* out) {
   with_layout(layout, [&]<class F>(F) {
-    if constexpr (F::kQuantised) read_quantised<F>(w, inputs, row, out);
+    if constexpr (F::kQuantized) read_quantized<F>(w, inputs, row, out);
     else read_float<F>(w, inputs, row, out);
   });
 }

@@ -3,11 +3,11 @@
 // Every loop depends on all it reads and hands its result back, so that the compiler can leave nothing out.
 
 // Reads whole groups of 256 bytes, once each.
-uint8_t read_bytes(const uint8_t* p, int64_t bytes) {
+uint8_t read_bytes(const uint8_t* p, int64_t bytes, bool prefetches) {
   Codes seen[4];
   for (int i = 0; i < 4; ++i) seen[i] = load_codes(p + 64 * i);
   for (int64_t at = 256; at + 256 <= bytes; at += 256) {
-    if (!kFetchesAlone) prefetch(p + at + kAhead, 256);
+    if (prefetches) prefetch(p + at + kAhead, 256);
     for (int i = 0; i < 4; ++i) seen[i] = either(seen[i], load_codes(p + at + 64 * i));
   }
   uint8_t all[64], result = 0;

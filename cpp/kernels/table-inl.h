@@ -3,7 +3,7 @@
 inline KernelTable make_table(const char* name) {
   KernelTable t{};
   t.name = name;
-  t.quantise = quantise;
+  t.quantize = quantize;
   t.panels = panels;
   t.rms_norm = rms_norm;
   t.silu_mul = silu_mul;
@@ -24,8 +24,8 @@ inline KernelTable make_table(const char* name) {
   t.layer_norm = layer_norm;
   t.add_bias = add_bias;
   t.gelu = gelu;
-  t.place_head = place_head;
-  t.attend_picture = attend_picture;
+  t.pack_head = pack_head;
+  t.vision_attention = vision_attention;
   t.read_bytes = read_bytes;
   t.dot_peak = dot_peak;
   t.fma_peak = fma_peak;

@@ -9,17 +9,10 @@
 
 namespace loqal {
 
-// Whether this processor fetches a single stream of weights sooner by itself than when it is also asked to: measured on
-// Zen 4, where one row is 7 to 21 % faster unasked while eight, which compute longer, are slower.
-extern const bool kFetchesAlone;
-
 struct KernelTable {
   const char* name;
-  void (*quantise)(const float* x, int64_t inputs, ActivationRun* out);
-  // Some panels, at most kPanels, times activation rows, at most kTileRows. `x_stride` counts elements of the kind that
-  // is used.
-  void (*panels)(Layout layout, const uint8_t* panels, int64_t panel_bytes, int count, int64_t inputs,
-                 const ActivationRun* xq, const float* xf, int64_t x_stride, int columns, const Target& target);
+  void (*quantize)(const float* x, int64_t inputs, ActivationRun* out);
+  void (*panels)(const PanelTask& task);
   void (*rms_norm)(const float* x, const float* weight, float* y, int64_t width, float eps);
   void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);
   void (*sigmoid_mul)(const float* gate, float* y, int64_t n);  // y *= sigmoid(gate)
@@ -29,9 +22,10 @@ struct KernelTable {
                         const AttentionShape& shape);
   void (*store_key_value)(const float* key, const float* norm, const float* cos, const float* sin, const float* value,
                           const KvStore& kv, int64_t page, int offset, int kv_head, const AttentionShape& shape);
-  void (*attend_span)(const AttentionTask& task, int64_t span, Partial* partial, float* sums);
-  void (*merge)(Partial& into, float* into_sums, const Partial& from, const float* from_sums, int head_dim);
-  void (*finish)(const Partial& partial, const float* sums, const float* gate, float* out, int head_dim);
+  void (*attend_span)(const AttentionTask& task, int64_t span, SoftmaxPartial* partial, float* sums);
+  void (*merge)(SoftmaxPartial& into, float* into_sums, const SoftmaxPartial& from, const float* from_sums,
+                int head_dim);
+  void (*finish)(const SoftmaxPartial& partial, const float* sums, const float* gate, float* out, int head_dim);
   float (*log_sum_exp)(const float* x, int64_t n);
   void (*read_row)(Layout layout, const uint8_t* panel, int64_t inputs, int row, float* out);
   // The vision tower, kernels/vision-inl.h. A tile has float_columns rows; a block multiplies up to float_panels
@@ -43,12 +37,12 @@ struct KernelTable {
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int64_t width, float eps);
   void (*add_bias)(float* x, const float* bias, int64_t count);
   void (*gelu)(float* x, int64_t count, bool exact);
-  void (*place_head)(const float* query, const float* key, const float* value, const float* cos, const float* sin,
-                     const VisionHeads& heads, int64_t head, int64_t row);
-  void (*attend_picture)(const VisionHeads& heads, int64_t head, int64_t tile, int tiles, float* out,
-                         int64_t out_stride, int64_t first_row, int64_t end_row);
+  void (*pack_head)(const float* query, const float* key, const float* value, const float* cos, const float* sin,
+                    const VisionHeads& heads, int64_t head, int64_t row);
+  void (*vision_attention)(const VisionHeads& heads, int64_t head, int64_t tile, int tiles, float* out,
+                           int64_t out_stride, int64_t first_row, int64_t end_row);
   // Yardsticks, see base/measure.h. Inputs are [kPeakRows kPeakChains]; a chain takes 16 lanes a round.
-  uint8_t (*read_bytes)(const uint8_t* p, int64_t bytes);
+  uint8_t (*read_bytes)(const uint8_t* p, int64_t bytes, bool prefetches);
   int32_t (*dot_peak)(int chains, const uint8_t* codes, const int32_t* inputs, int64_t rounds);
   float (*fma_peak)(int chains, const float* weights, const float* inputs, int64_t rounds);
 };

@@ -5,10 +5,11 @@
 #include <cstdint>
 
 #include "kernels/constants.h"
+#include "layouts/layout.h"
 
 namespace loqal {
 
-// One run of 32 activations, quantised: value ~ scale * q.
+// One run of 32 activations, quantized: value ~ scale * q.
 struct alignas(64) ActivationRun {
   int32_t q4[kRun / 4];  // four int8 each, as one instruction multiplies them
   float scale;
@@ -28,6 +29,21 @@ struct Target {
   bool add;
 };
 
+// Some panels times activation rows, at most kPanels times kTileRows.
+struct PanelTask {
+  Layout layout;
+  const uint8_t* panels;
+  int64_t panel_bytes;
+  int count;  // of panels
+  int64_t inputs;
+  const ActivationRun* xq;  // for quantized layouts, else
+  const float* xf;
+  int64_t x_stride;  // from row to row, in elements of the kind that is used
+  int columns;       // activation rows
+  bool prefetch;     // whether the weights are prefetched for a single activation row too
+  Target target;
+};
+
 // One key head of a Gated DeltaNet layer with its value heads, for one sequence's run of tokens.
 struct DeltaTask {
   const float *qkv, *z, *beta, *alpha;  // first row of the run
@@ -38,7 +54,7 @@ struct DeltaTask {
   int64_t pending;      // its first rows that the state has not seen yet; they are applied first
   bool defers;          // this run goes to the journal instead of the state
   int64_t num_tokens;
-  int key_head, key_heads, value_heads, key_dim, value_dim;
+  int key_head, key_heads, value_heads;
   float eps;
   const float* next_state;  // of the head that this thread works on next, or null: it is fetched meanwhile
 };
@@ -46,7 +62,12 @@ struct DeltaTask {
 // A journal row is what one token does to the state of a layer: [inputs of the convolution, keys, what is added along
 // them, decays]. Applied to the state it gives the same bits as the token itself.
 struct JournalRow {
-  int64_t channels, key_width, value_width, value_heads;
+  JournalRow(int64_t key_heads, int64_t heads)
+      : key_width(key_heads * kDeltaHeadDim),
+        value_width(heads * kDeltaHeadDim),
+        channels(2 * key_width + value_width),
+        value_heads(heads) {}
+  int64_t key_width, value_width, channels, value_heads;
   int64_t keys() const { return channels; }
   int64_t deltas() const { return channels + key_width; }
   int64_t decays() const { return channels + key_width + value_width; }
@@ -68,7 +89,7 @@ struct KvStore {
 };
 // One query row, or kQueryRows that follow each other within a span, of one key/value head.
 struct AttentionTask {
-  const float* query;  // [group head_dim], turned and scaled; of the first row
+  const float* query;  // [group head_dim], rotated and scaled; of the first row
   int64_t query_stride;
   int rows;
   KvStore kv;
@@ -78,11 +99,11 @@ struct AttentionTask {
 };
 
 // Softmax over one span or several merged, by row and head of the group: out = sum / weight.
-struct Partial {
+struct SoftmaxPartial {
   float top, weight;
 };
 
-// One picture's queries (turned and scaled), keys (turned) and values, in the layouts attention reads: queries
+// One picture's queries (rotated and scaled), keys (rotated) and values, in the layouts attention reads: queries
 // [head tile head_dim float_columns], keys [head panel head_dim 16], values [head panel row 16] with head_dim padded.
 struct VisionHeads {
   float *queries, *keys, *values;

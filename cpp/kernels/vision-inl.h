@@ -9,6 +9,7 @@ constexpr int kFloatColumns = 12, kFloatPanels = 2;  // 24 of 32 registers
 #else
 constexpr int kFloatColumns = 6, kFloatPanels = 1;
 #endif
+static_assert(kFloatColumns <= kMaxFloatColumns && kFloatPanels <= kMaxFloatPanels);
 
 constexpr int64_t kBlockInputs = 192;  // of kFloatPanels expanded panels: half of a first-level cache
 
@@ -70,7 +71,7 @@ void float_block_of(const uint8_t* panels, int64_t panel_bytes, int64_t inputs, 
 void float_block(Layout layout, const uint8_t* panels, int64_t panel_bytes, int count, int64_t inputs, const float* x,
                  int64_t tiles, float* out) {
   with_layout(layout, [&]<class W>(W) {
-    if constexpr (!W::kQuantised) {
+    if constexpr (!W::kQuantized) {
       if (count == kFloatPanels) float_block_of<W, kFloatPanels>(panels, panel_bytes, inputs, x, tiles, out);
       else float_block_of<W, 1>(panels, panel_bytes, inputs, x, tiles, out);
     }
@@ -131,7 +132,7 @@ void gelu(float* x, int64_t count, bool exact) {
 }
 
 // Turns a head of `dim` values over its whole width, in pairs (i, i + dim/2).
-inline void turn_head(const float* x, const float* cos, const float* sin, float scale, float* out, int dim) {
+inline void rotate_head(const float* x, const float* cos, const float* sin, float scale, float* out, int dim) {
   const int half = dim / 2;
   map(half, [&](int64_t i, int n) {
     const Floats a = load_some(x + i, n), b = load_some(x + half + i, n);
@@ -142,16 +143,16 @@ inline void turn_head(const float* x, const float* cos, const float* sin, float 
 }
 
 // One row of one head into the layouts attention reads (VisionHeads in kernels/table.h).
-void place_head(const float* query, const float* key, const float* value, const float* cos, const float* sin,
-                const VisionHeads& v, int64_t head, int64_t row) {
+void pack_head(const float* query, const float* key, const float* value, const float* cos, const float* sin,
+               const VisionHeads& v, int64_t head, int64_t row) {
   const int dim = v.head_dim;
-  float turned[kMaxVisionDim];
-  turn_head(query, cos, sin, 1.0f / __builtin_sqrtf(static_cast<float>(dim)), turned, dim);
+  float rotated[kMaxVisionDim];
+  rotate_head(query, cos, sin, 1.0f / __builtin_sqrtf(static_cast<float>(dim)), rotated, dim);
   float* q = v.queries + (head * v.query_tiles + row / kFloatColumns) * kFloatColumns * dim + row % kFloatColumns;
-  for (int i = 0; i < dim; ++i) q[i * kFloatColumns] = turned[i];
-  turn_head(key, cos, sin, 1.0f, turned, dim);
+  for (int i = 0; i < dim; ++i) q[i * kFloatColumns] = rotated[i];
+  rotate_head(key, cos, sin, 1.0f, rotated, dim);
   float* k = v.keys + (head * v.key_panels + row / kRows) * kRows * dim + row % kRows;
-  for (int i = 0; i < dim; ++i) k[i * kRows] = turned[i];
+  for (int i = 0; i < dim; ++i) k[i * kRows] = rotated[i];
   const int panels = (dim + kRows - 1) / kRows;
   for (int p = 0; p < panels; ++p) {
     float* to = v.values + ((head * panels + p) * v.rows + row) * kRows;
@@ -206,14 +207,17 @@ inline void weigh_row(float* scores, int64_t count, float& top, float& weight, f
 }
 
 // Rows tile*kFloatColumns and on, of one head, against all keys.
-void attend_picture(const VisionHeads& v, int64_t head, int64_t tile, int tiles, float* out, int64_t out_stride,
-                    int64_t first_row, int64_t end_row) {
+void vision_attention(const VisionHeads& v, int64_t head, int64_t tile, int tiles, float* out, int64_t out_stride,
+                      int64_t first_row, int64_t end_row) {
   constexpr int kMost = kVisionTiles * kFloatColumns;
   alignas(64) float scores[kMost * kVisionScoreStride];
   alignas(64) float sums[kMost * kMaxVisionDim];
   float top[kMost], weight[kMost];
   const int panels = (v.head_dim + kRows - 1) / kRows, width = panels * kRows, rows = tiles * kFloatColumns;
-  for (int r = 0; r < rows; ++r) top[r] = -INFINITY, weight[r] = 0.0f;
+  for (int r = 0; r < rows; ++r) {
+    top[r] = -INFINITY;
+    weight[r] = 0.0f;
+  }
   for (int i = 0; i < rows * width; ++i) sums[i] = 0.0f;
   for (int64_t start = 0; start < v.rows; start += kVisionSpan) {
     const int64_t count = least<int64_t>(kVisionSpan, v.rows - start), first = start / kRows;

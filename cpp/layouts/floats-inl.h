@@ -1,7 +1,7 @@
 // F32, F16, BF16: one input of 16 rows at a time, as the file has them.
 template <class T>
 struct FloatLayout {
-  static constexpr bool kQuantised = false;
+  static constexpr bool kQuantized = false;
   static constexpr int kInputs = 1, kFileBytes = sizeof(T), kBytes = sizeof(T) * kRows;
 
   // `rows` rows of a file into a panel.

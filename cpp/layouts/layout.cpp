@@ -8,7 +8,7 @@ const LayoutInfo& layout_info(Layout layout) {
   static constexpr LayoutInfo infos[] = {
 #define LOQAL_INFO(name)                                                                              \
   {#name, plain_layouts::name::kInputs, plain_layouts::name::kFileBytes, plain_layouts::name::kBytes, \
-   plain_layouts::name::kQuantised},
+   plain_layouts::name::kQuantized},
       LOQAL_LAYOUTS(LOQAL_INFO)
 #undef LOQAL_INFO
   };

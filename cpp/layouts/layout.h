@@ -21,7 +21,7 @@ struct LayoutInfo {
   int inputs;       // per packed group
   int file_bytes;   // of the block of a file that holds one row of a group; 0 where no file has this layout
   int group_bytes;  // of the packed group, for 16 rows
-  bool quantised;   // takes quantised activations
+  bool quantized;   // takes quantized activations
 };
 
 const LayoutInfo& layout_info(Layout layout);

@@ -11,7 +11,7 @@ int64_t file_row_bytes(Layout layout, int64_t inputs) {
 
 void pack_panel(Layout layout, const uint8_t* source, int rows, int64_t inputs, uint8_t* panel) {
   plain_layouts::with_layout(layout, [&]<class F>(F) {
-    if constexpr (!F::kQuantised) {
+    if constexpr (!F::kQuantized) {
       F::write_panel(source, rows, inputs, panel);
     } else if constexpr (F::kFileBytes > 0) {
       const int64_t row_bytes = inputs / F::kInputs * F::kFileBytes;

@@ -4,7 +4,7 @@
 // Panel: d f16 | 16 scales i8 | 8 x (nibbles, bit pairs)
 struct Q6_K : Traits<true, 0, 32> {
   static constexpr int kInputs = 256, kFileBytes = 210, kBytes = 32 + 256 + 2048 + 1024;
-  static constexpr bool kAsked = true;
+  static constexpr bool kPrefetchSingle = true;
   Floats d;
   void begin(const uint8_t* p) { d = load_half(halves(p)); }
   void block(const uint8_t* p, int j, Codes c[8], Side& s) const {

@@ -7,8 +7,8 @@
 //   kMinima  0 none, 1 per 32 inputs, 2 per 16
 //   kOffset  subtracted from every code, through the sum of the activations
 //   kWide    codes hold value + 128, and kOffset is 128
-//   kAsked   one row is faster with its weights asked for ahead even where kFetchesAlone
 //   kExact   1.5 * 2^23 times a scale is a float: scales are a float16 times an integer of at most 8 bits
+//   kPrefetchSingle  one activation row is faster with its weights prefetched, whatever the processor does by itself
 
 struct Side {
   Floats scale[2], minimum[2];
@@ -16,8 +16,8 @@ struct Side {
 
 template <bool Pair, int Minima, int Offset, bool Exact = true>
 struct Traits {
-  static constexpr bool kPair = Pair, kWide = Offset == 128, kExact = Exact, kAsked = false;
-  static constexpr bool kQuantised = true;
+  static constexpr bool kPair = Pair, kWide = Offset == 128, kExact = Exact, kPrefetchSingle = false;
+  static constexpr bool kQuantized = true;
   static constexpr int kMinima = Minima, kOffset = Offset;
 };
 

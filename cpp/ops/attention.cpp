@@ -47,7 +47,7 @@ void attend(const KernelTable& table, const AttentionArrays& a, const AttentionT
             float* scratch) {
   const int64_t spans = task.position / kSpan + 1;
   const int count = task.rows * task.group;
-  std::vector<Partial> total(static_cast<size_t>(count)), partial(static_cast<size_t>(count));
+  std::vector<SoftmaxPartial> total(static_cast<size_t>(count)), partial(static_cast<size_t>(count));
   float *total_sums = scratch, *sums = scratch + static_cast<int64_t>(count) * task.head_dim;
   table.attend_span(task, 0, total.data(), total_sums);
   for (int64_t span = 1; span < spans; ++span) {

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "kernels/table.h"
+#include "targets/dispatch.h"
 
 namespace loqal {
 
@@ -19,8 +20,10 @@ struct Meter {
 
 class Cpu {
  public:
-  Cpu(const KernelTable* table, int threads) : table_(table), pool_(threads) {}
+  Cpu(const KernelTable* table, int threads)
+      : table_(table), hardware_prefetches_(loqal::hardware_prefetches()), pool_(threads) {}
   const KernelTable& table() const { return *table_; }
+  bool hardware_prefetches() const { return hardware_prefetches_; }
   int threads() const { return pool_.size(); }
   ThreadPool& pool() { return pool_; }
   Arena& arena() { return arena_; }
@@ -28,6 +31,7 @@ class Cpu {
 
  private:
   const KernelTable* table_;
+  const bool hardware_prefetches_;
   Arena arena_;
   ThreadPool pool_;
   Meter meter_;

@@ -10,25 +10,26 @@ namespace {
 // Floats of a layer's arrays: a row of keys, of values and of the convolution, and one state.
 struct Widths {
   explicit Widths(const DeltaArrays& d)
-      : key(static_cast<int64_t>(d.key_heads) * 128),
-        value(static_cast<int64_t>(d.value_heads) * 128),
+      : key(static_cast<int64_t>(d.key_heads) * kDeltaHeadDim),
+        value(static_cast<int64_t>(d.value_heads) * kDeltaHeadDim),
         channels(2 * key + value),
-        state(value * 128) {}
+        state(value * kDeltaHeadDim) {}
   int64_t key, value, channels, state;
 };
 
 // Copies what one key head and its value heads keep to another slot.
 void copy_head(const DeltaArrays& d, const Widths& w, const DeltaTask& task, int64_t slot) {
   const auto copy_channels = [&](int64_t channel) {
-    for (int tap = 0; tap < 3; ++tap)
-      std::memcpy(d.tails + (slot * 3 + tap) * w.channels + channel, task.tail + tap * w.channels + channel,
-                  128 * sizeof(float));
+    for (int tap = 0; tap < kConvTail; ++tap)
+      std::memcpy(d.tails + (slot * kConvTail + tap) * w.channels + channel, task.tail + tap * w.channels + channel,
+                  kDeltaHeadDim * sizeof(float));
   };
-  copy_channels(task.key_head * 128);
-  copy_channels(w.key + task.key_head * 128);
+  copy_channels(task.key_head * kDeltaHeadDim);
+  copy_channels(w.key + task.key_head * kDeltaHeadDim);
   for (int64_t v = task.key_head; v < d.value_heads; v += d.key_heads) {
-    copy_channels(2 * w.key + v * 128);
-    std::memcpy(d.states + slot * w.state + v * 128 * 128, task.state + v * 128 * 128, 128 * 128 * sizeof(float));
+    copy_channels(2 * w.key + v * kDeltaHeadDim);
+    std::memcpy(d.states + slot * w.state + v * kDeltaHeadDim * kDeltaHeadDim,
+                task.state + v * kDeltaHeadDim * kDeltaHeadDim, kDeltaHeadDim * kDeltaHeadDim * sizeof(float));
   }
 }
 
@@ -41,16 +42,16 @@ DeltaTask head_task(const DeltaArrays& d, const StepArrays& step, const Widths& 
   task.a = d.a;
   task.dt_bias = d.dt_bias;
   task.norm = d.norm;
-  task.tail = d.tails + step.slots[sequence] * 3 * w.channels;
+  task.tail = d.tails + step.slots[sequence] * kConvTail * w.channels;
   task.state = state_of(index);
-  task.next_state = next < 0 ? nullptr : state_of(next) + next % d.key_heads * 128 * 128;
+  task.next_state = next < 0 ? nullptr : state_of(next) + next % d.key_heads * kDeltaHeadDim * kDeltaHeadDim;
   task.key_head = static_cast<int>(index % d.key_heads);
   task.key_heads = d.key_heads;
   task.value_heads = d.value_heads;
   task.eps = d.eps;
   const int32_t journal = step.journals ? step.journals[sequence] : -1;
   if (journal >= 0) {
-    const JournalRow record{w.channels, w.key, w.value, d.value_heads};
+    const JournalRow record(d.key_heads, d.value_heads);
     task.journal = d.journals + journal * kJournalRows * record.floats();
     task.pending = step.pending[sequence];
     task.defers = step.defers[sequence] != 0;

@@ -8,15 +8,15 @@
 
 namespace loqal {
 
-// T rows of the step, C = (2 key_heads + value_heads) 128 channels of the convolution.
+// T rows of the step, C = (2 key_heads + value_heads) dim channels of the convolution, where dim is kDeltaHeadDim.
 struct DeltaArrays {
-  const float *qkv, *z;       // [T C], [T value_heads 128]
+  const float *qkv, *z;       // [T C], [T value_heads dim]
   const float *beta, *alpha;  // [T value_heads]
-  const float* conv;          // [4 C]
+  const float* conv;          // [kConvWidth C]
   const float *a, *dt_bias;   // [value_heads]
-  const float* norm;          // [128]
-  float *tails, *states;      // [slots 3 C], [slots value_heads 128/kStateTile 128 kStateTile]
-  float* out;                 // [T value_heads 128]
+  const float* norm;          // [dim]
+  float *tails, *states;      // [slots kConvTail C], [slots value_heads dim/kStateTile dim kStateTile]
+  float* out;                 // [T value_heads dim]
   int key_heads, value_heads;
   float eps;
   float* journals = nullptr;  // [journals kJournalRows JournalRow]

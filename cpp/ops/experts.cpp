@@ -9,13 +9,15 @@
 namespace loqal {
 namespace {
 
-int64_t bytes_read(const Network& n) { return n.gate->expert_bytes() + n.up->expert_bytes() + n.down->expert_bytes(); }
+int64_t bytes_read(const FeedForward& n) {
+  return n.gate->expert_bytes() + n.up->expert_bytes() + n.down->expert_bytes();
+}
 
 // The experts of one row, best first, equal ones by index, and their shares of the sum of their weights.
 void choose(const float* weights, int64_t experts, int64_t count, int32_t* chosen, float* shares) {
-  Best best(count);
+  TopK best(count);
   for (int32_t i = 0; i < experts; ++i)
-    if (weights[i] >= best.bar()) best.offer(i, weights[i]);
+    if (weights[i] >= best.threshold()) best.offer(i, weights[i]);
   best.take(chosen, shares);
   float total = shares[0];
   for (int64_t rank = 1; rank < count; ++rank) total += shares[rank];
@@ -62,12 +64,12 @@ Routing route(Cpu& cpu, const float* x, int64_t rows, const Experts& e) {
 
 void routed_experts(Cpu& cpu, float* h, const float* input, int64_t rows, const Experts& e, const Norm& norm) {
   const int64_t inputs = e.gate->inputs, outputs = e.down->rows, count = e.num_active, pairs = rows * count;
-  const bool any = any_quantised({e.gate, e.up, e.shared_gate, e.shared_up}),
-             gathers_x = !(e.gate->quantised() && e.up->quantised());
+  const bool any = any_quantized({e.gate, e.up, e.shared_gate, e.shared_up}),
+             gathers_x = !(e.gate->quantized() && e.up->quantized());
   const int64_t runs = any ? inputs / kRun : 0;
   const Scratch<float> normed(norm.weight ? rows * inputs : 0), pair_x(gathers_x ? pairs * inputs : 0);
   const Scratch<ActivationRun> xq(rows * runs), pair_xq(pairs * runs);
-  const float* x = enter(cpu, input, rows, inputs, norm, normed.data, xq.data).x;
+  const float* x = prepare_inputs(cpu, input, rows, inputs, norm, normed.data, xq.data).x;
   const Routing routing = route(cpu, x, rows, e);
   for_rows(cpu, pairs, inputs, [&](int64_t pair) {
     const int64_t row = routing.row[static_cast<size_t>(pair)];
@@ -76,19 +78,19 @@ void routed_experts(Cpu& cpu, float* h, const float* input, int64_t rows, const 
   });
   const Middle middle(*e.down, pairs), shared_middle(*e.shared_down, rows);
   const Scratch<float> parts(pairs * outputs), shared(rows * outputs);
-  std::vector<Network> networks{
+  std::vector<FeedForward> networks{
       {e.shared_gate, e.shared_up, e.shared_down, 0, rows, {x, xq.data}, shared_middle.a(0), shared_middle.aq(0)}};
-  std::vector<Product> products{last_product(networks[0], shared.data, false)};
+  std::vector<Product> products{down_product(networks[0], shared.data, false)};
   for (int64_t expert = 0; expert < e.router->rows; ++expert) {
     const int64_t first = routing.first[static_cast<size_t>(expert)];
     const int64_t here = routing.first[static_cast<size_t>(expert) + 1] - first;
     if (here == 0) continue;
     const Inputs in{gathers_x ? pair_x.data + first * inputs : nullptr, any ? pair_xq.data + first * runs : nullptr};
     networks.push_back({e.gate, e.up, e.down, expert, here, in, middle.a(first), middle.aq(first)});
-    products.push_back(last_product(networks.back(), parts.data + first * outputs, false));
+    products.push_back(down_product(networks.back(), parts.data + first * outputs, false));
   }
-  for (const Network& n : networks) cpu.meter().weight_bytes += bytes_read(n);
-  gate_networks(cpu, networks);
+  for (const FeedForward& n : networks) cpu.meter().weight_bytes += bytes_read(n);
+  gate_feed_forwards(cpu, networks);
   run_products(cpu, products);
   for_rows(cpu, rows, (count + 1) * outputs, [&](int64_t row) {
     const auto add = [&](float share, const float* part) {

@@ -2,7 +2,7 @@
 
 namespace loqal {
 
-void run_float_tiles(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
+void run_float_products(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products) {
   const FloatTiles tiles(cpu, x, rows, inputs);
   for (const Product& p : products)
     float_blocks(cpu, tiles, {p}, [&](int64_t row, int64_t first, int64_t width, const float* out, const float*) {

@@ -28,8 +28,8 @@ struct FloatTiles {
 template <class Use>
 void float_blocks(Cpu& cpu, const FloatTiles& in, std::initializer_list<Product> products, Use use) {
   constexpr int64_t kGroupTiles = 16;  // tiles of columns that share one expansion of a block of weights
-  // What they give for the widest block of panels: at most 12 columns and 2 panels.
-  constexpr int64_t kGroupFloats = kGroupTiles * 12 * 2 * kRows;
+  // What they give for the widest block of panels.
+  constexpr int64_t kGroupFloats = kGroupTiles * kMaxFloatColumns * kMaxFloatPanels * kRows;
   constexpr int64_t kMostProducts = 2;
   constexpr int64_t kBlocksPerTask = 4;  // blocks of panels handed out at once
   const int64_t panels = cpu.table().float_panels, stride = panels * kRows, tiles = ceil_div(in.rows, in.columns);
@@ -56,6 +56,6 @@ void float_blocks(Cpu& cpu, const FloatTiles& in, std::initializer_list<Product>
 }
 
 // Every product of x [rows inputs] with a float weight: y [rows O] = or += x W^T.
-void run_float_tiles(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products);
+void run_float_products(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products);
 
 }  // namespace loqal

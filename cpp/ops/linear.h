@@ -9,7 +9,7 @@
 
 namespace loqal {
 
-// Activation rows [T K] as they are and quantised [T K/kRun]; what no weight reads may be missing.
+// Activation rows [T K] as they are and quantized [T K/kRun]; what no weight reads may be missing.
 struct Inputs {
   const float* x;
   const ActivationRun* xq;
@@ -33,7 +33,7 @@ struct Norm {
 };
 
 // Some panels of one product for the rows from `tile` on, small enough that handing them out evens the threads' speeds.
-struct Portion {
+struct PanelRange {
   const Product* product;
   int64_t first, last, tile;
   int columns;
@@ -51,17 +51,17 @@ void linear(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::v
 
 // Parts that operations with products of their own share ----------------------------------------------------------
 
-// x [rows inputs] as products take it: normed into `normed` [rows inputs] when there is a norm, quantised into `runs`
+// x [rows inputs] as products take it: normed into `normed` [rows inputs] when there is a norm, quantized into `runs`
 // [rows inputs/kRun] where that is given.
-Inputs enter(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const Norm& norm, float* normed,
-             ActivationRun* runs);
+Inputs prepare_inputs(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const Norm& norm, float* normed,
+                      ActivationRun* runs);
 
 // `count` panels of a weight from `panel` on times `columns` rows of its inputs from `row` on.
 void multiply(const Cpu& cpu, const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row,
               int columns, const Target& target);
 
 // The panels and rows of all products, cut into tasks.
-std::vector<Portion> portions(const Cpu& cpu, const std::vector<Product>& products);
+std::vector<PanelRange> panel_ranges(const Cpu& cpu, const std::vector<Product>& products);
 
 // Computes products, each with rows and inputs of its own.
 void run_products(Cpu& cpu, const std::vector<Product>& products);

@@ -11,16 +11,16 @@
 namespace loqal {
 
 // The best `size` of what is offered, by value and then by lower id. The order of offers does not matter.
-class Best {
+class TopK {
  public:
-  explicit Best(int64_t size) : size_(static_cast<size_t>(size)) {}
+  explicit TopK(int64_t size) : size_(static_cast<size_t>(size)) {}
   void offer(int32_t id, float value) {
     if (heap_.size() == size_ && !before({id, value}, heap_.front())) return;
     insert(id, value);
   }
   // The smallest value that is worth offering.
-  float bar() const { return heap_.size() < size_ ? -INFINITY : heap_.front().value; }
-  void merge(const Best& other) {
+  float threshold() const { return heap_.size() < size_ ? -INFINITY : heap_.front().value; }
+  void merge(const TopK& other) {
     for (const Entry& e : other.heap_) offer(e.id, e.value);
   }
   // Best first, into ids and values [size]; leaves the heap empty. Where too few were offered (NaN never is), the rest

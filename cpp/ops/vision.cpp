@@ -36,7 +36,7 @@ VisionPack::VisionPack(int64_t rows, int count, int head_dim, int float_columns)
   heads.queries = heads.values + values;
 }
 
-void place_heads(Cpu& cpu, const float* qkv, const float* cos, const float* sin, VisionPack& pack) {
+void pack_heads(Cpu& cpu, const float* qkv, const float* cos, const float* sin, VisionPack& pack) {
   const int64_t dim = pack.heads.head_dim, width = pack.num_heads * dim, half = dim / 2;
   constexpr int64_t kStep = 48;  // rows: whole tiles of queries and whole panels of keys, so no two tasks share a line
   const int64_t steps = ceil_div(pack.heads.rows, kStep);
@@ -44,12 +44,12 @@ void place_heads(Cpu& cpu, const float* qkv, const float* cos, const float* sin,
     const int64_t head = task / steps, first = task % steps * kStep;
     for (int64_t row = first; row < std::min(pack.heads.rows, first + kStep); ++row) {
       const float* q = qkv + row * 3 * width + head * dim;
-      cpu.table().place_head(q, q + width, q + 2 * width, cos + row * half, sin + row * half, pack.heads, head, row);
+      cpu.table().pack_head(q, q + width, q + 2 * width, cos + row * half, sin + row * half, pack.heads, head, row);
     }
   });
 }
 
-void attend_picture(Cpu& cpu, const VisionPack& pack, int64_t first_row, int64_t end_row, float* out) {
+void vision_attention(Cpu& cpu, const VisionPack& pack, int64_t first_row, int64_t end_row, float* out) {
   const int64_t columns = cpu.table().float_columns, width = static_cast<int64_t>(pack.num_heads) * pack.heads.head_dim;
   const int64_t first = first_row / columns, end = ceil_div(end_row, columns);
   const int64_t steps = ceil_div(end - first, kVisionTiles);
@@ -58,8 +58,8 @@ void attend_picture(Cpu& cpu, const VisionPack& pack, int64_t first_row, int64_t
     const auto tiles = static_cast<int>(std::min<int64_t>(kVisionTiles, end - tile));
     // Where the first tile begins before the slice, its rows before are left out.
     const int64_t begin = std::max(first_row, tile * columns);
-    cpu.table().attend_picture(pack.heads, head, tile, tiles,
-                               out + (begin - first_row) * width + head * pack.heads.head_dim, width, begin, end_row);
+    cpu.table().vision_attention(pack.heads, head, tile, tiles,
+                                 out + (begin - first_row) * width + head * pack.heads.head_dim, width, begin, end_row);
   });
 }
 

@@ -29,9 +29,9 @@ void add_bias(Cpu& cpu, float* x, const float* bias, int64_t rows, int64_t width
 void gelu(Cpu& cpu, float* x, int64_t count, bool exact);
 
 // Lays the heads of qkv [rows 3 heads head_dim] out for attention, rotated by cos and sin [rows head_dim/2].
-void place_heads(Cpu& cpu, const float* qkv, const float* cos, const float* sin, VisionPack& pack);
+void pack_heads(Cpu& cpu, const float* qkv, const float* cos, const float* sin, VisionPack& pack);
 
 // Attention of rows first_row to end_row to all rows: out [end_row-first_row heads*head_dim].
-void attend_picture(Cpu& cpu, const VisionPack& pack, int64_t first_row, int64_t end_row, float* out);
+void vision_attention(Cpu& cpu, const VisionPack& pack, int64_t first_row, int64_t end_row, float* out);
 
 }  // namespace loqal

@@ -19,7 +19,7 @@ struct Weight {
   Weight(Layout layout, int64_t experts, int64_t rows, int64_t inputs, const uint8_t* packed,
          std::shared_ptr<void> owner);
   const uint8_t* panel(int64_t expert, int64_t index) const { return packed + (expert * panels + index) * panel_bytes; }
-  bool quantised() const { return layout_info(layout).quantised; }
+  bool quantized() const { return layout_info(layout).quantized; }
   int64_t expert_bytes() const { return panels * panel_bytes; }
   size_t num_bytes() const { return static_cast<size_t>(experts * expert_bytes()); }
 

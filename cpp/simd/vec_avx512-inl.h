@@ -121,7 +121,7 @@ constexpr bool kWideOffset = false;
 inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) {
   const __m512i x = _mm512_set1_epi32(four_inputs);
   const __m512i value = _mm512_xor_si512(w.v, _mm512_set1_epi8(static_cast<char>(0x80)));
-  const __m512i turned = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(value), _mm512_setzero_si512(), x);
-  return dot4_pairs(acc, _mm512_abs_epi8(value), turned);
+  const __m512i signed_inputs = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(value), _mm512_setzero_si512(), x);
+  return dot4_pairs(acc, _mm512_abs_epi8(value), signed_inputs);
 }
 #endif

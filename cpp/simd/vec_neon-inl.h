@@ -188,7 +188,7 @@ inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) {
   return int_parts([&](int i) { return vusdotq_s32(acc.v[i], w.v[i], x); });
 }
 #else
-// Codes of wide formats hold value + 128: with the highest bit turned they are the values.
+// Codes of wide formats hold value + 128: with the highest bit flipped they are the values.
 constexpr bool kWideOffset = false;
 inline Ints dot4_wide(Ints acc, Codes w, int32_t four_inputs) {
   return dot4(acc, code_parts([&](int i) { return veorq_u8(w.v[i], vdupq_n_u8(0x80)); }), four_inputs);

@@ -53,7 +53,9 @@ std::vector<const KernelTable*> find_tables() {
   return found;
 }
 
-bool is_amd() {
+}  // namespace
+
+bool hardware_prefetches() {
 #if defined(__x86_64__)
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid(0, &a, &b, &c, &d) && c == signature_AMD_ecx;
@@ -61,10 +63,6 @@ bool is_amd() {
   return false;
 #endif
 }
-
-}  // namespace
-
-const bool kFetchesAlone = is_amd();
 
 const std::vector<const KernelTable*>& usable_tables() {
   static const std::vector<const KernelTable*> tables = find_tables();

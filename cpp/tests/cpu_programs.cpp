@@ -197,15 +197,16 @@ void scatter(const std::vector<float>& part, const std::vector<int64_t>& rows, i
 }
 
 void gated_delta_program(const KernelTable& table, int, Record& record) {
-  constexpr int kKeyHeads = 2, kValueHeads = 4, kChannels = (2 * kKeyHeads + kValueHeads) * 128;
-  constexpr int64_t kValueWidth = kValueHeads * 128, kStateFloats = kValueHeads * 128 * 128;
+  constexpr int kKeyHeads = 2, kValueHeads = 4, kChannels = (2 * kKeyHeads + kValueHeads) * kDeltaHeadDim;
+  constexpr int64_t kValueWidth = kValueHeads * kDeltaHeadDim,
+                    kStateFloats = kValueHeads * kDeltaHeadDim * kDeltaHeadDim;
   const Steps steps{{21, 1, 9}, 0, {}};
   constexpr int64_t kTokens = 31, kSlots = 5;
   Random random(630);
   const std::vector<float> qkv = random.normals(kTokens * kChannels), z = random.normals(kTokens * kValueWidth),
                            beta = random.normals(kTokens * kValueHeads), alpha = random.normals(kTokens * kValueHeads),
                            conv = random.normals(4 * kChannels, 0.5f), dt_bias = random.normals(kValueHeads),
-                           norm = random.normals(128), a{-0.1f, -1.0f, -0.01f, -8.0f};
+                           norm = random.normals(kDeltaHeadDim), a{-0.1f, -1.0f, -0.01f, -8.0f};
   // Returns outputs, tails and states; `captures` keeps the state after two rows of the first step in slots 3 and 4.
   const auto delta = [&](Cpu& cpu, int most, bool captures) {
     std::vector<float> out(kTokens * kValueWidth), tails(kSlots * 3 * kChannels), states(kSlots * kStateFloats);

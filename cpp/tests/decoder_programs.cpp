@@ -11,8 +11,8 @@ namespace {
 
 constexpr int64_t kWidth = 256, kInner = 256, kExperts = 4;
 constexpr int kHeads = 3, kKvHeads = 1, kHeadDim = 64, kRotaryDim = 32;
-constexpr int kKeyHeads = 1, kValueHeads = 2, kDeltaDim = 128;
-constexpr int64_t kChannels = (2 * kKeyHeads + kValueHeads) * kDeltaDim;
+constexpr int kKeyHeads = 1, kValueHeads = 2;
+constexpr int64_t kChannels = (2 * kKeyHeads + kValueHeads) * kDeltaHeadDim;
 constexpr int64_t kSequences = 2, kTokens = 70, kPages = 2;  // of the longer sequence: more than one page
 
 FloatsRef floats(std::vector<float> values) {
@@ -32,13 +32,14 @@ std::vector<Block> random_blocks(Cpu& cpu) {
     for (float& x : values) x += 1.0f;
     return floats(std::move(values));
   };
-  const int64_t value_width = kValueHeads * kDeltaDim, query_width = kHeads * kHeadDim, kv_width = kKvHeads * kHeadDim;
+  const int64_t value_width = kValueHeads * kDeltaHeadDim, query_width = kHeads * kHeadDim,
+                kv_width = kKvHeads * kHeadDim;
   return {
       {norm(kWidth), 1e-6f,
        DeltaMixer{weight(Layout::Q4_K, kChannels, kWidth), weight(Layout::Q6_K, value_width, kWidth),
                   weight(Layout::F32, kValueHeads, kWidth), weight(Layout::BF16, kValueHeads, kWidth),
                   weight(Layout::Q8_0, kWidth, value_width), floats(random.normals(4 * kChannels, 0.5f)),
-                  floats({-0.1f, -2.0f}), floats(random.normals(kValueHeads)), norm(kDeltaDim), kKeyHeads,
+                  floats({-0.1f, -2.0f}), floats(random.normals(kValueHeads)), norm(kDeltaHeadDim), kKeyHeads,
                   kValueHeads}},
       {norm(kWidth), 1e-6f,
        DenseMlp{weight(Layout::Q5_K, kInner, kWidth), weight(Layout::Q4_0, kInner, kWidth),
@@ -58,7 +59,7 @@ std::vector<Block> random_blocks(Cpu& cpu) {
 // What both mixers keep for all sequences.
 struct Stores {
   std::vector<float> tails = std::vector<float>(kSequences * 3 * kChannels);
-  std::vector<float> states = std::vector<float>(kSequences * kValueHeads * kDeltaDim * kDeltaDim);
+  std::vector<float> states = std::vector<float>(kSequences * kValueHeads * kDeltaHeadDim * kDeltaHeadDim);
   std::vector<uint16_t> keys = std::vector<uint16_t>(kSequences * kPages * kKvHeads * kPage * kHeadDim);
   std::vector<uint16_t> values = keys;
 

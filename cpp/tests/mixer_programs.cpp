@@ -7,8 +7,8 @@
 namespace loqal::tests {
 namespace {
 
-constexpr int kKeyHeads = 1, kValueHeads = 2, kChannels = (2 * kKeyHeads + kValueHeads) * 128;
-constexpr int kValueWidth = kValueHeads * 128;
+constexpr int kKeyHeads = 1, kValueHeads = 2, kChannels = (2 * kKeyHeads + kValueHeads) * kDeltaHeadDim;
+constexpr int kValueWidth = kValueHeads * kDeltaHeadDim;
 
 struct DeltaInputs {
   std::vector<float> qkv, z, beta, alpha, conv, a, dt_bias, norm, tail, state;
@@ -21,9 +21,9 @@ struct DeltaInputs {
         conv(random.normals(4 * kChannels, 0.5f)),
         a{-0.05f, -6.0f},  // the second head forgets within a few tokens: what it keeps becomes subnormal
         dt_bias(random.normals(kValueHeads)),
-        norm(random.normals(128)),
+        norm(random.normals(kDeltaHeadDim)),
         tail(random.normals(3 * kChannels)),
-        state(random.normals(kValueHeads * 128 * 128, 0.1f)) {}
+        state(random.normals(kValueHeads * kDeltaHeadDim * kDeltaHeadDim, 0.1f)) {}
 };
 
 struct DeltaOutputs {
@@ -51,7 +51,6 @@ DeltaOutputs run_delta(const KernelTable& table, const DeltaInputs& in, int toke
     task.num_tokens = n;
     task.key_heads = kKeyHeads;
     task.value_heads = kValueHeads;
-    task.key_dim = task.value_dim = 128;
     task.eps = 1e-6f;
     for (task.key_head = 0; task.key_head < kKeyHeads; ++task.key_head) table.delta(task);
     first += n;
@@ -118,13 +117,13 @@ std::vector<float> run_attention(const KernelTable& table, const AttentionCase& 
     if (!std::binary_search(c.lengths.begin(), c.lengths.end(), position + 1)) continue;
     for (int kv_head = 0; kv_head < s.kv_heads; ++kv_head) {
       const auto width = static_cast<size_t>(group * s.head_dim);
-      std::vector<float> turned(width), total_sums(width), sums(width), out(static_cast<size_t>(s.head_dim));
+      std::vector<float> rotated(width), total_sums(width), sums(width), out(static_cast<size_t>(s.head_dim));
       for (int g = 0; g < group; ++g)
         table.prepare_query(query.data() + (kv_head * group + g) * s.head_dim, norm.data(), cos.data(), sin.data(),
-                            turned.data() + g * s.head_dim, s);
-      std::vector<Partial> total(static_cast<size_t>(group)), partial(total.size());
-      const AttentionTask task{turned.data(), 0,     1,       store.view(), page_table.data(),
-                               position,      group, kv_head, s.kv_heads,   s.head_dim};
+                            rotated.data() + g * s.head_dim, s);
+      std::vector<SoftmaxPartial> total(static_cast<size_t>(group)), partial(total.size());
+      const AttentionTask task{rotated.data(), 0,     1,       store.view(), page_table.data(),
+                               position,       group, kv_head, s.kv_heads,   s.head_dim};
       table.attend_span(task, 0, total.data(), total_sums.data());
       for (int64_t span = 1; span <= position / kSpan; ++span) {
         table.attend_span(task, span, partial.data(), sums.data());
@@ -133,7 +132,7 @@ std::vector<float> run_attention(const KernelTable& table, const AttentionCase& 
                       partial[static_cast<size_t>(g)], sums.data() + g * s.head_dim, s.head_dim);
       }
       for (int g = 0; g < group; ++g) {
-        const Partial& p = total[static_cast<size_t>(g)];
+        const SoftmaxPartial& p = total[static_cast<size_t>(g)];
         table.finish(p, total_sums.data() + g * s.head_dim, gate.data(), out.data(), s.head_dim);
         result.insert(result.end(), {p.top, p.weight});
         result.insert(result.end(), out.begin(), out.end());

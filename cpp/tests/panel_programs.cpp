@@ -13,7 +13,7 @@ constexpr int kColumns = 53;  // more than do without a slab
 constexpr int kMissing = 5;   // rows missing in the second panel
 
 int64_t some_inputs(const LayoutInfo& info) {
-  if (!info.quantised) return 203;
+  if (!info.quantized) return 203;
   return info.inputs == 256 ? 768 : 608;  // 19 runs: no whole number of slabs
 }
 
@@ -72,22 +72,40 @@ void panel_program(const KernelTable& table, int argument, Record& record) {
   const std::vector<uint8_t> panels = pack_some(layout, random);
   const int64_t inputs = some_inputs(info), runs = inputs / kRun;
   const std::vector<float> x = some_activations(inputs, random);
-  const int64_t stride = info.quantised ? runs + 1 : inputs;  // rows need not touch
+  const int64_t stride = info.quantized ? runs + 1 : inputs;  // rows need not touch
   std::vector<ActivationRun> xq(static_cast<size_t>(kColumns * stride));
-  if (info.quantised)
-    for (int c = 0; c < kColumns; ++c) table.quantise(x.data() + c * inputs, inputs, xq.data() + c * stride);
+  if (info.quantized)
+    for (int c = 0; c < kColumns; ++c) table.quantize(x.data() + c * inputs, inputs, xq.data() + c * stride);
 
   const auto product = [&](const uint8_t* panel, int first, int columns) {
     std::vector<float> out(static_cast<size_t>(columns * kRows));
-    table.panels(layout, panel, 0, 1, inputs, xq.data() + first * stride, x.data() + first * inputs, stride, columns,
-                 {out.data(), kRows, false});
+    table.panels({layout,
+                  panel,
+                  0,
+                  1,
+                  inputs,
+                  xq.data() + first * stride,
+                  x.data() + first * inputs,
+                  stride,
+                  columns,
+                  first % 2 == 0,
+                  {out.data(), kRows, false}});
     return out;
   };
   for (const int columns : {1, 3, 8, 9, 33, kColumns}) {
     const auto half = static_cast<int64_t>(panels.size() / 2), size = static_cast<int64_t>(columns * kRows);
     std::vector<float> both(static_cast<size_t>(2 * size), 1.0f);
-    table.panels(layout, panels.data(), half, 2, inputs, xq.data(), x.data(), stride, columns,
-                 {both.data(), 2 * kRows, true});
+    table.panels({layout,
+                  panels.data(),
+                  half,
+                  2,
+                  inputs,
+                  xq.data(),
+                  x.data(),
+                  stride,
+                  columns,
+                  false,
+                  {both.data(), 2 * kRows, true}});
     for (int i = 0; i < 2; ++i) {
       const std::vector<float> one = product(panels.data() + half * i, 0, columns);
       for (int c = 0; c < columns; ++c)

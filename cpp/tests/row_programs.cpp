@@ -22,7 +22,7 @@ std::vector<float> wide_range(int count, Random& random) {
   return out;
 }
 
-void quantise_program(const KernelTable& table, int, Record& record) {
+void quantize_program(const KernelTable& table, int, Record& record) {
   Random random(300);
   std::vector<float> x = random.normals(64 * kRun);
   for (int run = 0; run < 64; ++run) {
@@ -37,7 +37,7 @@ void quantise_program(const KernelTable& table, int, Record& record) {
       for (int i = 0; i < kRun; ++i) p[i] = i % 2 ? 0.0f : -0.0f;
   }
   std::vector<ActivationRun> out(64);
-  table.quantise(x.data(), 64 * kRun, out.data());
+  table.quantize(x.data(), 64 * kRun, out.data());
   for (const ActivationRun& run : out) record.add(&run, sizeof run);
 }
 
@@ -55,19 +55,19 @@ void rms_norm_program(const KernelTable& table, int, Record& record) {
 void gate_program(const KernelTable& table, int, Record& record) {
   Random random(302);
   const std::vector<float> gate = wide_range(1024, random), up = random.normals(1024);
-  std::vector<float> whole(1024), turned = up;
+  std::vector<float> whole(1024), gated = up;
   table.silu_mul(gate.data(), up.data(), whole.data(), 1024);
-  table.sigmoid_mul(gate.data(), turned.data(), 1024);
+  table.sigmoid_mul(gate.data(), gated.data(), 1024);
   for (int n = 1; n <= 50; ++n) {
     std::vector<float> part(static_cast<size_t>(n)), same(up.begin(), up.begin() + n);
     table.silu_mul(gate.data(), up.data(), part.data(), n);
     table.sigmoid_mul(gate.data(), same.data(), n);
     const std::string what = std::string(table.name) + " of " + std::to_string(n);
     expect_same(part.data(), whole.data(), part.size(), "silu_mul " + what);
-    expect_same(same.data(), turned.data(), same.size(), "sigmoid_mul " + what);
+    expect_same(same.data(), gated.data(), same.size(), "sigmoid_mul " + what);
   }
   record.add(whole);
-  record.add(turned);
+  record.add(gated);
 }
 
 void softmax_program(const KernelTable& table, int, Record& record) {
@@ -97,7 +97,7 @@ void log_sum_exp_program(const KernelTable& table, int, Record& record) {
 }  // namespace
 
 std::vector<Program> row_programs() {
-  return {{"quantise", quantise_program},
+  return {{"quantise", quantize_program},
           {"rms_norm", rms_norm_program},
           {"gates", gate_program},
           {"softmax", softmax_program},

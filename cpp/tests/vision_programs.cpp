@@ -48,10 +48,10 @@ void norms_program(const KernelTable& table, int, Record& record) {
     add_bias(cpu, y.data(), bias.data(), 40, width);
     record.add(y);
     for (const bool exact : {false, true}) {
-      std::vector<float> turned = x;
-      for (size_t i = 0; i < turned.size(); i += 9) turned[i] *= 8.0f;
-      gelu(cpu, turned.data(), static_cast<int64_t>(turned.size()), exact);
-      record.add(turned);
+      std::vector<float> activated = x;
+      for (size_t i = 0; i < activated.size(); i += 9) activated[i] *= 8.0f;
+      gelu(cpu, activated.data(), static_cast<int64_t>(activated.size()), exact);
+      record.add(activated);
     }
   }
 }
@@ -66,11 +66,11 @@ void attention_program(const KernelTable& table, int dim, Record& record) {
   const auto attended = [&](int threads, const std::vector<int64_t>& cuts) {
     Cpu cpu(&table, threads);
     VisionPack pack(kPatches, kHeads, dim, table.float_columns);
-    place_heads(cpu, qkv.data(), cos.data(), sin.data(), pack);
+    pack_heads(cpu, qkv.data(), cos.data(), sin.data(), pack);
     std::vector<float> out(static_cast<size_t>(kPatches * width));
     int64_t start = 0;
     for (const int64_t end : cuts) {
-      attend_picture(cpu, pack, start, end, out.data() + start * width);
+      vision_attention(cpu, pack, start, end, out.data() + start * width);
       start = end;
     }
     return out;
