@@ -86,8 +86,10 @@ void* BlockPool::take(size_t bytes) {
     // A larger block takes the place of a smaller one. Without this, sizes that grow slowly would all be kept.
     if (fit != all.blocks.begin() && (--fit)->first >= size / 2) std::free(all.remove(fit));
   }
-  auto* header = static_cast<Header*>(std::aligned_alloc(size < kHugeBytes ? 64 : kHugeBytes, size));
-  if (!header) throw std::bad_alloc();
+  // Not aligned_alloc, whose size must be a multiple of the alignment.
+  void* memory = nullptr;
+  if (posix_memalign(&memory, size < kHugeBytes ? 64 : kHugeBytes, size) != 0) throw std::bad_alloc();
+  auto* header = static_cast<Header*>(memory);
 #ifdef MADV_HUGEPAGE
   if (size >= kHugeBytes) madvise(header, size / kHugeBytes * kHugeBytes, MADV_HUGEPAGE);
 #endif
