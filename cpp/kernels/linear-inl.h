@@ -62,19 +62,17 @@ inline void put(const Target& target, int64_t column, int panel, Floats product)
 }
 
 // Few columns: unpack in registers, use at once.
-template <class F, int C>
-void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, bool prefetch_single,
-               const Target& target) {
+template <class F, int C, bool kPrefetches = true>
+void panel_few(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, const Target& target) {
   // Fetched evenly over the group: in one burst the requests would wait for each other and hold up the loads.
   constexpr int kRunBytes = F::kBytes * kRun / F::kInputs;
-  const bool prefetches = C > 1 || F::kPrefetchSingle || prefetch_single;
   Floats acc[C];
   for (int c = 0; c < C; ++c) acc[c] = zero();
   for (int64_t g = 0; g < inputs / F::kInputs; ++g, w += F::kBytes) {
     F format;
     format.begin(w);
     for (int j = 0; j < F::kInputs / kRun; ++j, ++x) {
-      if (prefetches) prefetch(w + kAhead + j * kRunBytes, kRunBytes);
+      if (kPrefetches) prefetch(w + kAhead + j * kRunBytes, kRunBytes);
       Codes codes[8];
       Side side;
       format.block(w, j, codes, side);
@@ -185,22 +183,24 @@ void panels_many(const uint8_t* w, int64_t panel_bytes, int64_t inputs, const Ac
 
 template <class F>
 void quantized_panel(const uint8_t* w, int64_t inputs, const ActivationRun* x, int64_t stride, int columns,
-                     bool prefetch_single, const Target& target) {
+                     const Target& target, bool prefetch_single) {
   switch (columns) {
-    case 1: return panel_few<F, 1>(w, inputs, x, stride, prefetch_single, target);
-    case 2: return panel_few<F, 2>(w, inputs, x, stride, prefetch_single, target);
-    case 3: return panel_few<F, 3>(w, inputs, x, stride, prefetch_single, target);
-    case 4: return panel_few<F, 4>(w, inputs, x, stride, prefetch_single, target);
-    case 5: return panel_few<F, 5>(w, inputs, x, stride, prefetch_single, target);
-    case 6: return panel_few<F, 6>(w, inputs, x, stride, prefetch_single, target);
-    case 7: return panel_few<F, 7>(w, inputs, x, stride, prefetch_single, target);
-    case 8: return panel_few<F, 8>(w, inputs, x, stride, prefetch_single, target);
+    case 1:
+      if (F::kPrefetchSingle || prefetch_single) return panel_few<F, 1>(w, inputs, x, stride, target);
+      return panel_few<F, 1, F::kPrefetchSingle>(w, inputs, x, stride, target);
+    case 2: return panel_few<F, 2>(w, inputs, x, stride, target);
+    case 3: return panel_few<F, 3>(w, inputs, x, stride, target);
+    case 4: return panel_few<F, 4>(w, inputs, x, stride, target);
+    case 5: return panel_few<F, 5>(w, inputs, x, stride, target);
+    case 6: return panel_few<F, 6>(w, inputs, x, stride, target);
+    case 7: return panel_few<F, 7>(w, inputs, x, stride, target);
+    case 8: return panel_few<F, 8>(w, inputs, x, stride, target);
     default: break;
   }
   // Unpacking once for every eight columns takes less time than writing a slab and reading it back, up to here.
   if (columns > kFewColumns) return panels_many<F, 1>(w, 0, inputs, x, stride, columns, target);
-  panel_few<F, 8>(w, inputs, x, stride, prefetch_single, target);
-  quantized_panel<F>(w, inputs, x + 8 * stride, stride, columns - 8, prefetch_single, moved(target, 8, 0));
+  panel_few<F, 8>(w, inputs, x, stride, target);
+  quantized_panel<F>(w, inputs, x + 8 * stride, stride, columns - 8, moved(target, 8, 0), prefetch_single);
 }
 
 template <class F>
@@ -209,18 +209,16 @@ void quantized_panels(const PanelTask& t) {
   if (t.count == 2 && kTilePanels == 2 && t.columns > kFewColumns)
     return panels_many<F, 2>(t.panels, t.panel_bytes, t.inputs, t.xq, t.x_stride, t.columns, t.target);
   for (int p = 0; p < t.count; ++p)
-    quantized_panel<F>(t.panels + p * t.panel_bytes, t.inputs, t.xq, t.x_stride, t.columns, t.prefetch,
-                       moved(t.target, 0, p));
+    quantized_panel<F>(t.panels + p * t.panel_bytes, t.inputs, t.xq, t.x_stride, t.columns, moved(t.target, 0, p),
+                       t.prefetch);
 }
 
-template <class W, int C>
-void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, bool prefetch_single,
-                   const Target& target) {
-  const bool prefetches = C > 1 || prefetch_single;
+template <class W, int C, bool kPrefetches = true>
+void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, const Target& target) {
   Floats acc[C];
   for (int c = 0; c < C; ++c) acc[c] = zero();
   for (int64_t k = 0; k < inputs; ++k, w += W::kBytes) {
-    if (prefetches && k % 16 == 0) prefetch(w + kAhead, 16 * W::kBytes);
+    if (kPrefetches && k % 16 == 0) prefetch(w + kAhead, 16 * W::kBytes);
     const Floats weights = W::weights(w);
     for (int c = 0; c < C; ++c) acc[c] = fma(weights, splat(x[c * stride + k]), acc[c]);
   }
@@ -228,10 +226,10 @@ void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t str
 }
 
 template <class W>
-void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, int columns, bool prefetch_single,
-                 const Target& target) {
+void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, int columns, const Target& target,
+                 bool prefetch_single) {
   const auto run = [&]<int C>(std::integral_constant<int, C>, int c) {
-    float_columns<W, C>(w, inputs, x + c * stride, stride, prefetch_single, moved(target, c, 0));
+    float_columns<W, C>(w, inputs, x + c * stride, stride, moved(target, c, 0));
     return c + C;
   };
   int c = 0;
@@ -239,7 +237,9 @@ void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t strid
   if (columns - c >= 8) c = run(std::integral_constant<int, 8>{}, c);
   if (columns - c >= 4) c = run(std::integral_constant<int, 4>{}, c);
   if (columns - c >= 2) c = run(std::integral_constant<int, 2>{}, c);
-  if (columns - c >= 1) run(std::integral_constant<int, 1>{}, c);
+  if (columns - c < 1) return;
+  if (prefetch_single) run(std::integral_constant<int, 1>{}, c);
+  else float_columns<W, 1, false>(w, inputs, x + c * stride, stride, moved(target, c, 0));
 }
 
 void panels(const PanelTask& t) {
@@ -248,8 +248,8 @@ void panels(const PanelTask& t) {
       quantized_panels<F>(t);
     } else {
       for (int p = 0; p < t.count; ++p)
-        float_panel<F>(t.panels + p * t.panel_bytes, t.inputs, t.xf, t.x_stride, t.columns, t.prefetch,
-                       moved(t.target, 0, p));
+        float_panel<F>(t.panels + p * t.panel_bytes, t.inputs, t.xf, t.x_stride, t.columns, moved(t.target, 0, p),
+                       t.prefetch);
     }
   });
 }
