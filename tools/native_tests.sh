@@ -18,15 +18,12 @@ command -v cmake >/dev/null || { echo "The native tests need cmake (pip install 
 
 say() { printf '%4ss  %s\n' "$SECONDS" "$*"; }
 
-# compile NAME CMAKE_OPTION...
+# compile PRESET (CMakePresets.json says what each is)
 compile() {
-  local name=$1
-  shift
-  say "$name: build"
-  mkdir -p "$build/$name"
-  if ! { cmake -S . -B "$build/$name" -DLOQAL_PYTHON=OFF -DLOQAL_TESTS=ON "$@" &&
-    cmake --build "$build/$name" --parallel "$(nproc)"; } >"$build/$name/log" 2>&1; then
-    tail -n 40 "$build/$name/log"
+  say "$1: build"
+  mkdir -p "$build/$1"
+  if ! { cmake --preset "$1" && cmake --build --preset "$1" --parallel "$(nproc)"; } >"$build/$1/log" 2>&1; then
+    tail -n 40 "$build/$1/log"
     return 1
   fi
 }
@@ -68,7 +65,7 @@ arm() {
     say "arm: LEFT OUT, there is no $cross-g++ or no qemu-aarch64 (Debian: g++-$cross qemu-user)"
     return
   fi
-  compile arm -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$cross-g++
+  compile arm
   own_symbols arm $cross-
   local emulated=(qemu-aarch64 -L "/usr/$cross")
   run "arm with i8mm" "${emulated[@]}" -cpu max "$build/arm/cpp/tests/native_tests" $digests
@@ -82,16 +79,11 @@ compile release
 own_symbols release
 run release "$build/release/cpp/tests/native_tests" $digests
 
-# Without the checks for null and object sizes, which triple the time and find nothing that the address sanitizer does
-# not. CMAKE_BUILD_TYPE is a name of our own, so that no default flags are added.
-compile memory -DCMAKE_BUILD_TYPE=Sanitized \
-  -DCMAKE_CXX_FLAGS="-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow \
--fno-sanitize=null,object-size,vptr -fno-sanitize-recover=all"
+compile memory
 run memory "$build/memory/cpp/tests/native_tests" $digests
 
-# Threads meet in the pool and in the operations: the plain kernels do for those.
-compile threads -DCMAKE_BUILD_TYPE=Sanitized -DLOQAL_ISAS=OFF -DCMAKE_CXX_FLAGS="-O1 -g1 -fsanitize=thread"
-run threads "$build/threads/cpp/tests/native_tests" $digests pool cpu
+compile threads
+run threads "$build/threads/cpp/tests/native_tests" $digests pool memory cpu decoder encode/Q4_K
 
 if [ "$(uname -m)" != aarch64 ]; then arm "${1-}"; fi
 say "native tests passed"

@@ -1,7 +1,7 @@
-// native_tests DIGESTS [--write] [PREFIX...]
+// native_tests DIGESTS [--write] [GROUP or PREFIX...]
 //
-// Runs every program whose name starts with a prefix (all of them without one) on every table this machine can use,
-// and compares what they record with the plain table and, as digests, with the file, which is the same for all
+// Runs every program of a group or whose name starts with a prefix (all without one) on every table this machine can
+// use, and compares what they record with the plain table and, as digests, with the file, which is the same for all
 // platforms: x86 and ARM must compute the same bits. --write makes the file anew. Names are in digests.txt.
 #include <cinttypes>
 #include <cstdio>
@@ -18,21 +18,32 @@ namespace {
 struct Options {
   std::string file;
   bool write = false;
-  std::vector<std::string> prefixes;
+  std::vector<std::string> wanted;
 
-  bool wants(const std::string& name) const {
-    for (const std::string& prefix : prefixes)
-      if (name.compare(0, prefix.size(), prefix) == 0) return true;
-    return prefixes.empty();
+  bool wants(const std::string& group, const std::string& name) const {
+    for (const std::string& one : wanted)
+      if (one == group || name.compare(0, one.size(), one) == 0) return true;
+    return wanted.empty();
   }
 };
 
-std::vector<Program> all_programs() {
-  std::vector<Program> all;
-  for (const auto& make :
-       {pool_programs, row_programs, panel_programs, mixer_programs, cpu_programs, vision_programs, decoder_programs})
-    for (Program& program : make()) all.push_back(std::move(program));
-  return all;
+// Each is a file and a test of ctest, see CMakeLists.txt.
+struct Group {
+  const char* name;
+  std::vector<Program> (*programs)();
+};
+constexpr Group kGroups[] = {
+    {"pool", pool_programs},     {"memory", memory_programs},   {"row", row_programs},
+    {"panel", panel_programs},   {"mixer", mixer_programs},     {"cpu", cpu_programs},
+    {"vision", vision_programs}, {"decoder", decoder_programs}, {"encode", encode_programs},
+};
+
+std::vector<Program> wanted_programs(const Options& options) {
+  std::vector<Program> wanted;
+  for (const Group& group : kGroups)
+    for (Program& program : group.programs())
+      if (options.wants(group.name, program.name)) wanted.push_back(std::move(program));
+  return wanted;
 }
 
 std::map<std::string, std::string> read_digests(const std::string& file) {
@@ -54,10 +65,8 @@ int test(const Options& options) {
   const std::vector<const KernelTable*>& tables = usable_tables();
   const std::map<std::string, std::string> known = read_digests(options.file);
   std::map<std::string, std::string> found;
-  int programs = 0;
-  for (const Program& program : all_programs()) {
-    if (!options.wants(program.name)) continue;
-    ++programs;
+  const std::vector<Program> programs = wanted_programs(options);
+  for (const Program& program : programs) {
     const Record plain = run(program, *tables.back());
     if (plain.bytes().empty()) continue;
     for (size_t i = 0; i + 1 < tables.size(); ++i)
@@ -75,8 +84,9 @@ int test(const Options& options) {
     std::ofstream out(options.file);
     for (const auto& [name, digest] : found) out << name << ' ' << digest << '\n';
   }
-  std::printf("%d programs, %d digests, on", programs, static_cast<int>(found.size()));
+  std::printf("%d programs, %d digests, on", static_cast<int>(programs.size()), static_cast<int>(found.size()));
   for (const KernelTable* table : tables) std::printf(" %s", table->name);
+  expect(!programs.empty(), "no program has such a name");
   std::printf(": %s\n", failures() ? "FAILED" : "the same bits");
   return failures() ? 1 : 0;
 }
@@ -90,10 +100,10 @@ int main(int argc, char** argv) {
     const std::string argument = argv[i];
     if (argument == "--write") options.write = true;
     else if (options.file.empty()) options.file = argument;
-    else options.prefixes.push_back(argument);
+    else options.wanted.push_back(argument);
   }
   if (options.file.empty()) {
-    std::fprintf(stderr, "usage: native_tests DIGESTS [--write] [PREFIX...]\n");
+    std::fprintf(stderr, "usage: native_tests DIGESTS [--write] [GROUP or PREFIX...]\n");
     return 2;
   }
   return loqal::tests::test(options);

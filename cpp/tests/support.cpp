@@ -55,10 +55,10 @@ uint64_t Record::digest() const {
   return hash;
 }
 
-void expect(bool ok, const std::string& what) {
+void expect(bool ok, const std::string& what, const Place& place) {
   if (ok) return;
   const std::lock_guard lock(report);
-  std::printf("FAILED %s\n", what.c_str());
+  std::printf("%s:%u: FAILED %s\n", place.file_name(), static_cast<unsigned>(place.line()), what.c_str());
   ++failed;
 }
 

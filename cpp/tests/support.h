@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <source_location>
 #include <string>
 #include <vector>
 
@@ -40,20 +41,25 @@ std::vector<Program> mixer_programs();
 std::vector<Program> cpu_programs();
 std::vector<Program> decoder_programs();
 std::vector<Program> pool_programs();
+std::vector<Program> memory_programs();
+std::vector<Program> encode_programs();
 std::vector<Program> vision_programs();
 
-// Reports `what` and counts a failure unless `ok`.
-void expect(bool ok, const std::string& what);
+// Reports `what` with the place of the call, and counts a failure, unless `ok`.
+using Place = std::source_location;
+void expect(bool ok, const std::string& what, const Place& place = Place::current());
 int failures();
 
 template <class T>
-void expect_same(const T* actual, const T* expected, size_t count, const std::string& what) {
-  expect(std::memcmp(actual, expected, count * sizeof(T)) == 0, what);
+void expect_same(const T* actual, const T* expected, size_t count, const std::string& what,
+                 const Place& place = Place::current()) {
+  expect(std::memcmp(actual, expected, count * sizeof(T)) == 0, what, place);
 }
 template <class T>
-void expect_same(const std::vector<T>& actual, const std::vector<T>& expected, const std::string& what) {
-  expect(actual.size() == expected.size(), what + ": sizes differ");
-  if (actual.size() == expected.size()) expect_same(actual.data(), expected.data(), actual.size(), what);
+void expect_same(const std::vector<T>& actual, const std::vector<T>& expected, const std::string& what,
+                 const Place& place = Place::current()) {
+  expect(actual.size() == expected.size(), what + ": sizes differ", place);
+  if (actual.size() == expected.size()) expect_same(actual.data(), expected.data(), actual.size(), what, place);
 }
 
 // Whether this thread computes with denormals now.
