@@ -11,21 +11,18 @@
 namespace loqal {
 
 namespace {
-constexpr size_t kHugeBytes = size_t{2} << 20;
-constexpr size_t kChunkBytes = size_t{64} << 20;  // of address space: only what is written takes memory
-
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 }  // namespace
 
 Region::Region(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  mapped_bytes_ = bytes + kHugeBytes;
+  mapped_bytes_ = bytes + kHugePageBytes;
   mapped_ = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped_ == MAP_FAILED) throw std::bad_alloc();
-  data_ = reinterpret_cast<uint8_t*>(round_up(reinterpret_cast<size_t>(mapped_), kHugeBytes));
+  data_ = reinterpret_cast<uint8_t*>(round_up(reinterpret_cast<size_t>(mapped_), kHugePageBytes));
 #ifdef MADV_HUGEPAGE
   // Not the last part of a huge page, which would take memory that nobody asked for.
-  if (bytes >= kHugeBytes) madvise(data_, bytes / kHugeBytes * kHugeBytes, MADV_HUGEPAGE);
+  if (bytes >= kHugePageBytes) madvise(data_, bytes / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);
 #endif
 }
 
@@ -35,9 +32,9 @@ Region::~Region() {
 
 std::shared_ptr<uint8_t> Arena::take(size_t bytes) {
   const std::lock_guard lock(mutex_);
-  const size_t rounded = round_up(bytes, 64);
+  const size_t rounded = round_up(bytes, kAlignment);
   if (!chunk_ || used_ + rounded > chunk_->size()) {
-    chunk_ = std::make_shared<Region>(round_up(std::max(rounded, kChunkBytes), kHugeBytes));
+    chunk_ = std::make_shared<Region>(round_up(std::max(rounded, kChunkBytes), kHugePageBytes));
     used_ = 0;
   }
   std::shared_ptr<uint8_t> piece(chunk_, chunk_->data() + used_);
@@ -46,11 +43,10 @@ std::shared_ptr<uint8_t> Arena::take(size_t bytes) {
 }
 
 namespace {
-constexpr size_t kPageBytes = 4096;
-
 struct Header {
-  alignas(64) size_t size;
+  alignas(kAlignment) size_t size;
 };
+static_assert(sizeof(Header) == kAlignment);
 
 struct Kept {
   std::mutex mutex;
@@ -77,7 +73,7 @@ BlockPool& BlockPool::instance() {
 }
 
 void* BlockPool::take(size_t bytes) {
-  const size_t size = round_up(bytes + sizeof(Header), kPageBytes);
+  const size_t size = round_up(bytes + sizeof(Header), kBlockUnit);
   {
     Kept& all = kept();
     const std::lock_guard lock(all.mutex);
@@ -88,10 +84,10 @@ void* BlockPool::take(size_t bytes) {
   }
   // Not aligned_alloc, whose size must be a multiple of the alignment.
   void* memory = nullptr;
-  if (posix_memalign(&memory, size < kHugeBytes ? 64 : kHugeBytes, size) != 0) throw std::bad_alloc();
+  if (posix_memalign(&memory, size < kHugePageBytes ? kAlignment : kHugePageBytes, size) != 0) throw std::bad_alloc();
   auto* header = static_cast<Header*>(memory);
 #ifdef MADV_HUGEPAGE
-  if (size >= kHugeBytes) madvise(header, size / kHugeBytes * kHugeBytes, MADV_HUGEPAGE);
+  if (size >= kHugePageBytes) madvise(header, size / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);
 #endif
   header->size = size;
   return header + 1;

@@ -8,6 +8,12 @@
 
 namespace loqal {
 
+// What ops/counting.py reckons with as well; tests/ops/test_constants.py compares them.
+constexpr size_t kHugePageBytes = size_t{2} << 20;
+constexpr size_t kChunkBytes = size_t{64} << 20;  // of an arena, in address space: only what is written takes memory
+constexpr size_t kAlignment = 64;                 // of every piece and block; what a block keeps before its data
+constexpr size_t kBlockUnit = 4096;               // blocks for results are multiples of it
+
 // Anonymous zeroed memory that starts at a huge page, huge pages requested. Throws std::bad_alloc when the system
 // refuses.
 class Region {

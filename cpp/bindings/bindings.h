@@ -8,6 +8,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
@@ -87,6 +88,7 @@ inline Norm norm_of(const char* op, const NormWeight& weight, float eps, int64_t
 }
 
 void bind_encode(nb::module_& m);
-void bind_layers(nb::module_& m, nb::class_<Cpu>& cpu);
+void bind_decoder_types(nb::module_& m);
+void bind_decoder(nb::class_<Cpu>& cpu);
 
 }  // namespace loqal::python

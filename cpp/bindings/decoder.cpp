@@ -331,35 +331,37 @@ int64_t width_of(const Block& block) {
   return std::get<ExpertsMlp>(block.part).down->rows;
 }
 
+using State = std::variant<const Pages*, const Slots*>;
+
 // The stores of all mixers, checked before anything is computed.
-std::vector<MixerStore> checked_stores(const Layers& layers, nb::sequence states, const In<float, 2>& cos,
+std::vector<MixerStore> checked_stores(const Layers& layers, const std::vector<State>& states, const In<float, 2>& cos,
                                        const In<float, 2>& sin, const Step& step) {
   std::vector<MixerStore> stores;
-  const size_t count = nb::len(states);
-  const auto next = [&]() -> nb::object {
-    require(stores.size() < count, "run_layers: not one store of states for every layer");
-    return states[stores.size()];
-  };
   for (const Block& block : layers.blocks) {
-    if (const auto* attention = std::get_if<AttentionMixer>(&block.part)) {
-      const nb::object state = next();
-      const auto& pages = nb::cast<const Pages&>(state);
+    const auto* attention = std::get_if<AttentionMixer>(&block.part);
+    const auto* delta = std::get_if<DeltaMixer>(&block.part);
+    if (!attention && !delta) continue;
+    require(stores.size() < states.size(), "run_layers: not one store of states for every layer");
+    const State& state = states[stores.size()];
+    require((attention != nullptr) == std::holds_alternative<const Pages*>(state),
+            "run_layers: attention takes pages and the recurrent mixers slots");
+    if (attention) {
+      const Pages& pages = *std::get<const Pages*>(state);
       check_pages("attention", pages, step, cos, sin, attention->heads);
       require(pages.kv_heads == attention->kv_heads && pages.head_dim == attention->head_dim,
               "attention: weights do not fit its heads");
       stores.emplace_back(pages.store());
-    } else if (const auto* delta = std::get_if<DeltaMixer>(&block.part)) {
-      const nb::object state = next();
-      const auto& slots = nb::cast<const Slots&>(state);
+    } else {
+      const Slots& slots = *std::get<const Slots*>(state);
       check_slots("delta", slots, step, {delta->key_heads, delta->value_heads});
       stores.emplace_back(slots.store());
     }
   }
-  require(stores.size() == count, "run_layers: not one store of states for every layer");
+  require(stores.size() == states.size(), "run_layers: not one store of states for every layer");
   return stores;
 }
 
-void run_layers(Cpu& cpu, InOut<float, 2> h, const Layers& layers, nb::sequence states, In<float, 2> cos,
+void run_layers(Cpu& cpu, InOut<float, 2> h, const Layers& layers, const std::vector<State>& states, In<float, 2> cos,
                 In<float, 2> sin, const Step& step) {
   for (const Block& block : layers.blocks) check("run_layers", "h", h, {{"T", step.rows()}, {"D", width_of(block)}});
   const std::vector<MixerStore> stores = checked_stores(layers, states, cos, sin, step);
@@ -370,35 +372,45 @@ void run_layers(Cpu& cpu, InOut<float, 2> h, const Layers& layers, nb::sequence 
 
 }  // namespace
 
-void bind_layers(nb::module_& m, nb::class_<Cpu>& cpu) {
-  nb::class_<Step>(m, "Step");
+void bind_decoder_types(nb::module_& m) {
+  nb::class_<Step>(m, "Step", "The sequences of one step.");
   m.def("make_step", &make_step, "starts"_a, "past_len"_a, "slots"_a, "page_table"_a, "capture_rows"_a,
-        "capture_slots"_a, "journals"_a, "pending"_a, "defers"_a);
-  nb::class_<Pages>(m, "Pages");
+        "capture_slots"_a, "journals"_a, "pending"_a, "defers"_a, "See ops.interface.StepBatch.");
+  nb::class_<Pages>(m, "Pages", "Keys and values of one layer.");
   m.def("make_pages", &make_pages, "bits"_a, "num_pages"_a, "kv_heads"_a, "head_dim"_a, "keys"_a, "values"_a,
-        "key_scales"_a, "value_scales"_a);
-  nb::class_<Slots>(m, "Slots");
-  m.def("make_slots", &make_slots, "tails"_a, "states"_a, "journals"_a);
-  cpu.def("gated_mlp", &Timed<&gated_mlp>::call, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a, "norm"_a = nb::none(),
-          "eps"_a = 0.0f)
-      .def("routed_experts", &Timed<&routed_experts>::call, "h"_a, "x"_a, "router"_a, "gate"_a, "up"_a, "down"_a,
-           "shared_router"_a, "shared_gate"_a, "shared_up"_a, "shared_down"_a, "num_active"_a, "norm"_a = nb::none(),
-           "eps"_a = 0.0f)
-      .def("gated_delta", &Timed<&gated_delta>::call, "qkv"_a, "z"_a, "beta"_a, "alpha"_a, "conv"_a, "a"_a, "dt_bias"_a,
-           "norm"_a, "slots"_a, "step"_a, "eps"_a)
-      .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,
-           "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a)
-      .def("run_layers", &Timed<&run_layers>::call, "h"_a, "layers"_a, "states"_a, "cos"_a, "sin"_a, "step"_a);
-
-  nb::class_<Layers>(m, "Layers")
+        "key_scales"_a, "value_scales"_a, "Arrays of num_pages kv_heads PAGE_TOKENS head_dim numbers of `bits` bits.");
+  nb::class_<Slots>(m, "Slots", "Recurrent states of one layer.");
+  m.def("make_slots", &make_slots, "tails"_a, "states"_a, "journals"_a,
+        "tails [slots CONV_WIDTH-1 C], states [slots Hv tiles*DELTA_HEAD_DIM STATE_TILE], journals [J JOURNAL_ROWS "
+        "journal_row_floats].");
+  m.def(
+      "journal_row_floats",
+      [](int64_t key_heads, int64_t value_heads) { return JournalRow(key_heads, value_heads).floats(); }, "key_heads"_a,
+      "value_heads"_a, "Numbers in one row of a journal.");
+  nb::class_<Layers>(m, "Layers", "Mixers and feed-forward networks, to be run in the order in which they were added.")
       .def(nb::init<>())
       .def("add_attention", &Layers::add_attention, "norm"_a, "eps"_a, "inputs"_a, "out"_a, "query_norm"_a,
-           "key_norm"_a, "heads"_a)
+           "key_norm"_a, "heads"_a, "inputs: query with gate, key, value.")
       .def("add_delta", &Layers::add_delta, "norm"_a, "eps"_a, "inputs"_a, "out"_a, "conv"_a, "a"_a, "dt_bias"_a,
-           "small_norm"_a)
+           "small_norm"_a, "inputs: qkv, z, beta, alpha.")
       .def("add_mlp", &Layers::add_mlp, "norm"_a, "eps"_a, "gate"_a, "up"_a, "down"_a)
       .def("add_experts", &Layers::add_experts, "norm"_a, "eps"_a, "router"_a, "gate"_a, "up"_a, "down"_a,
            "shared_router"_a, "shared_gate"_a, "shared_up"_a, "shared_down"_a, "num_active"_a);
+}
+
+void bind_decoder(nb::class_<Cpu>& cpu) {
+  cpu.def("gated_mlp", &Timed<&gated_mlp>::call, "h"_a, "x"_a, "gate"_a, "up"_a, "down"_a, "norm"_a = nb::none(),
+          "eps"_a = 0.0f, "h [T D] += down (silu(gate x) * up x), x [T D] behind a norm [D] if there is one.")
+      .def("routed_experts", &Timed<&routed_experts>::call, "h"_a, "x"_a, "router"_a, "gate"_a, "up"_a, "down"_a,
+           "shared_router"_a, "shared_gate"_a, "shared_up"_a, "shared_down"_a, "num_active"_a, "norm"_a = nb::none(),
+           "eps"_a = 0.0f, "The same with the experts that the router picks for each row, and the shared one.")
+      .def("gated_delta", &Timed<&gated_delta>::call, "qkv"_a, "z"_a, "beta"_a, "alpha"_a, "conv"_a, "a"_a, "dt_bias"_a,
+           "norm"_a, "slots"_a, "step"_a, "eps"_a, "See ops.interface.Ops -> [T Hv*DELTA_HEAD_DIM].")
+      .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,
+           "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a,
+           "See ops.interface.Ops -> [T H*head_dim].")
+      .def("run_layers", &Timed<&run_layers>::call, "h"_a, "layers"_a, "states"_a, "cos"_a, "sin"_a, "step"_a,
+           "h [T D] through all layers, in place; `states` has the pages or slots of every layer.");
 }
 
 }  // namespace loqal::python

@@ -22,8 +22,9 @@ class Encoder {
 
   // Values in F32, F16 or BF16, as bytes; importance of the columns, or none; blocks out.
   // Returns squared, weighted, energy, weighted energy, storable; see EncodeErrors.
-  nb::tuple encode(const std::string& format, const std::string& source, Flat<uint8_t> values, Flat<float> importance,
-                   int64_t cols, Bytes out) {
+  std::tuple<double, double, double, double, bool> encode(const std::string& format, const std::string& source,
+                                                          Flat<uint8_t> values, Flat<float> importance, int64_t cols,
+                                                          Bytes out) {
     const EncodeFormat* entry = find_encode_format(table_, format.c_str());
     if (entry == nullptr) throw nb::value_error(("encode: no native encoder for " + format).c_str());
     const bool wide = source == "F32";
@@ -43,7 +44,7 @@ class Encoder {
       nb::gil_scoped_release release;
       e = loqal::encode(pool_, *entry, whole);
     }
-    return nb::make_tuple(e.squared, e.weighted, e.energy, e.weighted_energy, e.storable);
+    return {e.squared, e.weighted, e.energy, e.weighted_energy, e.storable};
   }
 
   std::vector<std::string> formats() const {
@@ -60,10 +61,13 @@ class Encoder {
 }  // namespace
 
 void bind_encode(nb::module_& m) {
-  nb::class_<Encoder>(m, "Encoder")
+  nb::class_<Encoder>(m, "Encoder", "The encoders of weight formats, with a pool of threads of their own.")
       .def(nb::init<const std::string&, int>(), "isa"_a, "threads"_a)
       .def_prop_ro("formats", &Encoder::formats)
-      .def("encode", &Encoder::encode, "format"_a, "source"_a, "values"_a, "importance"_a, "cols"_a, "out"_a);
+      .def("encode", &Encoder::encode, "format"_a, "source"_a, "values"_a, "importance"_a, "cols"_a, "out"_a,
+           "Stores `values` (the bytes of F32, F16 or BF16 numbers, whole rows of `cols`) as blocks in `out`; "
+           "importance is "
+           "[cols], or empty. Returns squared, weighted, energy, weighted energy, storable.");
 }
 
 }  // namespace loqal::python

@@ -76,8 +76,9 @@ Out<float> rms_norm(Cpu& cpu, In<float, 2> x, In<float, 1> weight, float eps) {
   return out;
 }
 
-nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& weights, const NormWeight& norm,
-                 float eps) {
+nb::typed<nb::tuple, Out<float>, nb::ellipsis> linear(Cpu& cpu, In<float, 2> x,
+                                                      const std::vector<const Weight*>& weights, const NormWeight& norm,
+                                                      float eps) {
   const auto rows = static_cast<int64_t>(x.shape(0));
   std::vector<Product> products;
   nb::list outs;
@@ -93,7 +94,7 @@ nb::tuple linear(Cpu& cpu, In<float, 2> x, const std::vector<const Weight*>& wei
     nb::gil_scoped_release release;
     loqal::linear(cpu, x.data(), rows, inputs, products, before);
   }
-  return nb::tuple(outs);
+  return nb::borrow<nb::typed<nb::tuple, Out<float>, nb::ellipsis>>(nb::tuple(outs));
 }
 
 void linear_add(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& weight) {
@@ -104,18 +105,19 @@ void linear_add(Cpu& cpu, InOut<float, 2> h, In<float, 2> x, const Weight& weigh
   loqal::linear(cpu, x.data(), rows, weight.inputs, {{&weight, 0, h.data(), true}});
 }
 
-nb::tuple rotary(Cpu&, In<int32_t, 2> positions, In<double, 1> frequencies, In<int32_t, 1> axes, double magnitude) {
+std::tuple<Out<float>, Out<float>> rotary(Cpu&, In<int32_t, 2> positions, In<double, 1> frequencies,
+                                          In<int32_t, 1> axes, double magnitude) {
   const auto tokens = static_cast<int64_t>(positions.shape(0)), pairs = static_cast<int64_t>(frequencies.shape(0));
   check("rotary", "positions", positions, {{"T", tokens}, {"axes", 3}});
   check("rotary", "axes", axes, {{"pairs", pairs}});
   auto cos = make<float>({positions.shape(0), frequencies.shape(0)});
   auto sin = make<float>({positions.shape(0), frequencies.shape(0)});
   loqal::rotary(positions.data(), tokens, frequencies.data(), axes.data(), pairs, magnitude, cos.data(), sin.data());
-  return nb::make_tuple(cos, sin);
+  return {cos, sin};
 }
 
 // The k largest of a row, largest first, ties by lower id; with the log-sum-exp of the whole row.
-nb::tuple candidates(Cpu& cpu, In<float, 1> logits, int64_t k) {
+std::tuple<Out<int32_t>, Out<float>, float> candidates(Cpu& cpu, In<float, 1> logits, int64_t k) {
   const auto n = static_cast<int64_t>(logits.shape(0));
   k = std::clamp<int64_t>(k, 0, n);
   auto ids = make<int32_t>({static_cast<size_t>(k)});
@@ -125,11 +127,12 @@ nb::tuple candidates(Cpu& cpu, In<float, 1> logits, int64_t k) {
     nb::gil_scoped_release release;
     log_sum = loqal::candidates(cpu, logits.data(), n, k, ids.data(), values.data());
   }
-  return nb::make_tuple(ids, values, log_sum);
+  return {ids, values, log_sum};
 }
 
 // The k largest logits of every row, without the excluded ids: ids [R n], logits [R n].
-nb::tuple largest(Cpu& cpu, In<float, 2> x, const Weight& head, int64_t k, In<int32_t, 1> excluded) {
+std::tuple<Out<int32_t>, Out<float>> largest(Cpu& cpu, In<float, 2> x, const Weight& head, int64_t k,
+                                             In<int32_t, 1> excluded) {
   const auto rows = static_cast<int64_t>(x.shape(0)), num_excluded = static_cast<int64_t>(excluded.shape(0));
   check("largest", "x", x, {{"R", rows}, {"D", head.inputs}});
   require(std::is_sorted(excluded.data(), excluded.data() + num_excluded), "largest: excluded ids must ascend");
@@ -140,7 +143,7 @@ nb::tuple largest(Cpu& cpu, In<float, 2> x, const Weight& head, int64_t k, In<in
     nb::gil_scoped_release release;
     top_k(cpu, x.data(), rows, head, k, excluded.data(), num_excluded, ids.data(), values.data());
   }
-  return nb::make_tuple(ids, values);
+  return {ids, values};
 }
 
 void softmax(Cpu& cpu, InOut<float, 2> x) {
@@ -215,64 +218,115 @@ std::unique_ptr<Cpu> make_cpu(const std::string& isa, int threads) {
   throw nb::value_error(("this machine cannot run the kernels for " + isa).c_str());
 }
 
+// Formats with a packed layout of their own; those with codebooks are decoded to int8 panels.
+std::vector<std::string> packed_formats() {
+  std::vector<std::string> names;
+  for (int i = 0; i < static_cast<int>(Layout::Count); ++i)
+    if (const LayoutInfo& info = layout_info(static_cast<Layout>(i)); info.file_bytes > 0)
+      names.emplace_back(info.name);
+  return names;
+}
+
 std::vector<std::string> isa_names() {
   std::vector<std::string> names;
   for (const KernelTable* table : usable_tables()) names.emplace_back(table->name);
   return names;
 }
 
-}  // namespace
+// Sizes that Python shares, see kernels/constants.h and base/memory.h.
+void bind_constants(nb::module_& m) {
+  m.attr("LAYOUT_VERSION") = kLayoutVersion;
+  m.attr("PANEL_ROWS") = kRows;
+  m.attr("RUN_INPUTS") = kRun;
+  m.attr("PAGE_TOKENS") = kPage;
+  m.attr("SPAN_TOKENS") = kSpan;
+  m.attr("KV_BLOCK") = kKvBlock;
+  m.attr("VISION_SPAN") = kVisionSpan;
+  m.attr("JOURNAL_ROWS") = kJournalRows;
+  m.attr("DELTA_HEAD_DIM") = kDeltaHeadDim;
+  m.attr("CONV_WIDTH") = kConvWidth;
+  m.attr("STATE_TILE") = kStateTile;
+  m.attr("HUGE_PAGE_BYTES") = kHugePageBytes;
+  m.attr("ARENA_CHUNK_BYTES") = kChunkBytes;
+  m.attr("ALIGNMENT_BYTES") = kAlignment;
+  m.attr("BLOCK_UNIT_BYTES") = kBlockUnit;
+}
 
-void bind_all(nb::module_& m) {
-  m.doc() = "Native kernels of loqal. See ops/backends/cpu.py, their only caller.";
-  m.def("isas", &isa_names, "Instruction sets this machine can run, best first.");
-  m.def("usable_cpus", &usable_cpus, "CPUs of the affinity mask within the cgroup's quota.");
-
-  nb::class_<Weight>(m, "Weight")
+void bind_weight(nb::module_& m) {
+  nb::class_<Weight>(m, "Weight", "A linear weight [rows inputs], or one for each expert, in panels of 16 rows.")
       .def_ro("experts", &Weight::experts)
       .def_ro("rows", &Weight::rows)
       .def_ro("inputs", &Weight::inputs)
       .def_prop_ro("layout", [](const Weight& w) { return layout_info(w.layout).name; })
       .def_prop_ro("num_bytes", &Weight::num_bytes)
-      .def("packed", [](nb::handle self) {
-        const auto& w = nb::cast<const Weight&>(self);
-        return nb::ndarray<nb::numpy, const uint8_t>(w.packed, {w.num_bytes()}, self);
-      });
+      .def(
+          "packed",
+          [](nb::handle self) {
+            const auto& w = nb::cast<const Weight&>(self);
+            return nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>(w.packed, {w.num_bytes()}, self);
+          },
+          "All panels, without a copy.");
+  m.def("packed_formats", &packed_formats, "Formats with a packed layout of their own.");
+  m.def("packed_bytes", &packed_bytes, "layout"_a, "experts"_a, "rows"_a, "inputs"_a,
+        "Bytes of a weight once it is packed.");
+  m.def("adopt", &adopt, "layout"_a, "packed"_a, "experts"_a, "rows"_a, "inputs"_a,
+        "A weight over panels that were packed before; the array lives as long as the weight.");
+}
 
-  nb::class_<VisionPack>(m, "VisionPack");
+void bind_operations(nb::class_<Cpu>& cpu) {
+  cpu.def("pack", &pack, "layout"_a, "source"_a, "experts"_a, "rows"_a, "inputs"_a,
+          "Packs blocks as a file has them, [experts rows inputs].")
+      .def("pack_codebook", &pack_codebook, "format"_a, "source"_a, "vectors"_a, "signs"_a, "experts"_a, "rows"_a,
+           "inputs"_a, "The same for a format whose codes name vectors of a codebook.")
+      .def("embed", &Timed<&embed>::call, "table"_a, "ids"_a, "Rows of a weight: ids [T] -> [T inputs].")
+      .def("rms_norm", &Timed<&rms_norm>::call, "x"_a, "weight"_a, "eps"_a, "x [T D], weight [D] -> [T D].")
+      .def("linear", &Timed<&linear>::call, "x"_a, "weights"_a, "norm"_a = nb::none(), "eps"_a = 0.0f,
+           "x [T K], behind a norm [K] if there is one, times each weight [O K] -> [T O] each.")
+      .def("linear_add", &Timed<&linear_add>::call, "h"_a, "x"_a, "weight"_a, "h [T O] += x [T K] times weight [O K].")
+      .def("rotary", &Timed<&rotary>::call, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a,
+           "positions [T 3], frequencies and axes [pairs] -> cosines and sines [T pairs].")
+      .def("layer_norm", &Timed<&layer_norm>::call, "x"_a, "weight"_a, "bias"_a, "eps"_a,
+           "x [N D], weight and bias [D] -> [N D].")
+      .def("add_bias", &Timed<&add_bias>::call, "x"_a, "bias"_a, "x [N D] += bias [D].")
+      .def("gelu", &Timed<&gelu>::call, "x"_a, "exact"_a, "x [N D], in place.")
+      .def("vision_heads", &Timed<&pack_heads>::call, "qkv"_a, "cos"_a, "sin"_a, "heads"_a,
+           "qkv [N 3 heads head_dim], cos and sin [N head_dim/2], for vision_attention.")
+      .def("vision_attention", &Timed<&vision_attention>::call, "heads"_a, "start"_a, "end"_a,
+           "Attention of rows start to end to all rows -> [end-start heads*head_dim].")
+      .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a,
+           "logits [V] -> ids [k] and logits [k], largest first and ties by lower id, and the log-sum-exp of all.")
+      .def(
+          "largest", &Timed<&largest>::call, "x"_a, "head"_a, "k"_a, "excluded"_a,
+          "The k largest of every row of x [R D] times head [V D] without the excluded ids, which ascend -> ids [R k], "
+          "logits [R k].")
+      .def("softmax", &Timed<&softmax>::call, "x"_a, "x [N D], in place by row.");
+}
 
-  nb::class_<Cpu> cpu(m, "Cpu");
+}  // namespace
+
+void bind_all(nb::module_& m) {
+  m.doc() = "Native kernels of loqal, made by nanobind from cpp/bindings. Arrays are C-contiguous.";
+  bind_constants(m);
+  m.def("isas", &isa_names, "Instruction sets this machine can run, best first.");
+  m.def("usable_cpus", &usable_cpus, "CPUs of the affinity mask within the cgroup's quota.");
+  m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a, "Kernels of one instruction set and a pool of threads.");
+  bind_weight(m);
+  nb::class_<VisionPack>(m, "VisionPack", "Queries, keys and values of one picture.");
+  nb::class_<Cpu> cpu(m, "Cpu", "The operations; the errors of wrong shapes are ValueError.");
+  bind_decoder_types(m);
   cpu.def_prop_ro("isa", [](const Cpu& c) { return c.table().name; })
       .def_prop_ro("threads", &Cpu::threads)
-      .def_prop_ro("busy_s", [](Cpu& c) { return static_cast<double>(c.meter().busy_ns) * 1e-9; })
-      .def_prop_ro("weight_bytes", [](Cpu& c) { return c.meter().weight_bytes.load(); })
-      .def("read_gb_per_s", &measured_read, "bytes"_a)
-      .def("int8_gops", &measured_int8)
-      .def("float_gflops", &measured_float)
-      .def("pack", &pack, "layout"_a, "source"_a, "experts"_a, "rows"_a, "inputs"_a)
-      .def("pack_codebook", &pack_codebook, "format"_a, "source"_a, "vectors"_a, "signs"_a, "experts"_a, "rows"_a,
-           "inputs"_a)
-      .def("embed", &Timed<&embed>::call, "table"_a, "ids"_a)
-      .def("rms_norm", &Timed<&rms_norm>::call, "x"_a, "weight"_a, "eps"_a)
-      .def("linear", &Timed<&linear>::call, "x"_a, "weights"_a, "norm"_a = nb::none(), "eps"_a = 0.0f)
-      .def("linear_add", &Timed<&linear_add>::call, "h"_a, "x"_a, "weight"_a)
-      .def("rotary", &Timed<&rotary>::call, "positions"_a, "frequencies"_a, "axes"_a, "magnitude"_a)
-      .def("layer_norm", &Timed<&layer_norm>::call, "x"_a, "weight"_a, "bias"_a, "eps"_a)
-      .def("add_bias", &Timed<&add_bias>::call, "x"_a, "bias"_a)
-      .def("gelu", &Timed<&gelu>::call, "x"_a, "exact"_a)
-      .def("vision_heads", &Timed<&pack_heads>::call, "qkv"_a, "cos"_a, "sin"_a, "heads"_a)
-      .def("vision_attention", &Timed<&vision_attention>::call, "heads"_a, "start"_a, "end"_a)
-      .def("candidates", &Timed<&candidates>::call, "logits"_a, "k"_a)
-      .def("largest", &Timed<&largest>::call, "x"_a, "head"_a, "k"_a, "excluded"_a)
-      .def("softmax", &Timed<&softmax>::call, "x"_a);
-  m.attr("JOURNAL_ROWS") = kJournalRows;
-  m.attr("STATE_TILE") = kStateTile;
-  bind_layers(m, cpu);
+      .def_prop_ro(
+          "busy_s", [](Cpu& c) { return static_cast<double>(c.meter().busy_ns) * 1e-9; }, "Inside operations, so far.")
+      .def_prop_ro(
+          "weight_bytes", [](Cpu& c) { return c.meter().weight_bytes.load(); },
+          "Of the weights that operations multiplied with, so far.")
+      .def("read_gb_per_s", &measured_read, "bytes"_a, "Speed of reading that much memory in order.")
+      .def("int8_gops", &measured_int8, "Integer operations in 10^9/s.")
+      .def("float_gflops", &measured_float, "Float operations in 10^9/s.");
+  bind_operations(cpu);
+  bind_decoder(cpu);
   bind_encode(m);
-  m.attr("LAYOUT_VERSION") = kLayoutVersion;
-  m.def("packed_bytes", &packed_bytes, "layout"_a, "experts"_a, "rows"_a, "inputs"_a);
-  m.def("adopt", &adopt, "layout"_a, "packed"_a, "experts"_a, "rows"_a, "inputs"_a);
-  m.def("make_cpu", &make_cpu, "isa"_a, "threads"_a);
 }
 
 }  // namespace loqal::python

@@ -1,5 +1,5 @@
 // Stores float weights in the block formats of GGUF: a search for the scales of least weighted error, sixteen runs of
-// values in vector lanes. The NumPy encoders in quant/ describe the layouts; these find better scales, faster.
+// values in vector lanes. The NumPy encoders in formats/ describe the layouts; these find better scales, faster.
 #pragma once
 
 #include <cstddef>

@@ -37,15 +37,10 @@ from loqal.ops.interface import (
 )
 from loqal.ops.timing_interface import WorkDone
 
-_FLOATS = ("F32", "F16", "BF16")
-_BLOCKS_OF_32 = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "MXFP4")
-_BLOCKS_OF_256 = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS")
-_PACKED = frozenset(_FLOATS + _BLOCKS_OF_32 + _BLOCKS_OF_256)
+_PACKED = frozenset(_kernels.packed_formats())
 """Formats with a packed layout of their own. The others, those with codebooks, are decoded to int8 panels."""
 
-
-_PANEL_ROWS = 16
-_HUGE_PAGE = 2 << 20
+_HUGE_PAGE = _kernels.HUGE_PAGE_BYTES
 
 
 class CpuPages:
@@ -76,8 +71,7 @@ class CpuSlots:
         tile = _kernels.STATE_TILE
         tiles = (num_slots, shape.num_value_heads, shape.value_dim // tile * shape.key_dim, tile)
         self.states = _lazy_zeros(tiles, np.float32, huge_pages=True)  # value columns in tiles
-        row_floats = channels + (shape.num_key_heads + shape.num_value_heads) * 128 + shape.num_value_heads
-        # See JournalRow in cpp/kernels/table.h.
+        row_floats = _kernels.journal_row_floats(shape.num_key_heads, shape.num_value_heads)
         journals = _lazy_zeros((num_journals, JOURNAL_ROWS, row_floats), np.float32)
         self.native = _kernels.make_slots(self.tails, self.states, journals)
 
@@ -129,7 +123,7 @@ class CpuOps:
         keep_packed: where packed weights are kept, and the files they come from; None keeps none.
     """
 
-    state_layout = "cpu 1"  # the same for all instruction sets; see KvStore in cpp/kernels/table.h
+    state_layout = "cpu 1"  # the same for all instruction sets; see KvStore in cpp/kernels/tasks.h
 
     def __init__(
         self,
@@ -237,13 +231,13 @@ class CpuOps:
         )
         self._cpu.gated_delta(
             none(0, channels),
-            none(0, num_heads * 128),
+            none(0, num_heads * _kernels.DELTA_HEAD_DIM),
             none(0, num_heads),
             none(0, num_heads),
-            none(4, channels),
+            none(_kernels.CONV_WIDTH, channels),
             none(num_heads),
             none(num_heads),
-            none(128),
+            none(_kernels.DELTA_HEAD_DIM),
             slots.native,
             step,
             0.0,
@@ -432,14 +426,14 @@ class CpuOps:
 
     def gather_rows(self, weight: _kernels.Weight, rows: IntArray) -> tuple[_kernels.Weight, IntArray]:
         """See Ops. Panels hold 16 rows."""
-        panels = np.unique(rows // _PANEL_ROWS)
-        packed = weight.packed().reshape(-(-weight.rows // _PANEL_ROWS), -1)
+        panels = np.unique(rows // _kernels.PANEL_ROWS)
+        packed = weight.packed().reshape(-(-weight.rows // _kernels.PANEL_ROWS), -1)
         if panels[-1] == len(panels) - 1:
             taken = packed[: len(panels)]
         else:
             taken = _lazy_zeros((len(panels), packed.shape[1]), np.uint8)  # aligned as kernels expect
             np.take(packed, panels, axis=0, out=taken)
-        ids = (panels[:, None] * _PANEL_ROWS + np.arange(_PANEL_ROWS)).astype(np.int32).reshape(-1)
+        ids = (panels[:, None] * _kernels.PANEL_ROWS + np.arange(_kernels.PANEL_ROWS)).astype(np.int32).reshape(-1)
         ids = ids[ids < weight.rows]
         return _kernels.adopt(weight.layout, taken.reshape(-1), 1, len(ids), weight.inputs), ids
 
