@@ -32,27 +32,27 @@ struct Target {
 // Some panels times activation rows, at most kPanels times kTileRows.
 struct PanelTask {
   Layout layout;
-  const uint8_t* panels;
+  const uint8_t* panels;  // [count panel_bytes]
   int64_t panel_bytes;
-  int count;  // of panels
+  int count;
   int64_t inputs;
-  const ActivationRun* xq;  // for quantized layouts, else
-  const float* xf;
-  int64_t x_stride;  // from row to row, in elements of the kind that is used
-  int columns;       // activation rows
-  bool prefetch;     // whether the weights are prefetched for a single activation row too
+  const ActivationRun* xq;  // [columns inputs/kRun] for quantized layouts, else
+  const float* xf;          // [columns inputs]
+  int64_t x_stride;         // from row to row, in elements of the kind that is used
+  int columns;              // activation rows
+  bool prefetch;            // whether the weights are prefetched for a single activation row too
   Target target;
 };
 
 // One key head of a Gated DeltaNet layer with its value heads, for one sequence's run of tokens.
 struct DeltaTask {
-  const float *qkv, *z, *beta, *alpha;  // first row of the run
-  const float *conv, *a, *dt_bias, *norm;
-  float* out;           // [n Hv*dv]
-  float *tail, *state;  // of this sequence's slot
-  float* journal;       // of this sequence, see JournalRow
-  int64_t pending;      // its first rows that the state has not seen yet; they are applied first
-  bool defers;          // this run goes to the journal instead of the state
+  const float *qkv, *z, *beta, *alpha;     // from the run's first row on; shapes as in DeltaArrays, ops/delta.h
+  const float *conv, *a, *dt_bias, *norm;  // the same
+  float* out;                              // [num_tokens value_heads kDeltaHeadDim]
+  float *tail, *state;                     // of this sequence's slot
+  float* journal;                          // of this sequence, see JournalRow
+  int64_t pending;                         // its first rows that the state has not seen yet; they are applied first
+  bool defers;                             // this run goes to the journal instead of the state
   int64_t num_tokens;
   int key_head, key_heads, value_heads;
   float eps;
@@ -74,6 +74,7 @@ struct JournalRow {
   int64_t floats() const { return channels + key_width + value_width + value_heads; }
 };
 
+// Of one layer.
 struct AttentionShape {
   int heads, kv_heads, head_dim, rotary_dim;
   float eps;
