@@ -42,7 +42,8 @@ from loqal.types.reply_options import AnswerFormat, ReplyOptions
 from loqal.types.sampling import SamplingParams
 from loqal.weights.load import Checkpoint, open_checkpoint
 
-_MOST_CHOICES = 64
+MAX_CHOICES = 64
+"""Most replies to one prompt."""
 
 
 def load(
@@ -305,15 +306,25 @@ class Runtime:
 
         The seed of each is one more than that of the one before. Other arguments and errors as in ``stream_chat``.
         """
-        if not 1 <= n <= _MOST_CHOICES:
-            raise RequestError(f"n is {n}.", f"It must be from 1 to {_MOST_CHOICES}.", "Ask for fewer replies.")
         first = self._prompts.chat(messages, params, as_reply_options(turn, think, tools))
-        first = dataclasses.replace(first, priority=priority, client=client)
-        assert first.params.seed is not None
-        seeds = [first.params.seed + index for index in range(n)]
-        return self._start(
-            [dataclasses.replace(first, params=dataclasses.replace(first.params, seed=seed)) for seed in seeds]
-        )
+        return self._start(_repeated(dataclasses.replace(first, priority=priority, client=client), n))
+
+    def stream_completions(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        n: int,
+        answer: AnswerFormat | None = None,
+        priority: int = 0,
+        client: str = "",
+    ) -> list[ReplyStream]:
+        """``n`` continuations of one raw prompt, which is read once, while they are written.
+
+        Seeds as in ``stream_choices``; other arguments and errors as in ``stream_generate``.
+        """
+        first = self._prompts.raw(prompt, params, answer)
+        return self._start(_repeated(dataclasses.replace(first, priority=priority, client=client), n))
 
     def batch(
         self, prompts: Iterable[str | Sequence[int] | Sequence[MessageLike]], params: SamplingParams | None = None
@@ -478,6 +489,15 @@ class Runtime:
 
     def _explain(self, sequence: engine_sequence.Sequence) -> str | None:
         return cache_report.explain(sequence.cache, sequence.token_ids[: sequence.prompt_len], self._tokenizer)
+
+
+def _repeated(first: Prepared, n: int) -> list[Prepared]:
+    """The same request ``n`` times; the seed of each is one more than that of the one before. Raises RequestError."""
+    if not 1 <= n <= MAX_CHOICES:
+        raise RequestError(f"n is {n}.", f"It must be from 1 to {MAX_CHOICES}.", "Request a number in that range.")
+    assert first.params.seed is not None
+    seeds = [first.params.seed + index for index in range(n)]
+    return [dataclasses.replace(first, params=dataclasses.replace(first.params, seed=seed)) for seed in seeds]
 
 
 def _call_stem(one: Prepared) -> str:
