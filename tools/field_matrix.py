@@ -1,4 +1,4 @@
-"""Writes docs/fields.md: every field of every dialect, and what becomes of it. A test compares the file with this."""
+"""Writes docs/fields.md: the support of every request field. A test compares the file with this."""
 
 from __future__ import annotations
 
@@ -9,59 +9,30 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from loqal.server.anthropic import protocol as anthropic_protocol
-from loqal.server.native import routes as native_routes
-from loqal.server.ollama import protocol as ollama_protocol
-from loqal.server.openai import protocol as openai_protocol
-from loqal.server.openai_responses import protocol as responses_protocol
+from loqal.server.app import DIALECTS as SERVED
 
 DIALECTS: dict[str, dict[str, type[BaseModel]]] = {
-    "OpenAI": {
-        "POST /v1/chat/completions": openai_protocol.ChatBody,
-        "POST /v1/completions": openai_protocol.CompletionBody,
-        "POST /v1/embeddings": openai_protocol.EmbeddingBody,
-    },
-    "OpenAI Responses": {
-        "POST /v1/responses": responses_protocol.ResponseBody,
-        "POST /v1/responses/input_tokens": responses_protocol.InputTokensBody,
-    },
-    "Anthropic": {
-        "POST /v1/messages": anthropic_protocol.MessagesBody,
-        "POST /v1/messages/count_tokens": anthropic_protocol.CountTokensBody,
-    },
-    "Ollama": {
-        "POST /api/chat": ollama_protocol.OllamaChatBody,
-        "POST /api/generate": ollama_protocol.OllamaGenerateBody,
-        "POST /api/embed": ollama_protocol.OllamaEmbedBody,
-        "POST /api/embeddings": ollama_protocol.OllamaEmbeddingsBody,
-        "POST /api/show": ollama_protocol.OllamaShowBody,
-    },
-    "loqal": {
-        "POST /v1/render": native_routes.RenderBody,
-        "POST /v1/tokenize": native_routes.TokenizeBody,
-        "POST /v1/detokenize": native_routes.DetokenizeBody,
-        "POST /v1/score": native_routes.ScoreBody,
-        "POST /v1/unload": native_routes.UnloadBody,
-    },
+    dialect.title: {f"{route.method} {route.path}": route.body for route in dialect.routes if route.body is not None}
+    for dialect in SERVED
 }
-"""The requests of each dialect by their routes."""
+"""The request bodies of each dialect by route."""
 
-_PREFACE = """# Fields
+_PREFACE = """# Request fields
 
-Every field of every dialect, and what becomes of it. This page is written by `tools/field_matrix.py` from the models
-that read the requests.
+The support of every request field. `tools/field_matrix.py` generates this page from the models that validate the
+requests.
 
-- **supported**: it does what the dialect documents. A value that cannot be obeyed is an error with its JSON path.
-- **rejected**: the caller would get something else than asked for. An error with its JSON path; a lenient caller gets
-  a line in `warnings` instead, and the field is ignored.
-- **ignored**: no answer depends on it here. The reply's `warnings` say so.
+- **supported**: it has the effect the API documents. A value that cannot be honored is an error with its JSON path.
+- **rejected**: the reply would differ from what the request asks for. It is an error with the JSON path; in lenient
+  mode the field is ignored instead, with a line in `warnings`.
+- **ignored**: it does not change the reply here. The response has a line in `warnings`.
 
-A field that is not listed is unknown, and treated as a rejected one.
+Fields that are not listed are unknown and treated as rejected. Fields marked (extension) are additions to the API.
 """
 
 
 def objects_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The objects a field may hold."""
+    """The objects that a field may contain."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in typing.get_args(annotation):
@@ -69,7 +40,7 @@ def objects_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def support_of(model: type[BaseModel], name: str) -> tuple[str, str]:
-    """What becomes of a field, and why."""
+    """The support of a field, and its description."""
     support, _, why = (model.model_fields[name].description or "").partition(": ")
     return support.lower(), why.removesuffix(".")
 
@@ -90,7 +61,7 @@ def render() -> str:
 
 
 def _below(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[BaseModel]]:
-    """The objects below a request that are read, each once, in the order of the fields."""
+    """The supported objects within a body, each once, in the order of the fields."""
     for name, field in model.model_fields.items():
         if support_of(model, name)[0] != "supported":
             continue

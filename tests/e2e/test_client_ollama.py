@@ -122,7 +122,7 @@ def test_logprobs(client: Any) -> None:
 def test_num_ctx_bounds_prompt_and_reply(client: Any) -> None:
     answer = client.chat("demo", _user(RECEIPT), options={"temperature": 0, "num_ctx": 40})
     assert (answer.prompt_eval_count + answer.eval_count, answer.done_reason) == (40, "length")
-    with pytest.raises(ollama.ResponseError, match="num_ctx of 10"):
+    with pytest.raises(ollama.ResponseError, match="num_ctx allows 10"):
         client.chat("demo", _user(RECEIPT), options={"num_ctx": 10})
 
 

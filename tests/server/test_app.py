@@ -1,4 +1,4 @@
-"""The application without a model: every route is guarded, and the page tells the truth."""
+"""The application without a model: every route requires a key, and the OpenAPI document matches the routes."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class EmptyPool:
     def loaded(self) -> Mapping[str, Runtime]:
         return {}
 
-    async def take(self, name: str) -> Runtime:
+    async def acquire(self, name: str) -> Runtime:
         raise unknown_model(name, ())
 
-    def give_back(self, name: str) -> None:
+    def release(self, name: str) -> None:
         raise AssertionError
 
     async def unload(self, name: str) -> bool:
         return False
 
-    async def warm(self) -> None:
+    async def preload(self) -> None:
         pass
 
-    async def tidy(self) -> None:
+    async def unload_idle(self) -> None:
         pass
 
     async def close(self) -> None:
@@ -79,7 +79,7 @@ def test_every_route_asks_for_a_key_of_its_scope(dialect: Any, route: Any) -> No
     assert wrong.status_code == 401 and wrong.headers["www-authenticate"] == "Bearer"
     for scope in SCOPES:
         answer = ask(route.method, path_of(route), app, headers={"x-api-key": scope})
-        assert ("The key does not permit" in answer.text) == (scope != route.scope)
+        assert ("The API key does not permit" in answer.text) == (scope != route.scope)
         assert answer.status_code == 403 or (scope == route.scope and answer.status_code != 401)
 
 

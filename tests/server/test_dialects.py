@@ -1,4 +1,4 @@
-"""What requests of the dialects become, and how they are refused."""
+"""Parsing of requests: the results, and the errors."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ import pytest
 from loqal.chat.template.native import render
 from loqal.chat.template.segments import joined
 from loqal.errors import RequestError
+from loqal.server.anthropic import parse as anthropic_parse
 from loqal.server.anthropic import protocol as claude
-from loqal.server.anthropic import routes as anthropic_routes
 from loqal.server.anthropic.format import sign
 from loqal.server.ollama import parse as ollama_parse
 from loqal.server.ollama import protocol as llama
 from loqal.server.openai_responses import parse as responses_parse
 from loqal.server.openai_responses import protocol as openai
-from loqal.server.openai_responses.format import hidden
+from loqal.server.openai_responses.format import encode_reasoning
 from loqal.server.service.conversation_store import Store
-from loqal.server.shared.conversation import settled
+from loqal.server.shared.body import Warnings, read_body
+from loqal.server.shared.conversation import with_one_system_message
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.generation_request import ChatRequest, RawRequest, Warnings, read_body
+from loqal.server.shared.generation_request import ChatRequest, RawRequest
 from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 from loqal.types.reply_options import JsonSchema, NamedTool, Thinking
 
 
 def _claude(warnings: Warnings | None = None, **body: Any) -> ChatRequest:
     body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}], **body}
-    return anthropic_routes.parse(claude.MessagesBody.model_validate(body), warnings or Warnings())
+    return anthropic_parse.parse(claude.MessagesBody.model_validate(body), warnings or Warnings())
 
 
 def _llama(warnings: Warnings | None = None, **body: Any) -> ChatRequest:
@@ -113,7 +114,7 @@ def test_what_else_a_user_says_follows_the_results() -> None:
         ("tool", "of x"),
         ("user", "look"),
     ]
-    assert warnings.warnings[0].startswith("messages[1].content[1]: Results of tools are read before")
+    assert warnings.warnings[0].startswith("messages[1].content[1]: Tool results are read before")
 
 
 def test_blocks_of_an_assistant_become_one_turn() -> None:
@@ -135,11 +136,11 @@ def test_blocks_of_an_assistant_become_one_turn() -> None:
 
 def test_refused_blocks_are_left_out_for_the_lenient() -> None:
     content = [{"type": "document", "source": {}}, {"type": "text", "text": "a"}]
-    with pytest.raises(FieldError, match="send the text, or the pages as images"):
+    with pytest.raises(FieldError, match="send text, or the pages as images"):
         _claude(messages=[{"role": "user", "content": content}])
     warnings = Warnings(lenient=True)
     assert _said(_claude(warnings, messages=[{"role": "user", "content": content}])) == [("user", "a")]
-    assert "messages[0].content[0].type was left out" in warnings.warnings[0]
+    assert "messages[0].content[0].type was ignored" in warnings.warnings[0]
 
 
 def test_claude_system_blocks() -> None:
@@ -160,7 +161,7 @@ def test_claude_system_blocks() -> None:
     ],
 )
 def test_claude_thinking(body: dict[str, Any], expected: Thinking) -> None:
-    assert _claude(**body).turn.thinking == expected
+    assert _claude(**body).options.thinking == expected
 
 
 @pytest.mark.parametrize(
@@ -174,15 +175,15 @@ def test_claude_thinking(body: dict[str, Any], expected: Thinking) -> None:
     ],
 )
 def test_claude_tool_choice(choice: Any, expected: Any, parallel: bool) -> None:
-    turn = _claude(tools=[{"name": "f", "input_schema": {"type": "object"}}], tool_choice=choice).turn
+    turn = _claude(tools=[{"name": "f", "input_schema": {"type": "object"}}], tool_choice=choice).options
     assert (turn.tool_choice, turn.parallel_tool_calls) == (expected, parallel)
 
 
 def test_a_last_turn_of_the_assistant_is_continued() -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    assert _claude(messages=messages).turn.prefill
-    assert _llama(messages=messages).turn.prefill
-    assert not _claude().turn.prefill
+    assert _claude(messages=messages).options.prefill
+    assert _llama(messages=messages).options.prefill
+    assert not _claude().options.prefill
 
 
 # Ollama ---------------------------------------------------------------------------------------------------------------
@@ -201,13 +202,13 @@ def test_ollama_images_stand_before_the_text() -> None:
     [(None, Thinking()), (True, Thinking(True)), (False, Thinking(False)), ("low", Thinking(True, 1024))],
 )
 def test_ollama_think(think: Any, expected: Thinking) -> None:
-    assert _llama(think=think).turn.thinking == expected
+    assert _llama(think=think).options.thinking == expected
 
 
 def test_ollama_formats() -> None:
-    assert _llama(format="json").turn.answer == JsonSchema()
-    assert _llama(format={"type": "object"}).turn.answer == JsonSchema({"type": "object"})
-    assert _llama(format="").turn.answer is None
+    assert _llama(format="json").options.answer == JsonSchema()
+    assert _llama(format={"type": "object"}).options.answer == JsonSchema({"type": "object"})
+    assert _llama(format="").options.answer is None
     with pytest.raises(FieldError):
         _llama(format="xml")
 
@@ -239,7 +240,7 @@ def test_items_become_turns() -> None:
     items = [
         {"role": "developer", "content": "rules"},
         {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
-        {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": hidden("so")},
+        {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": encode_reasoning("so")},
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "b"}]},
         {"type": "function_call", "call_id": "x", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "x", "output": [{"type": "input_text", "text": "c"}]},
@@ -283,7 +284,7 @@ def test_allowed_tools_are_the_only_ones() -> None:
     names = [{"type": "function", "name": name} for name in "gh"]
     turn = _openai(
         input="a", tools=tools, tool_choice={"type": "allowed_tools", "mode": "required", "tools": names}
-    ).turn
+    ).options
     assert ([tool.name for tool in turn.tools], turn.tool_choice) == (["g", "h"], "required")
 
 
@@ -310,7 +311,9 @@ def test_every_order_of_roles_is_read_or_refused_by_the_rule() -> None:
     for length in range(1, 6):
         for order in itertools.product(roles, repeat=length):
             warnings = Warnings()
-            messages = settled([Message(role, str(index)) for index, role in enumerate(order)], "messages", warnings)
+            messages = with_one_system_message(
+                [Message(role, str(index)) for index, role in enumerate(order)], "messages", warnings
+            )
             leading = next((index for index, role in enumerate(order) if role != "system"), length)
             assert bool(warnings.warnings) == ("system" in order[leading:])
             if {"user", "system"} & set(order[leading:]):

@@ -1,4 +1,4 @@
-"""Every field of every dialect has an outcome, and docs/fields.md says which."""
+"""Every request field has the support that docs/fields.md states."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from loqal.errors import RequestError
 from loqal.server.anthropic import format as anthropic_format
+from loqal.server.anthropic import parse as anthropic_parse
 from loqal.server.anthropic import protocol as claude
-from loqal.server.anthropic import routes as anthropic_routes
-from loqal.server.native import routes as native_routes
+from loqal.server.native import protocol as native_protocol
 from loqal.server.ollama import parse as ollama_parse
 from loqal.server.ollama import protocol as llama
 from loqal.server.openai import parse as openai_parse
@@ -38,10 +38,11 @@ from loqal.server.openai_responses import (
     routes as responses_routes,
 )
 from loqal.server.shared import thinking
+from loqal.server.shared.body import Body, Warnings, read_body
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import Warnings, read_body
+from loqal.server.shared.fields import ignored, rejected, review, sampled, sampling_params, supported
 from loqal.types.messages import Message
+from loqal.types.sampling import SamplingParams
 from request_bodies import Bodies, Case
 
 ROOT = Path(__file__).parents[2]
@@ -51,11 +52,11 @@ import field_matrix  # noqa: E402
 
 def _respond(body: responses_protocol.ResponseBody, warnings: Warnings) -> Any:
     writer = responses_format.ResponseWriter(
-        body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, spell=lambda token_id: b""
+        body, "m", now=lambda: 0.0, new_id=lambda prefix: prefix, token_bytes=lambda token_id: b""
     )
-    asked = responses_parse.parse(body, body.model or "", warnings, find=_find)
+    request = responses_parse.parse(body, body.model or "", warnings, find=_find)
     items = [(item["id"], item["status"]) for item in responses_routes.listed(body, lambda prefix: prefix)]
-    return asked, writer.response, body.store, body.include, items
+    return request, writer.response, body.store, body.include, items
 
 
 def _find(identity: str) -> responses_protocol.Item:
@@ -78,7 +79,7 @@ def _generated(body: llama.OllamaGenerateBody, warnings: Warnings) -> Any:
 
 READ: dict[type[BaseModel], Callable[[Any, Warnings], Any]] = {
     claude.MessagesBody: lambda body, warnings: (
-        anthropic_routes.parse(body, warnings),
+        anthropic_parse.parse(body, warnings),
         getattr(body.thinking, "display", None),
     ),
     openai_protocol.ChatBody: lambda body, warnings: (
@@ -93,7 +94,12 @@ READ: dict[type[BaseModel], Callable[[Any, Warnings], Any]] = {
     ),
     openai_protocol.EmbeddingBody: _reviewed,
     **dict.fromkeys(
-        (native_routes.TokenizeBody, native_routes.DetokenizeBody, native_routes.ScoreBody, native_routes.UnloadBody),
+        (
+            native_protocol.TokenizeBody,
+            native_protocol.DetokenizeBody,
+            native_protocol.ScoreBody,
+            native_protocol.UnloadBody,
+        ),
         _reviewed,
     ),
     llama.OllamaChatBody: _chatted,
@@ -103,7 +109,7 @@ READ: dict[type[BaseModel], Callable[[Any, Warnings], Any]] = {
     llama.OllamaShowBody: _reviewed,
     responses_protocol.ResponseBody: _respond,
 }
-"""How each body is read: whatever a field changes shows in what comes out."""
+"""How each body is read; the effect of every field shows in the result."""
 
 AROUND: dict[type[BaseModel], list[Any]] = {
     claude.UserMessage: [
@@ -122,7 +128,7 @@ AROUND: dict[type[BaseModel], list[Any]] = {
         {"type": "function_call_output", "call_id": "c", "output": "c"},
     ],
 }
-"""What must stand before: calls, and a result that others stand before or behind."""
+"""What must come before an object: tool calls, and a result that is out of order."""
 
 _PNG = "iVBORw0KGgo="
 
@@ -141,7 +147,7 @@ CHOSEN: dict[tuple[type[BaseModel], str], tuple[Any, Any]] = {
     (responses_protocol.FunctionCallItem, "arguments"): ("{}", '{"a": 1}'),
     (responses_protocol.InputImage, "image_url"): ("data:,a", "data:,b"),
     (responses_protocol.TextConfig, "format"): ({"type": "text"}, {"type": "json_object"}),
-    (responses_protocol.ReasoningItem, "encrypted_content"): ("", responses_format.hidden("a")),
+    (responses_protocol.ReasoningItem, "encrypted_content"): ("", responses_format.encode_reasoning("a")),
 }
 
 BESIDE: dict[tuple[type[BaseModel], str], dict[str, Any]] = {
@@ -153,7 +159,7 @@ BESIDE: dict[tuple[type[BaseModel], str], dict[str, Any]] = {
 }
 
 ECHOED = {"text.format.description", "text.format.strict"}
-"""Noted fields of the Responses API that come back in the response: what is asked of the model is the same."""
+"""Ignored fields that the response repeats; the request to the model is the same."""
 
 BODIES = Bodies(AROUND, CHOSEN, BESIDE)
 CASES = [(model, case) for model in READ for case in BODIES.cases(model)]
@@ -173,7 +179,7 @@ def test_every_field_has_the_outcome_the_page_says(model: type[BaseModel], case:
             refusal.value.path.rpartition(".")[0] == case.path.rpartition(".")[0]
         )  # a rejected neighbour may be first
         READ[model](model.model_validate(case.body), lenient)
-        assert any(warning.startswith(f"{case.path} was left out: ") for warning in lenient.warnings)
+        assert any(warning.startswith(f"{case.path} was ignored: ") for warning in lenient.warnings)
     elif case.support == "ignored":
         outcome = READ[model](model.model_validate(case.body), strict)
         assert any(warning.startswith(f"{case.path}: ") for warning in strict.warnings)
@@ -238,7 +244,7 @@ SERVER = ROOT / "src/loqal/server"
 READERS = {
     "OpenAI": ("openai/routes", "openai/parse", "shared/thinking"),
     "OpenAI Responses": ("openai_responses/routes", "openai_responses/parse"),
-    "Anthropic": ("anthropic/routes",),
+    "Anthropic": ("anthropic/routes", "anthropic/parse"),
     "Ollama": ("ollama/routes", "ollama/parse"),
     "loqal": ("native/routes", "openai/routes", "openai/parse", "shared/thinking"),
 }
@@ -251,7 +257,7 @@ READ_BY_PYDANTIC = {"type", "role"}
 """Fields that choose among alternatives: the class that is read says what they held."""
 
 RETURNED_WHOLE = {("OpenAI Responses", "status")}
-"""Honoured fields that come back with the object they stand in."""
+"""Supported fields that are returned with the object that contains them."""
 
 IGNORED_YET_READ = {("OllamaChatBody", "keep_alive"), ("OllamaGenerateBody", "keep_alive")}
 """In a request without a prompt it unloads the model; it is ignored in every request that is answered."""
@@ -324,11 +330,45 @@ def test_no_ignored_field_is_read(dialect: str) -> None:
 def test_every_supported_field_is_read(dialect: str) -> None:
     trees = _trees([*READERS[dialect], *WRITERS.get(dialect, ())])
     read = {name for tree in trees for _, name in _attributes(tree)} | READ_BY_PYDANTIC
+    if any(isinstance(node, ast.Name) and node.id == "sampling_params" for tree in trees for node in ast.walk(tree)):
+        read |= SamplingParams.__dataclass_fields__.keys()
     for model in _objects(dialect):
         for name in _fields(model, "supported") - read:
             inner = list(field_matrix.objects_in(model.model_fields[name].annotation))
             only_reviewed = inner and not any(_fields(one, "supported") - READ_BY_PYDANTIC for one in inner)
             assert only_reviewed or (dialect, name) in RETURNED_WHOLE, f"{model.__name__}.{name}"
+
+
+class _Sampling(Body):
+    temperature: float | None = sampled("temperature", "w", le=2)
+    top_p: float | None = sampled("top_p", "w")
+    top_k: int | None = ignored("w")
+    min_p: float | None = rejected("w")
+    stop_token_ids: list[int] | None = supported("w")
+    logprobs: bool | None = supported("w")
+
+
+def test_sampling_parameters_come_from_supported_fields_of_the_same_name() -> None:
+    body = _Sampling(temperature=0.5, top_k=5, min_p=0.5, stop_token_ids=[1], logprobs=True)
+    expected = SamplingParams(temperature=0.5, stop_token_ids=(1,), logprobs=3, max_tokens=4)
+    assert sampling_params(body, logprobs=3, max_tokens=4) == expected
+    assert sampling_params(None) == SamplingParams()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_valid"),
+    [
+        ("temperature", 2.0, True),
+        ("temperature", 2.5, False),
+        ("temperature", -0.5, False),
+        ("top_p", 1.0, True),
+        ("top_p", 0.0, False),
+        ("top_p", 1.5, False),
+    ],
+)
+def test_ranges_are_those_of_the_parameters_or_narrower(name: str, value: float, is_valid: bool) -> None:
+    with contextlib.nullcontext() if is_valid else pytest.raises(ValidationError):
+        _Sampling(**{name: value})
 
 
 def test_every_dialect_of_the_page_is_looked_at() -> None:

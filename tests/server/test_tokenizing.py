@@ -1,4 +1,4 @@
-"""No route turns text into tokens, or reads it, on the event loop, nor a text that is far too long."""
+"""No route tokenizes on the event loop, and none tokenizes all of a text that is far too long."""
 
 from __future__ import annotations
 

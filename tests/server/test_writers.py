@@ -1,4 +1,4 @@
-"""Streamed and whole replies say the same wherever the text was cut, in shapes that the official clients take."""
+"""Streamed and whole replies are equal wherever the text is split, in JSON that the official clients accept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loqal.server.anthropic.format import MessageWriter
 from loqal.server.ollama import schema as ollama_schema
 from loqal.server.ollama.format import LineWriter
 from loqal.server.openai_responses import schema as responses_schema
-from loqal.server.openai_responses.format import ResponseWriter, unhidden
+from loqal.server.openai_responses.format import ResponseWriter, decode_reasoning
 from loqal.server.openai_responses.protocol import ResponseBody
 from loqal.server.shared.errors import Problem
 from loqal.server.shared.streaming import Event, Formatter
@@ -158,7 +158,7 @@ def _line_writer(chats: bool) -> LineWriter:
     return LineWriter(
         "demo",
         chats=chats,
-        spell=lambda token_id: f"<{token_id}>".encode(),
+        token_bytes=lambda token_id: f"<{token_id}>".encode(),
         elapsed_ns=lambda: 9,
         load_ns=2,
         context=None if chats else lambda reply: [1, 2],
@@ -217,7 +217,7 @@ def _response_writer(**body: Any) -> ResponseWriter:
         "demo",
         now=lambda: 0.0,
         new_id=lambda prefix: f"{prefix}_{next(numbers)}",
-        spell=lambda token_id: f"<{token_id}>".encode(),
+        token_bytes=lambda token_id: f"<{token_id}>".encode(),
         warnings=["a: b"],
     )
 
@@ -265,7 +265,7 @@ def test_a_response_is_what_the_client_expects() -> None:
     _events(writer, _deltas(1))
     response = openai_types.Response.model_validate_json(json.dumps(writer.response), strict=True)
     reasoning, message, *calls = response.output
-    assert unhidden(reasoning.encrypted_content) == reasoning.content[0].text == REPLY.reasoning
+    assert decode_reasoning(reasoning.encrypted_content) == reasoning.content[0].text == REPLY.reasoning
     assert [entry.token for entry in message.content[0].logprobs] == ["<0>", "<1>"]
     assert message.content[0].logprobs[0].top_logprobs[0].bytes == list(b"<7>")
     assert [(call.call_id, call.name, json.loads(call.arguments)) for call in calls] == [

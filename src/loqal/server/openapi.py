@@ -1,4 +1,4 @@
-"""The OpenAPI page, written from the same table of routes that the application is made of."""
+"""The OpenAPI document, generated from the route tables that the application serves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from loqal.server.service.auth import SCOPES
-from loqal.server.service.request_context import Dialect, Route
+from loqal.server.service.dialect import Dialect, Route
 
 _REF = "#/components/schemas/{model}"
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
@@ -18,11 +18,11 @@ _ERROR = {"type": "object", "required": ["error"]}
 _SCOPES = ", ".join(SCOPES)
 
 Refs = Mapping[Any, dict[str, Any]]
-"""How a schema is referred to, by its model and whether it is read or written."""
+"""References to schemas by model and mode (validation or serialization)."""
 
 
 def openapi(dialects: Sequence[Dialect], version: str) -> dict[str, Any]:
-    """The page of these dialects."""
+    """The OpenAPI document of these dialects."""
     routes = [(dialect, route) for dialect in dialects for route in dialect.routes]
     refs, found = models_json_schema(list(_models(route for _, route in routes)), ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
@@ -30,8 +30,8 @@ def openapi(dialects: Sequence[Dialect], version: str) -> dict[str, Any]:
         path = _PARAMETER.sub(r"{\1}", route.path)
         paths.setdefault(path, {})[route.method.lower()] = _operation(dialect, route, refs)
     keys = {
-        "bearer": {"type": "http", "scheme": "bearer", "description": f"A key with the scope: {_SCOPES}."},
-        "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key."},
+        "bearer": {"type": "http", "scheme": "bearer", "description": f"An API key. Scopes: {_SCOPES}."},
+        "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same API key."},
     }
     return {
         "openapi": "3.1.0",
@@ -59,7 +59,7 @@ def _operation(dialect: Dialect, route: Route, refs: Refs) -> dict[str, Any]:
         "security": [{}, {"bearer": [route.scope]}, {"header": [route.scope]}],
         "responses": {
             "200": {"description": route.summary, "content": _content(route, refs)},
-            "default": {"description": "Anything else", "content": {"application/json": {"schema": _ERROR}}},
+            "default": {"description": "An error", "content": {"application/json": {"schema": _ERROR}}},
         },
     }
     names = _PARAMETER.findall(route.path)
@@ -79,5 +79,5 @@ def _content(route: Route, refs: Refs) -> dict[str, Any]:
     content: dict[str, Any] = {route.media_type: {"schema": schema if route.media_type.endswith("json") else {}}}
     if route.wire is not None:
         event = {} if route.event is None else refs[route.event, "serialization"]
-        content[route.wire.media_type] = {"schema": {"description": "One event after the other.", **event}}
+        content[route.wire.media_type] = {"schema": {"description": "A sequence of these events.", **event}}
     return content

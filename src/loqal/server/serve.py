@@ -1,4 +1,4 @@
-"""The server as a process: sockets, signals, patience with slow callers, an end that waits for running replies."""
+"""The server process: sockets, signals, timeouts, and a graceful shutdown that waits for running replies."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from loqal.server.service.auth import Key, check_bind, keys_of
 from loqal.server.service.model_pool import Pool
 from loqal.settings import ServerSettings
 
-_HEAD_S = 10.0  # for the head of a request to come
+_HEAD_S = 10.0  # to receive the headers of a request
 _KEEP_ALIVE_S = 60
 _BACKLOG = 256
 _MAX_HEAD_BYTES = 1 << 15
-_SPARE_CONNECTIONS = 1024  # beyond one for each reply, so that who has to wait is told so
-_MOST_FILES = 1 << 16
-_MOST_THREADS = 32  # which encode prompts and wait for scores; the model computes on its own
+_SPARE_CONNECTIONS = 1024  # beyond one per reply, so that clients over the limit get a 429 instead of no answer
+_MAX_FILES = 1 << 16
+_MAX_THREADS = 32  # they encode prompts and wait for the engine, which has its own thread
 
 
 def run(pool: Pool, settings: ServerSettings, ready: Callable[[Sequence[str]], None]) -> None:
-    """Serve until a signal comes. ``ready`` is told the addresses once requests are answered.
+    """Serve until SIGTERM or SIGINT. ``ready`` is called with the addresses once requests are accepted.
 
-    The first SIGTERM or SIGINT lets running replies come to their end, for ``drain_s`` at most; a second one ends the
-    process at once. Raises RequestError where it cannot listen, and what loading the first model raises.
+    The first signal starts a graceful shutdown: running replies may finish, for at most ``drain_s`` seconds. A second
+    signal ends the process immediately. Raises RequestError if it cannot listen, and what loading the first model
+    raises.
     """
     keys = keys_of(settings)
     check_bind(settings, keys)
@@ -55,8 +56,8 @@ async def _serve(
     sockets: list[socket.socket],
     ready: Callable[[Sequence[str]], None],
 ) -> None:
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MOST_THREADS, "loqal-worker"))
-    await pool.warm()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MAX_THREADS, "loqal-worker"))
+    await pool.preload()
     config = uvicorn.Config(
         create_app(pool, settings, keys),
         http=_Protocol,
@@ -79,13 +80,13 @@ async def _serve(
 def _allow_connections() -> None:
     """Let the process have as many sockets open as the system permits, up to a bound."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets on every address of a host, all on one port. Raises RequestError."""
+    """Listening sockets on every address of a host, all on one port. Raises RequestError."""
     sockets: list[socket.socket] = []
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -103,7 +104,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             one.close()
         reason = error.strerror or str(error)
         raise RequestError(
-            f"The server cannot listen on {host}, port {port}.", f"{reason}.", "Choose another --port or --host."
+            f"The server cannot listen on {host}, port {port}.", f"{reason}.", "Pass another --port or --host."
         ) from error
     return sockets
 
@@ -114,7 +115,7 @@ def _address(one: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready, and ends at once on the second signal."""
+    """Calls ``ready`` after startup, and ends the process on the second signal."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -132,36 +133,36 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Closes connections on which the head of a request does not come to its end."""
+    """Closes connections whose request headers do not arrive in time."""
 
-    _patience: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait()
+        self._start_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
-            self._stop_waiting()
-        elif self._patience is None:
-            self._wait()
+            self._stop_timer()
+        elif self._timer is None:
+            self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self._patience = self.loop.call_later(_HEAD_S, self.transport.close)
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(_HEAD_S, self.transport.close)
 
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def log_to_stderr() -> None:
-    """One JSON line a request, and tracebacks of bugs."""
+    """Log one JSON line per request, and tracebacks of unexpected errors, to stderr."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)

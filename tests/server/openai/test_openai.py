@@ -1,4 +1,4 @@
-"""OpenAI's dialect without a model: what a body asks for, and that events add up to the whole answer."""
+"""The OpenAI API without a model: parsing, and events that add up to the whole response."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from hypothesis import strategies as st
 
 from loqal.server.openai import schema as answers
 from loqal.server.openai.format import (
-    ChatChunks,
-    CompletionChunks,
+    ChatWriter,
+    CompletionWriter,
     Echo,
     Envelope,
-    error,
-    format_completion,
-    format_reply,
 )
 from loqal.server.openai.parse import parse, parse_completion
 from loqal.server.openai.protocol import ChatBody, CompletionBody
-from loqal.server.shared.errors import FieldError, Problem
-from loqal.server.shared.generation_request import Warnings
+from loqal.server.shared.body import Warnings
+from loqal.server.shared.errors import FieldError, Problem, openai_error
 from loqal.server.shared.streaming import Event
 from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 from loqal.types.reply import FinishReason, Reply, ReplyDelta, Timings, TokenLogprobs, ToolCallDelta, Usage
@@ -127,13 +124,13 @@ def test_messages_of_every_role() -> None:
 
 
 def test_tools_and_choices() -> None:
-    turn = request(tools=TOOLS, parallel_tool_calls=False).turn
+    turn = request(tools=TOOLS, parallel_tool_calls=False).options
     assert [tool.definition for tool in turn.tools] == TOOLS
     assert (turn.tool_choice, turn.parallel_tool_calls) == ("auto", False)
-    named = request(tools=TOOLS, tool_choice={"type": "function", "function": {"name": "g"}}).turn
+    named = request(tools=TOOLS, tool_choice={"type": "function", "function": {"name": "g"}}).options
     assert named.tool_choice == NamedTool("g")
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}
-    some = request(tools=TOOLS, tool_choice={"type": "allowed_tools", "allowed_tools": allowed}).turn
+    some = request(tools=TOOLS, tool_choice={"type": "allowed_tools", "allowed_tools": allowed}).options
     assert [tool.name for tool in some.tools] == ["g"] and some.tool_choice == "required"
 
 
@@ -150,7 +147,7 @@ def test_tools_and_choices() -> None:
     ],
 )
 def test_forms_of_the_answer(fields: dict[str, Any], answer: object) -> None:
-    assert request(**fields).turn.answer == answer
+    assert request(**fields).options.answer == answer
 
 
 @pytest.mark.parametrize(
@@ -172,7 +169,7 @@ def test_forms_of_the_answer(fields: dict[str, Any], answer: object) -> None:
     ],
 )
 def test_every_spelling_of_thinking(fields: dict[str, Any], thinking: Thinking) -> None:
-    assert request(**fields).turn.thinking == thinking
+    assert request(**fields).options.thinking == thinking
 
 
 def test_whom_and_when() -> None:
@@ -182,7 +179,7 @@ def test_whom_and_when() -> None:
     assert request(priority=3, service_tier="flex").priority == 3
 
 
-def test_noted_fields_warn() -> None:
+def test_ignored_fields_warn() -> None:
     warnings = Warnings()
     fields = {"metadata": {"a": "b"}, "prompt_cache_key": "k", "prediction": {"type": "content"}}
     parse(ChatBody(model="m", messages=[USER | {"name": "Ann"}], **fields), warnings)
@@ -318,10 +315,10 @@ def put_together(chunks: Iterable[dict[str, Any]], index: int) -> dict[str, Any]
 @given(st.lists(streams(), min_size=1, max_size=2))
 def test_the_events_of_a_chat_add_up_to_the_whole(written: list[tuple[list[ReplyDelta], Reply]]) -> None:
     envelope = Envelope("req_1", "m", now=5)
-    replies = [reply for _, reply in written]
-    whole = format_reply(replies, envelope, token_bytes)
+    writer = ChatWriter(envelope, len(written), token_bytes, with_usage=True)
+    chunks = events_of(writer, written)
+    whole = writer.completion
     answers.ChatCompletion.model_validate(whole)
-    chunks = events_of(ChatChunks(envelope, len(written), token_bytes, with_usage=True), written)
     for chunk in chunks:
         answers.ChatCompletionChunk.model_validate(chunk)
     assert chunks[-1]["usage"] == whole["usage"] and chunks[-1]["choices"] == []
@@ -344,10 +341,10 @@ def test_the_events_of_completions_add_up(
     written = [(deltas, _only(deltas, reply)) for deltas, reply in plain]
     envelope = Envelope("req_1", "m", now=5)
     echoes = [Echo("é", (0xC3, 0xA9), (TokenLogprobs(0xA9, -1.0, ((5, -0.5),)),)) if echo else Echo()]
-    replies = [reply for _, reply in written]
-    whole = format_completion(replies, envelope, echoes, token_bytes, num_top)
+    writer = CompletionWriter(envelope, echoes, 2, token_bytes, num_top=num_top)
+    chunks = events_of(writer, written)
+    whole = writer.completion
     answers.Completion.model_validate(whole)
-    chunks = events_of(CompletionChunks(envelope, echoes, 2, token_bytes, num_top=num_top), written)
     for choice in whole["choices"]:
         mine = [one for chunk in chunks for one in chunk["choices"] if one["index"] == choice["index"]]
         answers.Completion.model_validate(chunks[0])
@@ -368,13 +365,13 @@ def _only(deltas: list[ReplyDelta], reply: Reply) -> Reply:
 
 def test_token_tables_keep_bytes_and_offsets() -> None:
     echo = Echo("aé", (0x61, 0xC3, 0xA9), (TokenLogprobs(0xC3, -1.0), TokenLogprobs(0xA9, -2.0)))
-    table = format_completion((), Envelope("r", "m"), [echo], token_bytes, 0)["choices"][0]["logprobs"]
+    table = CompletionWriter(Envelope("r", "m"), [echo], 1, token_bytes, num_top=0).completion["choices"][0]["logprobs"]
     assert table["tokens"] == ["a", "bytes:\\xc3", "bytes:\\xa9"]
     assert table["token_logprobs"] == [None, -1.0, -2.0]
     assert table["text_offset"] == [0, 1, 1]
 
 
 def test_errors_have_the_dialects_shape() -> None:
-    found = error(Problem("context_length", "too long", "messages", 400), "id")
+    found = openai_error(Problem("context_length", "too long", "messages", 400), "id")
     answers.Error.model_validate(found)
     assert found["error"]["code"] == "context_length_exceeded"

@@ -1,4 +1,4 @@
-"""Keys, quotas, hosts and origins."""
+"""API keys, quotas, host names and origins."""
 
 from __future__ import annotations
 

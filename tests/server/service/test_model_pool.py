@@ -1,4 +1,4 @@
-"""Models under one plan of memory, with models that are numbers of bytes."""
+"""The model pool, with models that are numbers of bytes."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def test_models_are_loaded_once_and_stay() -> None:
     async def run() -> None:
         machine = Machine({"a": 30, "b": 30}, 100)
         pool = machine.pool()
-        await asyncio.gather(*(pool.take(name) for name in "aabba"))
+        await asyncio.gather(*(pool.acquire(name) for name in "aabba"))
         assert sorted(machine.loads) == ["a", "b"]
-        with pytest.raises(RefusedError, match="not served"):
-            await pool.take("c")
+        with pytest.raises(RefusedError, match="does not exist"):
+            await pool.acquire("c")
         await pool.close()
         assert machine.loaded == {}
 
@@ -77,11 +77,11 @@ def test_idle_models_make_way_the_longest_unused_first() -> None:
         pool = machine.pool()
         for name in "abc":
             machine.now += 1
-            await pool.take(name)
-            pool.give_back(name)
+            await pool.acquire(name)
+            pool.release(name)
         assert set(machine.loaded) == {"b", "c"}
-        await pool.take("b")
-        await pool.take("a")
+        await pool.acquire("b")
+        await pool.acquire("a")
         assert set(machine.loaded) == {"b", "a"}
 
     asyncio.run(run())
@@ -91,11 +91,11 @@ def test_a_model_in_use_is_waited_for() -> None:
     async def run() -> None:
         machine = Machine({"a": 60, "b": 60}, 100)
         pool = machine.pool()
-        await pool.take("a")
-        waiting = asyncio.ensure_future(pool.take("b"))
+        await pool.acquire("a")
+        waiting = asyncio.ensure_future(pool.acquire("b"))
         await asyncio.sleep(0.02)
         assert not waiting.done() and "a" in machine.loaded
-        pool.give_back("a")
+        pool.release("a")
         await waiting
         assert set(machine.loaded) == {"b"}
 
@@ -107,13 +107,13 @@ def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def run() -> None:
         pool = Machine({"a": 60, "b": 60, "c": 95}, 100).pool()
-        await pool.take("a")
+        await pool.acquire("a")
         with pytest.raises(RefusedError, match="does not fit"):
-            await pool.take("b")
-        pool.give_back("a")
+            await pool.acquire("b")
+        pool.release("a")
         with pytest.raises(CapacityError):
-            await pool.take("c")
-        assert await pool.take("b")
+            await pool.acquire("c")
+        assert await pool.acquire("b")
 
     asyncio.run(run())
 
@@ -122,20 +122,20 @@ def test_idle_models_go_after_a_while() -> None:
     async def run() -> None:
         machine = Machine({"a": 40, "b": 40}, 100)
         pool = machine.pool(unload_after_s=60)
-        await pool.warm()
+        await pool.preload()
         assert set(machine.loaded) == {"a", "b"}
-        await pool.take("a")
+        await pool.acquire("a")
         machine.now = 61
-        await pool.tidy()
+        await pool.unload_idle()
         assert set(machine.loaded) == {"a"}
-        pool.give_back("a")
+        pool.release("a")
         machine.now = 120
-        await pool.tidy()
+        await pool.unload_idle()
         assert set(machine.loaded) == {"a"}
         machine.now = 122
-        await pool.tidy()
+        await pool.unload_idle()
         assert machine.loaded == {}
-        await pool.take("a")
+        await pool.acquire("a")
 
     asyncio.run(run())
 
@@ -143,10 +143,10 @@ def test_idle_models_go_after_a_while() -> None:
 def test_warming_loads_what_fits() -> None:
     async def run() -> None:
         machine = Machine({"a": 40, "b": 60, "c": 40}, 100)
-        await machine.pool().warm()
+        await machine.pool().preload()
         assert set(machine.loaded) == {"a"}
         with pytest.raises(CapacityError):
-            await Machine({"a": 95}, 100).pool().warm()
+            await Machine({"a": 95}, 100).pool().preload()
 
     asyncio.run(run())
 
@@ -156,10 +156,10 @@ def test_unloading_by_hand() -> None:
         machine = Machine({"a": 40}, 100)
         pool = machine.pool()
         assert not await pool.unload("a")
-        await pool.take("a")
-        with pytest.raises(RefusedError, match="in use"):
+        await pool.acquire("a")
+        with pytest.raises(RefusedError, match="cannot be unloaded"):
             await pool.unload("a")
-        pool.give_back("a")
+        pool.release("a")
         assert await pool.unload("a") and machine.loaded == {}
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Replies that clients send back find the tokens that were written."""
+"""Replies that clients send back are matched with their generated tokens."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def _kept() -> ReplyMemory:
     return replies
 
 
-def _recalled(*messages: Message, owner: str = "me", model: str = "m", **turn: Any) -> object:
-    asked = ChatRequest(model, messages, turn=ReplyOptions(**turn))
-    return _kept().recall(owner, asked).messages[-1].token_ids
+def _recalled(*messages: Message, owner: str = "me", model: str = "m", **options: Any) -> object:
+    request = ChatRequest(model, messages, options=ReplyOptions(**options))
+    return _kept().recall(owner, request).messages[-1].token_ids
 
 
 def test_what_clients_change_does_not_matter() -> None:

@@ -1,122 +1,49 @@
-"""Bodies: what is read, what is refused, with which path, and in which bounds."""
+"""Generation requests on a real model: seeds of several replies, and the limit on their number."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from loqal.server.openai.protocol import ChatBody
-from loqal.server.shared.errors import FieldError, RefusedError, problem
-from loqal.server.shared.generation_request import Warnings, load_json, media_part, read_body
-from loqal.types.messages import MediaPart
+import loqal
+from loqal.errors import RequestError
+from loqal.runtime.runtime import MAX_CHOICES, Runtime
+from loqal.server.shared.errors import FieldError
+from loqal.server.shared.generation_request import ChatRequest, GenerationRequest, RawRequest
+from loqal.types.messages import MediaPart, Message
+from loqal.types.sampling import SamplingParams
 
-CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-
-
-def refusal(body: Any, warnings: Warnings | None = None) -> FieldError:
-    with pytest.raises(FieldError) as caught:
-        read_body(ChatBody, json.dumps(body).encode(), warnings or Warnings())
-    return caught.value
+PARAMS = SamplingParams(max_tokens=3, seed=7)
+CHAT = ChatRequest("demo", (Message("user", "Hi"),), PARAMS, n=3)
+RAW = RawRequest("demo", ("a", (1, 2)), PARAMS, n=3)
 
 
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({"foo": 1}, "foo"),
-        ({"model": None}, "model"),
-        ({"temperature": "0"}, "temperature"),
-        ({"n": 10**9}, "n"),
-        ({"n": -1}, "n"),
-        ({"n": True}, "n"),
-        ({"max_tokens": 0}, "max_tokens"),
-        ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user"}]}, "messages[0].content"),
-        ({"messages": [{"role": "pope", "content": ""}]}, "messages[0]"),
-        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": "a", "x": 1}]}, "messages[0].x"),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "txt": ""}]}]}, "messages[0].content[0].text"),
-        ({"messages": [{"role": "user", "content": [{"type": "film"}]}]}, "messages[0].content[0]"),
-        ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
-    ],
-)
-def test_a_refusal_names_the_field(change: dict[str, Any], path: str) -> None:
-    assert refusal(CHAT | change).path == path
+@pytest.fixture(scope="module")
+def model() -> Iterator[Runtime]:
+    with loqal.load("demo", threads=1) as model:
+        yield model
 
 
-def test_lenient_callers_are_told_of_what_was_left_out() -> None:
-    warnings = Warnings(lenient=True)
-    body = CHAT | {"foo": 1, "messages": [{"role": "user", "content": "hi", "bar": {"deep": [1]}}]}
-    assert read_body(ChatBody, json.dumps(body).encode(), warnings) == ChatBody(**CHAT)
-    assert sorted(warning.split()[0] for warning in warnings.warnings) == ["foo", "messages[0].bar"]
-    assert refusal(body | {"n": 0}, Warnings(lenient=True)).path == "n"
+@pytest.mark.parametrize(("request_", "seeds"), [(CHAT, [7, 8, 9]), (RAW, [7, 8, 9, 7, 8, 9])])
+def test_the_seed_of_each_reply_is_one_more(model: Runtime, request_: GenerationRequest, seeds: list[int]) -> None:
+    replies = [stream.finish() for stream in request_.begin(model, "me")]
+    assert [reply.seed for reply in replies] == seeds and request_.num_replies == len(seeds)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"{",
-        b"nonsense",
-        b"[1, 2",
-        b'{"a": NaN}',
-        b'{"a": 1e999999}x',
-        b"\xff\xfe",
-        b'{"a": ' + b"9" * 5000 + b"}",
-        b"[" * 100_000 + b"]" * 100_000,
-        b'{"a":' * 200 + b"1" + b"}" * 200,
-        b"[" + b"1," * 2_000_001 + b"1]",
-        b'"\\ud800"',
-        b'{"\\udfff": 1}',
-    ],
-)
-def test_what_is_no_usable_json(data: bytes) -> None:
-    with pytest.raises(FieldError):
-        load_json(data)
+def test_a_reply_of_several_is_the_reply_to_its_seed_alone(model: Runtime) -> None:
+    first = [stream.finish() for stream in RAW.begin(model, "me")][1]
+    assert first.token_ids == model.generate("a", SamplingParams(max_tokens=3, seed=8)).token_ids
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
+@pytest.mark.parametrize("n", [0, MAX_CHOICES + 1])
+def test_the_number_of_replies_is_limited_once(model: Runtime, n: int) -> None:
+    with pytest.raises(RequestError, match=f"n is {n}"):
+        model.stream_completions("a", PARAMS, n=n)
+    with pytest.raises(RequestError, match=f"n is {n}"):
+        model.stream_choices([Message("user", "a")], PARAMS, n=n)
 
 
-@settings(deadline=None)
-@given(json_values)
-def test_json_is_read_as_it_is(value: Any) -> None:
-    assert load_json(json.dumps(value).encode()) == value
-
-
-@settings(deadline=None)
-@given(st.dictionaries(st.sampled_from(sorted(ChatBody.model_fields)), json_values), st.booleans())
-def test_any_values_are_read_or_refused(body: dict[str, Any], lenient: bool) -> None:
-    try:
-        read_body(ChatBody, json.dumps(CHAT | body).encode(), Warnings(lenient))
-    except FieldError as error:
-        assert problem(error).status == 400
-
-
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "/etc/passwd", "FILE://x", "ftp://x", "", "~/x", "data", "\0"])
-def test_no_request_opens_a_path(url: str) -> None:
-    with pytest.raises(FieldError):
-        media_part("image", url, "url")
-
-
-def test_urls_of_media_are_taken_as_they_are() -> None:
-    assert media_part("image", "data:;base64,AA==", "url", max_tokens=4) == MediaPart(
-        "image", "data:;base64,AA==", max_tokens=4
-    )
-    assert media_part("video", "https://example.com/x", "url").source == "https://example.com/x"
-
-
-def test_errors_become_problems() -> None:
-    assert problem(FieldError("a.b", "why")).path == "a.b"
-    busy = problem(RefusedError("rate_limit", "busy", retry_s=2.6))
-    assert (busy.status, busy.headers["Retry-After"]) == (429, "3")
-    bug = problem(ZeroDivisionError("/root/secret"))
-    assert bug.status == 500 and "secret" not in bug.message
+def test_the_number_of_media_is_limited() -> None:
+    with pytest.raises(FieldError, match="65 images and videos"):
+        ChatRequest("demo", (Message("user", [MediaPart("image", b"")] * 65),))

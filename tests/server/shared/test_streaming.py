@@ -1,4 +1,4 @@
-"""Events on their way: order, signs of life, clients that leave, read slowly or come back."""
+"""Streaming: order of events, keep-alives, clients that disconnect, read slowly or reconnect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from loqal.server.shared import resumable_streams
 from loqal.server.shared.errors import Problem, RefusedError
-from loqal.server.shared.resumable_streams import ResumableStreams, window_of
+from loqal.server.shared.resumable_streams import EventLog, ResumableStreams, window_of
 from loqal.server.shared.streaming import Event, Formatter, JsonLines, ServerSentEvents, StreamedResponse, frames
 from loqal.types.reply import Reply, ReplyDelta
 
@@ -75,7 +75,7 @@ def test_an_error_is_the_last_event() -> None:
 
 def test_signs_of_life() -> None:
     found = asyncio.run(all_of(FakeStream([(0.05, "a")]), idle_s=0.02))
-    assert ": read 0 of 5 tokens\n\n" in found
+    assert ": processed 0 of 5 prompt tokens\n\n" in found
     assert "data: idle 0/5\n\n" in found
     assert found[-3:] == ["data: 0a\n\n", "data: end0\n\n", "data: close\n\n"]
     lines = asyncio.run(all_of(FakeStream([(0.05, "a")]), idle_s=0.02, wire=JsonLines))
@@ -232,3 +232,21 @@ def test_the_wish_to_come_back() -> None:
     assert window_of("resume=999999") == resumable_streams.MAX_WINDOW_S
     for text in ("", "resume", "resume=0", "resume=-1", "resume=x"):
         assert window_of(text) is None
+
+
+def test_several_readers_follow_one_log() -> None:
+    async def run() -> None:
+        log = EventLog()
+
+        async def read(start: int) -> list[bytes]:
+            return [frame async for frame in log.follow(start)]
+
+        readers = [asyncio.create_task(read(start)) for start in (0, 2)]
+        for number in range(4):
+            log.append(b"%d" % number)
+            await asyncio.sleep(0)
+        log.close()
+        assert await asyncio.gather(*readers) == [[b"0", b"1", b"2", b"3"], [b"2", b"3"]]
+        assert await read(4) == []
+
+    asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Our replies as messages of Anthropic's API, whole or as events of a stream. Pure."""
+"""Replies in Anthropic's JSON, whole and as stream events. No side effects."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from loqal.types.reply import FinishReason, Reply, ReplyDelta, Usage
 
 
 def sign(reasoning: str) -> str:
-    """The signature of a thinking block: it shows whether the reasoning comes back as it was written."""
+    """The signature of a thinking block: a digest that shows whether the reasoning was changed."""
     return base64.b64encode(hashlib.sha256(b"loqal reasoning\0" + reasoning.encode()).digest()).decode()
 
 
 class MessageWriter(Formatter):
-    """Writes one message piece by piece. ``message`` is the whole of what its events said.
+    """Writes a message: its events, and ``message``, the whole.
 
     Args:
-        identity: of the message.
-        model: the name the caller asked for.
-        max_tokens: what the caller asked for; a shorter reply that was cut met the end of the context.
-        prompt_tokens: the length of the prompt.
-        shows_thinking: whether thinking blocks hold their text.
-        warnings: what became of fields that could not simply be obeyed.
-        request_id: for errors.
+        identity: the id of the message.
+        model: the name of the model in the request.
+        max_tokens: the request's limit; a reply that was cut before it reached the end of the context.
+        prompt_tokens: the number of tokens of the prompt.
+        shows_thinking: whether thinking blocks have their text.
+        warnings: warnings of the request.
+        request_id: the id of the request, for errors.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class MessageWriter(Formatter):
         request_id: str = "",
     ) -> None:
         self._max_tokens, self._shows_thinking, self._request_id = max_tokens, shows_thinking, request_id
-        self._open: str | None = None  # kind of the block that is being written
-        self._written: list[str] = []  # its text
-        self._reasoning: list[str] = []  # of this block, shown or not
+        self._open: str | None = None  # type of the open block
+        self._written: list[str] = []  # text of the open block
+        self._reasoning: list[str] = []  # reasoning of the open block, shown or not
         self.message: dict[str, Any] = {
             "id": identity,
             "type": "message",
@@ -99,7 +99,7 @@ class MessageWriter(Formatter):
         return [_event("ping")]
 
     def _begin(self, block: dict[str, Any]) -> list[Event]:
-        """Go on with the open block if it is of this kind; calls have a block each."""
+        """Open a block unless one of this type is open; each tool call has its own block."""
         if self._open == block["type"] != "tool_use":
             return []
         events = self._end()
@@ -147,7 +147,7 @@ def _stop_reason(reply: Reply, max_tokens: int) -> str:
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
-    """Counts of tokens. As Anthropic counts, ``input_tokens`` are those of the prompt that were not in the cache."""
+    """Token counts. As in Anthropic's API, ``input_tokens`` are the prompt tokens that were not cached."""
     counts: dict[str, Any] = {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "cache_creation_input_tokens": 0,
@@ -172,8 +172,8 @@ _ERROR_TYPES: dict[Kind, str] = {
 
 
 def error(found: Problem, request_id: str) -> dict[str, Any]:
-    """The body of an error, and the event that ends a stream with one. ``param``, the wrong field, is loqal's."""
-    said = {"type": _ERROR_TYPES[found.kind], "message": found.message}
+    """The JSON of an error, as a body and as the last event. ``param``, the field's path, is an extension."""
+    fields = {"type": _ERROR_TYPES[found.kind], "message": found.message}
     if found.path is not None:
-        said["param"] = found.path
-    return {"type": "error", "error": said, "request_id": request_id}
+        fields["param"] = found.path
+    return {"type": "error", "error": fields, "request_id": request_id}

@@ -1,4 +1,4 @@
-"""The answers of Anthropic's Messages API, for the OpenAPI page and for tests."""
+"""The responses of the Anthropic API, for the OpenAPI document and for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "mod
 
 
 class ThinkingAnswer(Answer):
-    """Reasoning; the signature shows whether it comes back as it was written."""
+    """A thinking block; the signature is a digest of the reasoning."""
 
     type: Literal["thinking"]
     thinking: str
@@ -18,14 +18,14 @@ class ThinkingAnswer(Answer):
 
 
 class TextAnswer(Answer):
-    """Text."""
+    """A text block."""
 
     type: Literal["text"]
     text: str
 
 
 class ToolUseAnswer(Answer):
-    """A call of a tool."""
+    """A tool call."""
 
     type: Literal["tool_use"]
     id: str
@@ -34,13 +34,13 @@ class ToolUseAnswer(Answer):
 
 
 class ThinkingTokens(Answer):
-    """Of the tokens that were written."""
+    """Details of the output tokens."""
 
     thinking_tokens: int
 
 
 class MessageUsage(Answer):
-    """Counts of tokens; the prompt has ``input_tokens`` and ``cache_read_input_tokens``."""
+    """Token counts; the prompt has ``input_tokens`` plus ``cache_read_input_tokens`` tokens."""
 
     input_tokens: int
     cache_creation_input_tokens: int = 0
@@ -51,7 +51,7 @@ class MessageUsage(Answer):
 
 
 class MessageAnswer(Answer):
-    """A turn of the assistant."""
+    """An assistant message."""
 
     id: str
     type: Literal["message"]
@@ -65,14 +65,14 @@ class MessageAnswer(Answer):
 
 
 class CountAnswer(Answer):
-    """How many tokens a conversation has."""
+    """The number of prompt tokens of a conversation."""
 
     input_tokens: int
     warnings: list[str] | None = None
 
 
 class MessageEvent(Answer):
-    """One event of a streamed message; its type says which fields it has."""
+    """One event of a streamed message; its type determines its fields."""
 
     type: Literal[
         "message_start",

@@ -1,1 +1,1 @@
-"""loqal's own routes: health, metrics, rendering, tokenizing, scoring."""
+"""The native API: health, metrics, rendered prompts, tokens, scores."""

@@ -1,4 +1,4 @@
-"""Our replies as objects of Ollama's API, whole or line by line. Pure."""
+"""Replies in Ollama's JSON, whole and line by line. No side effects."""
 
 from __future__ import annotations
 
@@ -10,28 +10,26 @@ from typing import Any
 
 from loqal.runtime.model_info import ModelInfo
 from loqal.server.shared.errors import Problem
+from loqal.server.shared.logprobs import TokenBytes, format_logprobs
 from loqal.server.shared.streaming import Event, Formatter
 from loqal.types.messages import ToolCall
-from loqal.types.reply import FinishReason, Reply, ReplyDelta, TokenLogprobs
+from loqal.types.reply import FinishReason, Reply, ReplyDelta
 
 NEVER = "9999-12-31T23:59:59Z"
 
-Spell = Callable[[int], bytes]
-"""The bytes of one token, which need not be whole characters."""
-
 
 class LineWriter(Formatter):
-    """Writes one reply. ``whole`` is the one object of a reply that is not streamed.
+    """Writes a reply: its lines, and ``whole``, the object of a reply that is not streamed.
 
     Args:
-        model: the name the caller asked for.
-        chats: the text stands in ``message`` rather than in ``response``.
-        spell: the bytes of a token.
-        elapsed_ns: the time since the request came.
-        load_ns: the time its model took to load.
-        context: the tokens of the conversation to follow it with, where the caller may.
-        warnings: what became of fields that could not simply be obeyed.
-        now: seconds since 1970.
+        model: the name of the model in the request.
+        chats: whether the text is in ``message`` (/api/chat) instead of ``response`` (/api/generate).
+        token_bytes: the bytes of a token.
+        elapsed_ns: returns the time since the request arrived.
+        load_ns: the time to load the model.
+        context: returns the tokens that continue the conversation; None for none.
+        warnings: warnings of the request.
+        now: returns the seconds since 1970.
     """
 
     def __init__(
@@ -39,7 +37,7 @@ class LineWriter(Formatter):
         model: str,
         *,
         chats: bool,
-        spell: Spell,
+        token_bytes: TokenBytes,
         elapsed_ns: Callable[[], int],
         load_ns: int = 0,
         context: Callable[[Reply], Sequence[int]] | None = None,
@@ -47,7 +45,7 @@ class LineWriter(Formatter):
         now: Callable[[], float] = time.time,
     ) -> None:
         self._now = now
-        self._model, self._chats, self._spell = model, chats, spell
+        self._model, self._chats, self._token_bytes = model, chats, token_bytes
         self._elapsed_ns, self._load_ns, self._context, self._warnings = elapsed_ns, load_ns, context, warnings
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -58,14 +56,14 @@ class LineWriter(Formatter):
     def push(self, index: int, delta: ReplyDelta) -> list[Event]:
         """See Formatter."""
         calls = [] if delta.tool_call is None else [self._call(delta.tool_call)]
-        logprobs = [self._logprob(entry) for entry in delta.logprobs]
+        logprobs = format_logprobs(delta.logprobs, self._token_bytes)
         self._text.append(delta.text)
         self._reasoning.append(delta.reasoning)
         self._calls += calls
         self._logprobs += logprobs
         if not (delta.text or delta.reasoning or calls or logprobs):
             return []
-        return [Event({**self._said(delta.text, delta.reasoning, calls, logprobs), "done": False})]
+        return [Event({**self._line(delta.text, delta.reasoning, calls, logprobs), "done": False})]
 
     def end(self, index: int, reply: Reply) -> list[Event]:
         """See Formatter."""
@@ -74,41 +72,33 @@ class LineWriter(Formatter):
             ending["context"] = list(self._context(reply))
         if self._warnings:
             ending["warnings"] = list(self._warnings)
-        said = self._said("".join(self._text), "".join(self._reasoning), self._calls, self._logprobs)
-        self.whole = {**said, **ending}
-        return [Event({**self._said("", "", [], []), **ending})]
+        line = self._line("".join(self._text), "".join(self._reasoning), self._calls, self._logprobs)
+        self.whole = {**line, **ending}
+        return [Event({**self._line("", "", [], []), **ending})]
 
     def failed(self, found: Problem) -> list[Event]:
         """See Formatter."""
         return [Event(error(found))]
 
     def idle(self, read: int, total: int) -> list[Event]:
-        """See Formatter. A line without text keeps the connection alive, and clients add nothing."""
-        return [Event({**self._said("", "", [], []), "done": False})]
+        """See Formatter. A line without text keeps the connection alive."""
+        return [Event({**self._line("", "", [], []), "done": False})]
 
-    def _said(
+    def _line(
         self, text: str, reasoning: str, calls: list[dict[str, Any]], logprobs: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        said: dict[str, Any] = {"content" if self._chats else "response": text}
+        fields: dict[str, Any] = {"content" if self._chats else "response": text}
         if reasoning:
-            said["thinking"] = reasoning
+            fields["thinking"] = reasoning
         if calls:
-            said["tool_calls"] = calls
+            fields["tool_calls"] = calls
         body: dict[str, Any] = {"model": self._model, "created_at": _time(self._now())}
-        body |= {"message": {"role": "assistant", **said}} if self._chats else said
+        body |= {"message": {"role": "assistant", **fields}} if self._chats else fields
         return {**body, "logprobs": logprobs} if logprobs else body
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
         function = {"index": len(self._calls), "name": call.name, "arguments": dict(call.arguments)}
         return {"id": call.id, "function": function}
-
-    def _logprob(self, entry: TokenLogprobs) -> dict[str, Any]:
-        top = [self._token(token_id, logprob) for token_id, logprob in entry.top]
-        return {**self._token(entry.token_id, entry.logprob), "top_logprobs": top}
-
-    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        spelled = self._spell(token_id)
-        return {"token": spelled.decode(errors="replace"), "bytes": list(spelled), "logprob": logprob}
 
 
 def _ending(reply: Reply, total_ns: int, load_ns: int) -> dict[str, Any]:
@@ -133,18 +123,18 @@ def _duration(tokens: int, per_second: float) -> int:
 
 
 def idle(model: str, *, chats: bool, reason: str, now: float) -> dict[str, Any]:
-    """The answer to a request without a prompt, which loads or unloads a model."""
-    said: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if chats else {"response": ""}
-    return {"model": model, "created_at": _time(now), **said, "done": True, "done_reason": reason}
+    """The response to a request without a prompt, which loads or unloads a model."""
+    empty: dict[str, Any] = {"message": {"role": "assistant", "content": ""}} if chats else {"response": ""}
+    return {"model": model, "created_at": _time(now), **empty, "done": True, "done_reason": reason}
 
 
 def error(found: Problem, request_id: str = "") -> dict[str, Any]:
-    """The body of an error, and the line that ends a stream with one."""
+    """The JSON of an error, as a body and as the last line."""
     return {"error": found.message}
 
 
 def listed(name: str, info: ModelInfo | None, created_s: int) -> dict[str, Any]:
-    """A model in a list. The digest tells models apart; it is of what is known of the model, not of its weights."""
+    """A listed model. The digest identifies the model's description, not its weights."""
     entry = {
         "name": name,
         "model": name,
@@ -155,7 +145,7 @@ def listed(name: str, info: ModelInfo | None, created_s: int) -> dict[str, Any]:
 
 
 def described(info: ModelInfo, created_s: int) -> dict[str, Any]:
-    """A model by itself."""
+    """The description of one model."""
     family = info.architecture
     facts = {
         "general.architecture": family,
@@ -165,8 +155,8 @@ def described(info: ModelInfo, created_s: int) -> dict[str, Any]:
         f"{family}.block_count": info.num_delta_layers + info.num_attention_layers,
         f"{family}.vocab_size": info.vocab_size,
     }
-    abilities = ["completion", "tools", "thinking", "embedding"] + (["vision"] if info.has_vision else [])
-    shown = {"details": _details(info), "model_info": facts, "capabilities": abilities}
+    capabilities = ["completion", "tools", "thinking", "embedding"] + (["vision"] if info.has_vision else [])
+    shown = {"details": _details(info), "model_info": facts, "capabilities": capabilities}
     return {**shown, "modified_at": _time(created_s), "template": info.template}
 
 

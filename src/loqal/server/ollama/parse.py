@@ -1,4 +1,4 @@
-"""Requests of Ollama's API as ours. Pure."""
+"""Ollama requests as generation requests. No side effects."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from loqal.server.ollama import protocol as fields
-from loqal.server.shared.conversation import Result, decoded, in_call_order, settled
+from loqal.server.shared.body import Warnings
+from loqal.server.shared.conversation import ToolResult, decode_base64, in_call_order, with_one_system_message
+from loqal.server.shared.embeddings import EmbeddingRequest
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import ChatRequest, RawRequest, Warnings
+from loqal.server.shared.fields import review, sampling_params
+from loqal.server.shared.generation_request import ChatRequest, RawRequest
 from loqal.server.shared.thinking import BUDGETS
 from loqal.types.messages import MediaPart, Message, Part, TextPart, ToolCall
 from loqal.types.reply_options import AnswerFormat, JsonSchema, ReplyOptions, Thinking, Tool
@@ -17,30 +19,30 @@ from loqal.types.sampling import SamplingParams
 
 
 def parse_chat(body: fields.OllamaChatBody, warnings: Warnings) -> ChatRequest:
-    """What a conversation asks for. Raises FieldError."""
+    """The generation request of /api/chat. Raises FieldError."""
     review(body, warnings)
-    messages = settled(_conversation(body.messages), "messages", warnings)
-    return ChatRequest(body.model, messages, _sampling(body), _turn(body), stream=body.stream)
+    messages = with_one_system_message(_conversation(body.messages), "messages", warnings)
+    return ChatRequest(body.model, messages, _sampling(body), _reply_options(body), stream=body.stream)
 
 
 def parse_generate(
     body: fields.OllamaGenerateBody, warnings: Warnings, before: Sequence[Message] = ()
 ) -> ChatRequest | RawRequest:
-    """What a prompt asks for, after an earlier conversation. Raises FieldError."""
+    """The generation request of /api/generate, after an earlier conversation. Raises FieldError."""
     review(body, warnings)
     if not body.raw:
         messages = tuple(_prompted(body, before))
-        return ChatRequest(body.model, messages, _sampling(body), _turn(body), stream=body.stream)
+        return ChatRequest(body.model, messages, _sampling(body), _reply_options(body), stream=body.stream)
     for name in ("system", "images", "think", "format", "context"):
         if getattr(body, name) not in (None, "", False):
-            warnings.reject(name, "A raw prompt is read as it is.", "Leave raw out, or write it into the prompt.")
+            warnings.reject(name, "A raw prompt is used as it is.", "Remove raw, or put this into the prompt.")
     return RawRequest(body.model, (body.prompt,), _sampling(body), stream=body.stream)
 
 
 def _conversation(messages: Sequence[fields.Message]) -> list[Message]:
-    """The messages of /api/chat; results of tools in the order of their calls."""
+    """The messages of /api/chat; tool results in the order of their calls."""
     found: list[Message] = []
-    results: list[Result] = []
+    results: list[ToolResult] = []
     for index, message in enumerate(messages):
         path = f"messages[{index}]"
         if isinstance(message, fields.ToolMessage):
@@ -60,25 +62,27 @@ def _conversation(messages: Sequence[fields.Message]) -> list[Message]:
     return [*found, *in_call_order(found, results)]
 
 
-def _result(message: fields.ToolMessage, path: str, before: Sequence[Message], earlier: Sequence[Result]) -> Result:
-    """A tool's answer with the id of its call: the one it names, or the first open call of its tool."""
+def _result(
+    message: fields.ToolMessage, path: str, before: Sequence[Message], earlier: Sequence[ToolResult]
+) -> ToolResult:
+    """A tool result with the id of its call: the one it names, or the first call of its tool without a result."""
     content = Message("tool", _content(message.content, message.images, path))
     if message.tool_call_id is not None:
-        return Result(f"{path}.tool_call_id", message.tool_call_id, content)
+        return ToolResult(f"{path}.tool_call_id", message.tool_call_id, content)
     calls = next((found.tool_calls for found in reversed(before) if found.role == "assistant"), ())
     answered = {result.call_id for result in earlier}
     for call in calls:
         if call.id not in answered and message.tool_name in (None, call.name):
-            return Result(f"{path}.tool_name", str(call.id), content)
+            return ToolResult(f"{path}.tool_name", str(call.id), content)
     raise FieldError(
         f"{path}.tool_name",
-        "Before it stands no call without a result that it could answer.",
-        "Send the assistant's turn with its calls before their results.",
+        "The preceding assistant message has no tool call without a result that it could belong to.",
+        "Send the assistant message with its tool calls before their results.",
     )
 
 
 def _prompted(body: fields.OllamaGenerateBody, before: Sequence[Message]) -> list[Message]:
-    """The messages of /api/generate after those of an earlier conversation."""
+    """The messages of /api/generate, after those of an earlier conversation."""
     user = Message("user", _content(body.prompt, body.images, ""))
     if body.system is None:
         return [*before, user]
@@ -90,30 +94,34 @@ def _content(text: str | None, images: Sequence[str] | None, path: str) -> str |
     if not images:
         return text or ""
     parts: list[Part] = [
-        MediaPart("image", decoded(image, f"{path}.images[{index}]".lstrip("."))) for index, image in enumerate(images)
+        MediaPart("image", decode_base64(image, f"{path}.images[{index}]".lstrip(".")))
+        for index, image in enumerate(images)
     ]
     return [*parts, TextPart(text or "")]
 
 
-def _sampling(body: fields.WriteBody) -> SamplingParams:
+def parse_embed(body: fields.OllamaEmbedBody | fields.OllamaEmbeddingsBody, warnings: Warnings) -> EmbeddingRequest:
+    """The embedding request of /api/embed or /api/embeddings. Raises FieldError."""
+    review(body, warnings)
+    max_tokens = body.options.num_ctx if body.options else None
+    if isinstance(body, fields.OllamaEmbeddingsBody):
+        return EmbeddingRequest(body.model, [body.prompt], "prompt", max_tokens=max_tokens)
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    return EmbeddingRequest(body.model, texts, dimensions=body.dimensions, max_tokens=max_tokens)
+
+
+def _sampling(body: fields.GenerationBody) -> SamplingParams:
     options = body.options or fields.Options()
     limit = options.num_predict
-    return SamplingParams(
+    return sampling_params(
+        options,
         max_tokens=limit if limit is not None and limit > 0 else None,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        presence_penalty=options.presence_penalty,
-        frequency_penalty=options.frequency_penalty,
         repetition_penalty=options.repeat_penalty,
-        seed=options.seed,
-        stop=tuple(options.stop or ()),
         logprobs=(body.top_logprobs or 0) if body.logprobs or body.top_logprobs else None,
     )
 
 
-def _turn(body: fields.WriteBody) -> ReplyOptions:
+def _reply_options(body: fields.GenerationBody) -> ReplyOptions:
     return ReplyOptions(
         tools=tuple(_tool(tool.function) for tool in body.tools or ())
         if isinstance(body, fields.OllamaChatBody)
@@ -142,5 +150,5 @@ def _answer(form: str | dict[str, Any] | None) -> AnswerFormat | None:
     if form == "json":
         return JsonSchema()
     if isinstance(form, str):
-        raise FieldError("format", f"It is {form!r}.", "Give json, or the JSON schema of the answer as an object.")
+        raise FieldError("format", f"It is {form!r}.", "Send json, or a JSON schema as an object.")
     return JsonSchema(form)

@@ -1,14 +1,14 @@
-"""The answers of Ollama's API, for the OpenAPI page and for tests."""
+"""The responses of the Ollama API, for the OpenAPI document and for tests."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from loqal.server.shared.schema import Answer
+from loqal.server.shared.schema import Answer, TokenLogprob
 
 
 class CalledAnswer(Answer):
-    """The function of a call."""
+    """The function of a tool call."""
 
     index: int
     name: str
@@ -16,14 +16,14 @@ class CalledAnswer(Answer):
 
 
 class CallAnswer(Answer):
-    """A call of a tool."""
+    """A tool call."""
 
     id: str | None
     function: CalledAnswer
 
 
 class SaidAnswer(Answer):
-    """What the assistant says, or a piece of it."""
+    """An assistant message, or a delta of it."""
 
     role: Literal["assistant"]
     content: str
@@ -31,26 +31,12 @@ class SaidAnswer(Answer):
     tool_calls: list[CallAnswer] | None = None
 
 
-class TopLogprobAnswer(Answer):
-    """A token that might have come."""
-
-    token: str
-    bytes: list[int]
-    logprob: float
-
-
-class LogprobAnswer(TopLogprobAnswer):
-    """A token that came."""
-
-    top_logprobs: list[TopLogprobAnswer]
-
-
-class WrittenAnswer(Answer):
-    """What chats and generations have in common. Durations, in nanoseconds, and counts come with the end."""
+class GenerationAnswer(Answer):
+    """The fields of chats and generations; the last line has the counts and the durations in nanoseconds."""
 
     model: str
     created_at: str
-    logprobs: list[LogprobAnswer] | None = None
+    logprobs: list[TokenLogprob] | None = None
     done: bool
     done_reason: Literal["stop", "length", "load", "unload"] | None = None
     total_duration: int | None = None
@@ -64,14 +50,14 @@ class WrittenAnswer(Answer):
     warnings: list[str] | None = None
 
 
-class OllamaChatAnswer(WrittenAnswer):
-    """A turn of the assistant, or a line of one that is streamed."""
+class OllamaChatAnswer(GenerationAnswer):
+    """A chat reply, or one line of a streamed one."""
 
     message: SaidAnswer
 
 
-class OllamaGenerateAnswer(WrittenAnswer):
-    """What follows a prompt, or a line of it; ``context`` goes into the request that is to follow."""
+class OllamaGenerateAnswer(GenerationAnswer):
+    """A generated reply, or one line of a streamed one; ``context`` continues the conversation."""
 
     response: str
     thinking: str | None = None
@@ -80,7 +66,7 @@ class OllamaGenerateAnswer(WrittenAnswer):
 
 
 class OllamaEmbedAnswer(Answer):
-    """Vectors of texts."""
+    """Embeddings of texts."""
 
     model: str
     embeddings: list[list[float]]
@@ -91,14 +77,14 @@ class OllamaEmbedAnswer(Answer):
 
 
 class OllamaEmbeddingsAnswer(Answer):
-    """The vector of a text."""
+    """The embedding of a text."""
 
     embedding: list[float]
     warnings: list[str] | None = None
 
 
 class DetailsAnswer(Answer):
-    """What kind of model it is."""
+    """Details of a model."""
 
     parent_model: str
     format: str
@@ -109,7 +95,7 @@ class DetailsAnswer(Answer):
 
 
 class ListedAnswer(Answer):
-    """A model in a list; one that is not loaded has no size and details, one that is has the rest."""
+    """A listed model; size and details only if it is loaded, the last three fields only in /api/ps."""
 
     name: str
     model: str
@@ -123,13 +109,13 @@ class ListedAnswer(Answer):
 
 
 class OllamaModelsAnswer(Answer):
-    """Models."""
+    """A list of models."""
 
     models: list[ListedAnswer]
 
 
 class OllamaShowAnswer(Answer):
-    """One model."""
+    """The description of one model."""
 
     details: DetailsAnswer
     model_info: dict[str, str | int]

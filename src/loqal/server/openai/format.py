@@ -1,4 +1,4 @@
-"""Our replies in OpenAI's shapes, whole and in events. Pure."""
+"""Replies in OpenAI's JSON, whole and as stream events. No side effects."""
 
 from __future__ import annotations
 
@@ -6,110 +6,92 @@ import base64
 import codecs
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from loqal.server.shared.errors import Problem
+from loqal.server.shared.embeddings import Vectors
+from loqal.server.shared.errors import Problem, openai_error
+from loqal.server.shared.logprobs import TokenBytes, format_logprobs
 from loqal.server.shared.streaming import Event, Formatter
 from loqal.types.reply import FinishReason, Reply, ReplyDelta, TokenLogprobs
 
-TokenBytes = Callable[[int], bytes]
-
-_KINDS = {
-    "authentication": "authentication_error",
-    "permission": "permission_error",
-    "not_found": "not_found_error",
-    "rate_limit": "rate_limit_error",
-    "overloaded": "overloaded_error",
-    "internal": "server_error",
-}
-_CODES = {"context_length": "context_length_exceeded", "not_found": "not_found", "authentication": "invalid_api_key"}
-
 
 def usage_of(replies: Sequence[Reply], *, per_prompt: int | None = None) -> dict[str, Any]:
-    """Counts of tokens. A prompt counts once for its replies: all of them, or ``per_prompt``."""
+    """Token counts. A prompt counts once for its replies: all of them, or ``per_prompt``."""
     prompts = replies[:1] if per_prompt is None else replies[::per_prompt]
-    prompt_tokens = sum(reply.usage.prompt_tokens for reply in prompts)
-    completion_tokens = sum(reply.usage.completion_tokens for reply in replies)
     details: dict[str, Any] = {"cached_tokens": sum(reply.usage.cached_tokens for reply in prompts)}
     if replies[0].usage.cache_miss is not None:
         details["cache_miss"] = replies[0].usage.cache_miss
     drafted = sum(reply.usage.drafted_tokens for reply in replies)
     accepted = sum(reply.usage.accepted_tokens for reply in replies)
+    return _usage(
+        sum(reply.usage.prompt_tokens for reply in prompts),
+        sum(reply.usage.completion_tokens for reply in replies),
+        details,
+        reasoning_tokens=sum(reply.usage.reasoning_tokens for reply in replies),
+        accepted_prediction_tokens=accepted,
+        rejected_prediction_tokens=drafted - accepted,
+    )
+
+
+def _usage(
+    prompt_tokens: int,
+    completion_tokens: int,
+    prompt_details: dict[str, Any],
+    *,
+    reasoning_tokens: int = 0,
+    accepted_prediction_tokens: int = 0,
+    rejected_prediction_tokens: int = 0,
+) -> dict[str, Any]:
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
-        "prompt_tokens_details": details,
+        "prompt_tokens_details": prompt_details,
         "completion_tokens_details": {
-            "reasoning_tokens": sum(reply.usage.reasoning_tokens for reply in replies),
-            "accepted_prediction_tokens": accepted,
-            "rejected_prediction_tokens": drafted - accepted,
+            "reasoning_tokens": reasoning_tokens,
+            "accepted_prediction_tokens": accepted_prediction_tokens,
+            "rejected_prediction_tokens": rejected_prediction_tokens,
         },
     }
 
 
 def finish_reason(reason: FinishReason) -> str:
-    """OpenAI's word for why a reply ended."""
+    """OpenAI's value for why a reply ended."""
     return reason.value if reason is not FinishReason.CANCELLED else "stop"
 
 
 class Envelope:
-    """What every answer to one request begins with."""
+    """The fields that every response and event of one request has in common."""
 
-    def __init__(self, call_id: str, model: str, *, prefix: str = "chatcmpl", now: float | None = None) -> None:
-        self.id, self.model = f"{prefix}-{call_id.removeprefix('req_')}", model
+    def __init__(self, request_id: str, model: str, *, prefix: str = "chatcmpl", now: float | None = None) -> None:
+        self.id, self.model = f"{prefix}-{request_id.removeprefix('req_')}", model
         self.created = int(time.time() if now is None else now)
 
     def of(self, kind: str, choices: Any, **more: Any) -> dict[str, Any]:
-        """An answer or an event."""
+        """A response or an event."""
         head = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
         return {**head, "choices": choices, **more, "system_fingerprint": "loqal"}
 
 
-def format_reply(
-    replies: Sequence[Reply], envelope: Envelope, token_bytes: TokenBytes, *, tier: str = "default"
-) -> dict[str, Any]:
-    """The answer to a chat."""
-    choices = []
-    for index, reply in enumerate(replies):
-        calls = [
-            _call(call.id or "", call.name, json.dumps(call.arguments, ensure_ascii=False)) for call in reply.tool_calls
-        ]
-        message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
-        if calls:
-            message |= {"content": reply.text or None, "tool_calls": calls}
-        if reply.reasoning:
-            message |= {"reasoning_content": reply.reasoning, "reasoning": reply.reasoning}
-        logprobs = None if reply.logprobs is None else format_logprobs(reply.logprobs, token_bytes)
-        reason = finish_reason(reply.finish_reason)
-        choices.append({"index": index, "message": message, "finish_reason": reason, "logprobs": logprobs})
-    return envelope.of("chat.completion", choices, usage=usage_of(replies), service_tier=tier)
-
-
-def _call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+def _tool_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def format_logprobs(logprobs: Iterable[TokenLogprobs], token_bytes: TokenBytes) -> dict[str, Any]:
-    """Log probabilities, with the exact bytes of every token."""
-
-    def entry(token_id: int, logprob: float) -> dict[str, Any]:
-        data = token_bytes(token_id)
-        return {"token": data.decode(errors="replace"), "logprob": logprob, "bytes": list(data)}
-
-    content = [
-        {**entry(one.token_id, one.logprob), "top_logprobs": [entry(*pair) for pair in one.top]} for one in logprobs
-    ]
-    return {"content": content, "refusal": None}
+# Chat completions -----------------------------------------------------------------------------------------------------
 
 
-class ChatChunks(Formatter):
-    """The events of a streamed chat."""
+class ChatWriter(Formatter):
+    """Writes a chat completion: its events, and after the last reply ``completion``, the whole.
+
+    Args:
+        num_replies: the number of choices.
+        token_bytes: the bytes of a token.
+        with_usage: whether a last event has token counts.
+        tier: the service tier the request was served with.
+        warnings: warnings of the request, for the first event.
+    """
 
     def __init__(
         self,
@@ -121,10 +103,24 @@ class ChatChunks(Formatter):
         tier: str = "default",
         warnings: Sequence[str] = (),
     ) -> None:
-        self._tier = tier
         self._envelope, self._num_replies, self._token_bytes = envelope, num_replies, token_bytes
-        self._with_usage, self._warnings = with_usage, warnings
+        self._with_usage, self._tier, self._warnings = with_usage, tier, warnings
         self._replies: dict[int, Reply] = {}
+
+    @property
+    def completion(self) -> dict[str, Any]:
+        """The whole chat completion."""
+        replies = [self._replies[index] for index in sorted(self._replies)]
+        choices = [
+            {
+                "index": index,
+                "message": self._message(reply),
+                "finish_reason": finish_reason(reply.finish_reason),
+                "logprobs": None if reply.logprobs is None else self._logprobs(reply.logprobs),
+            }
+            for index, reply in enumerate(replies)
+        ]
+        return self._envelope.of("chat.completion", choices, usage=usage_of(replies), service_tier=self._tier)
 
     def start(self) -> Iterable[Event]:
         """See Formatter."""
@@ -134,20 +130,20 @@ class ChatChunks(Formatter):
 
     def push(self, index: int, delta: ReplyDelta) -> Iterable[Event]:
         """See Formatter."""
-        shown: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         if delta.text:
-            shown["content"] = delta.text
+            fields["content"] = delta.text
         if delta.reasoning:
-            shown |= {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning}
+            fields |= {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning}
         if (piece := delta.call_piece) is not None:
             if piece.name is None:
                 call: dict[str, Any] = {"function": {"arguments": piece.arguments}}
             else:
-                call = _call(piece.id, piece.name, piece.arguments)
-            shown["tool_calls"] = [{"index": piece.index, **call}]
-        logprobs = format_logprobs(delta.logprobs, self._token_bytes) if delta.logprobs else None
-        if shown or logprobs:
-            yield self._chunk(index, shown, logprobs=logprobs)
+                call = _tool_call(piece.id, piece.name, piece.arguments)
+            fields["tool_calls"] = [{"index": piece.index, **call}]
+        logprobs = self._logprobs(delta.logprobs) if delta.logprobs else None
+        if fields or logprobs:
+            yield self._chunk(index, fields, logprobs=logprobs)
 
     def end(self, index: int, reply: Reply) -> Iterable[Event]:
         """See Formatter."""
@@ -163,7 +159,22 @@ class ChatChunks(Formatter):
 
     def failed(self, found: Problem) -> Iterable[Event]:
         """See Formatter."""
-        yield Event(error(found, ""))
+        yield Event(openai_error(found, ""))
+
+    def _message(self, reply: Reply) -> dict[str, Any]:
+        calls = [
+            _tool_call(call.id or "", call.name, json.dumps(call.arguments, ensure_ascii=False))
+            for call in reply.tool_calls
+        ]
+        message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+        if calls:
+            message |= {"content": reply.text or None, "tool_calls": calls}
+        if reply.reasoning:
+            message |= {"reasoning_content": reply.reasoning, "reasoning": reply.reasoning}
+        return message
+
+    def _logprobs(self, logprobs: Iterable[TokenLogprobs]) -> dict[str, Any]:
+        return {"content": format_logprobs(logprobs, self._token_bytes), "refusal": None}
 
     def _chunk(
         self,
@@ -181,23 +192,25 @@ class ChatChunks(Formatter):
         return Event(self._envelope.of("chat.completion.chunk", choices, **more, service_tier=self._tier))
 
 
-def error(found: Problem, call_id: str) -> dict[str, Any]:
-    """OpenAI's shape of an error."""
-    kind = _KINDS.get(found.kind, "invalid_request_error")
-    return {"error": {"message": found.message, "type": kind, "param": found.path, "code": _CODES.get(found.kind)}}
+# Completions ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """A prompt that is put before its answers; log probabilities begin at its second token."""
+    """A prompt that is returned before its completion; log probabilities begin at its second token."""
 
     text: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
 
+    @property
+    def rows(self) -> tuple[TokenLogprobs | int, ...]:
+        """The entries for ``TokenTable``; the first token has no log probability."""
+        return (*self.token_ids[:1], *self.logprobs)
+
 
 class TokenTable:
-    """The older shape of log probabilities, token by token, for one answer."""
+    """The log probabilities of one choice in the older format: parallel lists by token."""
 
     def __init__(self, token_bytes: TokenBytes, num_top: int) -> None:
         self._token_bytes, self._num_top = token_bytes, num_top
@@ -205,7 +218,7 @@ class TokenTable:
         self._num_chars = 0
 
     def rows(self, found: Iterable[TokenLogprobs | int]) -> dict[str, Any]:
-        """The next tokens; a bare id is a token without a log probability, the first of a prompt."""
+        """The lists for the next tokens; a bare id is a token without log probability, the first of a prompt."""
         rows: dict[str, Any] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
         for one in found:
             token_id = one if isinstance(one, int) else one.token_id
@@ -230,8 +243,17 @@ class TokenTable:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-class CompletionChunks(Formatter):
-    """The events of streamed continuations, and the whole answer. ``echoes`` holds one echo for each prompt."""
+class CompletionWriter(Formatter):
+    """Writes completions: their events, and after the last reply ``completion``, the whole.
+
+    Args:
+        echoes: one for each prompt.
+        per_prompt: the number of choices for each prompt.
+        token_bytes: the bytes of a token.
+        num_top: the number of top log probabilities; None for no log probabilities.
+        with_usage: whether a last event has token counts.
+        warnings: warnings of the request, for the first event.
+    """
 
     def __init__(
         self,
@@ -244,19 +266,36 @@ class CompletionChunks(Formatter):
         with_usage: bool = False,
         warnings: Sequence[str] = (),
     ) -> None:
-        self._envelope, self._per_prompt = envelope, per_prompt
+        self._envelope, self._per_prompt, self._token_bytes = envelope, per_prompt, token_bytes
+        self._num_top, self._with_usage, self._warnings = num_top, with_usage, warnings
         self._echoes = [echo for echo in echoes for _ in range(per_prompt)]
-        self._with_usage, self._warnings = with_usage, warnings
         self._tables = [None if num_top is None else TokenTable(token_bytes, num_top) for _ in self._echoes]
         self._replies: dict[int, Reply] = {}
+
+    @property
+    def completion(self) -> dict[str, Any]:
+        """The whole response; without any reply, the echoed prompts alone."""
+        if not self._replies:
+            choices = [self._choice(index, echo.text, echo.rows, "length") for index, echo in enumerate(self._echoes)]
+            read = sum(len(echo.token_ids) for echo in self._echoes)
+            return self._envelope.of("text_completion", choices, usage=_usage(read, 0, {"cached_tokens": 0}))
+        choices = [
+            self._choice(
+                index,
+                echo.text + self._replies[index].text,
+                (*echo.rows, *(self._replies[index].logprobs or ())),
+                finish_reason(self._replies[index].finish_reason),
+            )
+            for index, echo in enumerate(self._echoes)
+        ]
+        return self._envelope.of("text_completion", choices, usage=self._total())
 
     def start(self) -> Iterable[Event]:
         """See Formatter."""
         for index, echo in enumerate(self._echoes):
             more: dict[str, Any] = {"warnings": self._warnings} if self._warnings and index == 0 else {}
             if echo.text or more:
-                rows: tuple[TokenLogprobs | int, ...] = (*echo.token_ids[:1], *echo.logprobs)
-                yield self._chunk(index, echo.text, rows, **more)
+                yield self._chunk(index, echo.text, echo.rows, **more)
 
     def push(self, index: int, delta: ReplyDelta) -> Iterable[Event]:
         """See Formatter."""
@@ -271,13 +310,20 @@ class CompletionChunks(Formatter):
     def close(self) -> Iterable[Event]:
         """See Formatter."""
         if self._with_usage:
-            replies = [self._replies[index] for index in sorted(self._replies)]
-            yield Event(self._envelope.of("text_completion", [], usage=usage_of(replies, per_prompt=self._per_prompt)))
+            yield Event(self._envelope.of("text_completion", [], usage=self._total()))
         yield Event("[DONE]")
 
     def failed(self, found: Problem) -> Iterable[Event]:
         """See Formatter."""
-        yield Event(error(found, ""))
+        yield Event(openai_error(found, ""))
+
+    def _total(self) -> dict[str, Any]:
+        replies = [self._replies[index] for index in sorted(self._replies)]
+        return usage_of(replies, per_prompt=self._per_prompt)
+
+    def _choice(self, index: int, text: str, rows: Iterable[TokenLogprobs | int], finish: str) -> dict[str, Any]:
+        logprobs = None if self._num_top is None else TokenTable(self._token_bytes, self._num_top).rows(rows)
+        return {"index": index, "text": text, "finish_reason": finish, "logprobs": logprobs}
 
     def _chunk(
         self, index: int, text: str, rows: Iterable[TokenLogprobs | int], *, finish: str | None = None, **more: Any
@@ -288,46 +334,10 @@ class CompletionChunks(Formatter):
         return Event(self._envelope.of("text_completion", [choice], **more))
 
 
-def format_completion(
-    replies: Sequence[Reply], envelope: Envelope, echoes: Sequence[Echo], token_bytes: TokenBytes, num_top: int | None
-) -> dict[str, Any]:
-    """The continuations of one or more prompts. Without replies, the echoes alone."""
-    choices = []
-    per_prompt = len(replies) // len(echoes) or 1
-    for index in range(per_prompt * len(echoes)):
-        echo = echoes[index // per_prompt]
-        reply = replies[index] if replies else None
-        logprobs = None
-        if num_top is not None:
-            written = () if reply is None or reply.logprobs is None else reply.logprobs
-            logprobs = TokenTable(token_bytes, num_top).rows((*echo.token_ids[:1], *echo.logprobs, *written))
-        choices.append(
-            {
-                "index": index,
-                "text": echo.text + ("" if reply is None else reply.text),
-                "finish_reason": "length" if reply is None else finish_reason(reply.finish_reason),
-                "logprobs": logprobs,
-            }
-        )
-    if replies:
-        usage = usage_of(replies, per_prompt=per_prompt)
-    else:
-        read = sum(len(echo.token_ids) for echo in echoes)
-        usage = {
-            "prompt_tokens": read,
-            "completion_tokens": 0,
-            "total_tokens": read,
-            "prompt_tokens_details": {"cached_tokens": 0},
-            "completion_tokens_details": dict.fromkeys(
-                ("reasoning_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"), 0
-            ),
-        }
-    return envelope.of("text_completion", choices, usage=usage)
+# Embeddings -----------------------------------------------------------------------------------------------------------
 
 
-def format_embeddings(
-    vectors: npt.NDArray[np.float32], model: str, num_tokens: int, *, as_base64: bool
-) -> dict[str, Any]:
+def format_embeddings(vectors: Vectors, model: str, num_tokens: int, *, as_base64: bool) -> dict[str, Any]:
     """Vectors [N D] in their order."""
     data = [
         {

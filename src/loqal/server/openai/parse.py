@@ -1,4 +1,4 @@
-"""OpenAI's requests become ours. Pure: nothing here knows a socket, a model or a clock."""
+"""OpenAI requests as generation requests. No side effects."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from loqal.server.openai import protocol as fields
-from loqal.server.shared.conversation import Result, in_call_order, settled
+from loqal.server.shared.body import Warnings
+from loqal.server.shared.conversation import ToolResult, in_call_order, media_part, with_one_system_message
+from loqal.server.shared.embeddings import EmbeddingRequest
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import ChatRequest, RawRequest, Warnings, media_part
+from loqal.server.shared.fields import review, sampling_params
+from loqal.server.shared.generation_request import SERVICE_TIERS, ChatRequest, RawRequest
 from loqal.server.shared.thinking import thinking
 from loqal.types.messages import Message, Part, TextPart, ToolCall
 from loqal.types.reply_options import (
@@ -26,25 +28,22 @@ from loqal.types.reply_options import (
 )
 from loqal.types.sampling import SamplingParams
 
-PRIORITIES = {"flex": 10, "priority": -10}
-"""Of service tiers; the lowest is served first."""
-
-_DETAIL_TOKENS = {"low": 256}
-_COMPLETION_TOKENS = 16  # of a completion that names no limit, as the dialect has it
+_DETAIL_TOKENS = {"low": 256}  # maximum number of tokens of an image
+_COMPLETION_TOKENS = 16  # OpenAI's default max_tokens of completions
 
 
 def parse(body: fields.ChatBody, warnings: Warnings) -> ChatRequest:
-    """The request that a body asks for. Raises FieldError."""
+    """The generation request of a body. Raises FieldError."""
     review(body, warnings)
     _check_stream(body)
     priority = body.priority
     if priority is None:
-        priority = PRIORITIES.get(body.service_tier or "", 0)
+        priority = SERVICE_TIERS.get(body.service_tier or "", 0)
     return ChatRequest(
         model=body.model,
-        messages=settled(_messages(body.messages), "messages", warnings),
+        messages=with_one_system_message(_messages(body.messages), "messages", warnings),
         params=_chat_params(body),
-        turn=_turn(body),
+        options=_reply_options(body),
         n=body.n or 1,
         stream=bool(body.stream),
         priority=priority,
@@ -53,16 +52,18 @@ def parse(body: fields.ChatBody, warnings: Warnings) -> ChatRequest:
 
 
 def parse_completion(body: fields.CompletionBody, warnings: Warnings) -> RawRequest:
-    """The request that a body asks for. Raises FieldError."""
+    """The generation request of a body. Raises FieldError."""
     review(body, warnings)
     _check_stream(body)
     if body.max_tokens == 0 and not body.echo:
-        raise FieldError("max_tokens", "Nothing would be answered.", "Set echo, or ask for at least one token.")
-    most = _COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
+        raise FieldError(
+            "max_tokens", "It is 0, so nothing would be generated.", "Set echo, or a max_tokens of at least 1."
+        )
+    limit = _COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
     return RawRequest(
         model=body.model,
         prompts=prompts_of(body.prompt),
-        params=_params(body, max_tokens=most or None, logprobs=body.logprobs),
+        params=_params(body, max_tokens=limit or None),
         n=body.n or 1,
         answer=_structured(body),
         stream=bool(body.stream),
@@ -71,8 +72,16 @@ def parse_completion(body: fields.CompletionBody, warnings: Warnings) -> RawRequ
     )
 
 
+def parse_embeddings(body: fields.EmbeddingBody, warnings: Warnings) -> EmbeddingRequest:
+    """The embedding request of a body. Raises FieldError."""
+    review(body, warnings)
+    return EmbeddingRequest(
+        body.model, prompts_of(body.input), pooling=body.pooling or "mean", dimensions=body.dimensions
+    )
+
+
 def prompts_of(given: Any) -> tuple[str | tuple[int, ...], ...]:
-    """One prompt or several, each a text or token ids."""
+    """One or more prompts, each a text or token ids."""
     if isinstance(given, str):
         return (given,)
     if all(isinstance(item, int) for item in given):
@@ -82,27 +91,14 @@ def prompts_of(given: Any) -> tuple[str | tuple[int, ...], ...]:
 
 def _check_stream(body: fields.SamplingFields) -> None:
     if body.stream_options is not None and not body.stream:
-        raise FieldError("stream_options", "It needs stream to be true.")
+        raise FieldError(
+            "stream_options", "It requires stream to be true.", "Set stream to true, or remove stream_options."
+        )
 
 
-def _params(body: fields.SamplingFields, **more: Any) -> SamplingParams:
+def _params(body: fields.SamplingFields, **converted: Any) -> SamplingParams:
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    return SamplingParams(
-        temperature=body.temperature,
-        top_k=body.top_k,
-        top_p=body.top_p,
-        min_p=body.min_p,
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
-        repetition_penalty=body.repetition_penalty,
-        logit_bias=_biases(body.logit_bias),
-        min_tokens=body.min_tokens,
-        seed=body.seed,
-        stop=stop,
-        stop_token_ids=tuple(body.stop_token_ids or ()),
-        ignore_eos=bool(body.ignore_eos),
-        **more,
-    )
+    return sampling_params(body, stop=stop, logit_bias=_biases(body.logit_bias), **converted)
 
 
 def _biases(given: dict[str, float] | None) -> dict[int, float] | None:
@@ -110,16 +106,20 @@ def _biases(given: dict[str, float] | None) -> dict[int, float] | None:
         return None
     for key in given:
         if not key.isascii() or not key.isdigit():
-            raise FieldError(f"logit_bias.{key[:50]}", "The key must be a token id.", "See /v1/tokenize.")
+            raise FieldError(
+                f"logit_bias.{key[:50]}",
+                "The key must be a token id, in decimal digits.",
+                "Look up token ids with /v1/tokenize.",
+            )
     return {int(key): value for key, value in given.items()}
 
 
 def _chat_params(body: fields.ChatBody) -> SamplingParams:
     if body.top_logprobs is not None and not body.logprobs:
-        raise FieldError("top_logprobs", "It needs logprobs to be true.")
+        raise FieldError("top_logprobs", "It requires logprobs to be true.", "Set logprobs to true.")
     limits = [limit for limit in (body.max_completion_tokens, body.max_tokens) if limit is not None]
     if len(set(limits)) > 1:
-        raise FieldError("max_tokens", "It contradicts max_completion_tokens.", "Give one of them.")
+        raise FieldError("max_tokens", "It differs from max_completion_tokens.", "Send one of the two fields.")
     return _params(
         body,
         max_tokens=limits[0] if limits else None,
@@ -127,7 +127,7 @@ def _chat_params(body: fields.ChatBody) -> SamplingParams:
     )
 
 
-def _turn(body: fields.ChatBody) -> ReplyOptions:
+def _reply_options(body: fields.ChatBody) -> ReplyOptions:
     tools = []
     for tool in body.tools or ():
         if isinstance(tool, fields.FunctionTool):
@@ -143,7 +143,7 @@ def _turn(body: fields.ChatBody) -> ReplyOptions:
                 )
             )
     if len({tool.name for tool in tools}) < len(tools):
-        raise FieldError("tools", "Two tools have the same name.")
+        raise FieldError("tools", "Two tools have the same name.", "Send tools with distinct names.")
     tools, choice = _choice(body, tools)
     return ReplyOptions(
         tools=tuple(tools),
@@ -160,27 +160,39 @@ def _choice(body: fields.ChatBody, tools: list[Tool]) -> tuple[list[Tool], ToolC
     choice, names = body.tool_choice, {tool.name for tool in tools}
     if choice is None or isinstance(choice, str):
         if choice == "required" and not tools:
-            raise FieldError("tool_choice", "There are no tools.")
+            raise FieldError(
+                "tool_choice", "It is required, but the request has no tools.", "Add tools, or remove tool_choice."
+            )
         return tools, choice or "auto"
     if isinstance(choice, fields.NamedFunctionTool):
         if choice.function.name not in names:
-            raise FieldError("tool_choice.function.name", f"There is no tool {choice.function.name!r}.")
+            raise FieldError(
+                "tool_choice.function.name",
+                f"The request has no tool {choice.function.name!r}.",
+                "Name a tool of the request.",
+            )
         return tools, NamedTool(choice.function.name)
     allowed = {tool.function.name for tool in choice.allowed_tools.tools}
     if not allowed or allowed - names:
-        raise FieldError("tool_choice.allowed_tools.tools", "It must name tools of the request.")
+        raise FieldError(
+            "tool_choice.allowed_tools.tools",
+            "It is empty, or names a tool that the request does not have.",
+            "Name tools of the request.",
+        )
     return [tool for tool in tools if tool.name in allowed], choice.allowed_tools.mode
 
 
 def _answer(body: fields.ChatBody) -> AnswerFormat | None:
-    wished, other = body.response_format, _structured(body)
-    if wished is None or isinstance(wished, fields.TextFormat):
-        return other
-    if other is not None:
-        raise FieldError("structured_outputs", "It contradicts response_format.", "Give one of them.")
-    if isinstance(wished, fields.JsonObjectFormat):
+    chosen, constraint = body.response_format, _structured(body)
+    if chosen is None or isinstance(chosen, fields.TextFormat):
+        return constraint
+    if constraint is not None:
+        raise FieldError(
+            "structured_outputs", "It cannot be combined with response_format.", "Send one of the two fields."
+        )
+    if isinstance(chosen, fields.JsonObjectFormat):
         return JsonSchema()
-    return JsonSchema(wished.json_schema.schema_)
+    return JsonSchema(chosen.json_schema.schema_)
 
 
 def _structured(body: fields.SamplingFields) -> AnswerFormat | None:
@@ -199,7 +211,11 @@ def _structured(body: fields.SamplingFields) -> AnswerFormat | None:
     if given.json_object:
         found.append(JsonSchema())
     if len(found) != 1:
-        raise FieldError("structured_outputs", "It must hold exactly one constraint.")
+        raise FieldError(
+            "structured_outputs",
+            f"It has {len(found)} constraints; exactly one is allowed.",
+            "Send one of json, regex, choice, grammar and json_object.",
+        )
     return found[0]
 
 
@@ -209,22 +225,24 @@ def _schema(given: dict[str, Any] | str) -> Any:
     try:
         return json.loads(given)
     except (ValueError, RecursionError) as error:
-        raise FieldError("structured_outputs.json", f"It is not JSON: {error}.") from None
+        raise FieldError(
+            "structured_outputs.json", f"It is not valid JSON: {error}.", "Send a JSON schema as an object."
+        ) from None
 
 
 def _messages(given: Sequence[Any]) -> list[Message]:
     messages: list[Message] = []
-    results: list[Result] = []
+    results: list[ToolResult] = []
     for index, message in enumerate(given):
         path = f"messages[{index}]"
         if isinstance(message, fields.FunctionMessage):
-            continue  # refused, or left out
+            continue  # rejected, or dropped in lenient mode
         content = _content(message.content, f"{path}.content")
         if isinstance(message, fields.ToolMessage):
             if message.tool_call_id is None:
                 messages.append(Message("tool", content))
             else:
-                results.append(Result(f"{path}.tool_call_id", message.tool_call_id, Message("tool", content)))
+                results.append(ToolResult(f"{path}.tool_call_id", message.tool_call_id, Message("tool", content)))
             continue
         if results:
             messages += in_call_order(messages, results)
@@ -239,7 +257,7 @@ def _messages(given: Sequence[Any]) -> list[Message]:
 def _assistant(message: fields.AssistantMessage, content: str | tuple[Part, ...], path: str) -> Message:
     both = {text for text in (message.reasoning_content, message.reasoning) if text is not None}
     if len(both) > 1:
-        raise FieldError(f"{path}.reasoning", "It differs from reasoning_content.", "Give one of them.")
+        raise FieldError(f"{path}.reasoning", "It differs from reasoning_content.", "Send one of the two fields.")
     if message.refusal is not None:
         parts = (TextPart(content),) if isinstance(content, str) else content
         content = (*parts, TextPart(message.refusal))
@@ -256,7 +274,11 @@ def _arguments(text: str, path: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise FieldError(f"{path}.function.arguments", "It must be the JSON text of an object.")
+        raise FieldError(
+            f"{path}.function.arguments",
+            "It must be a string that contains a JSON object.",
+            "Send the arguments as the tool call had them.",
+        )
     return found
 
 
@@ -276,12 +298,12 @@ def _part(part: Any, path: str) -> Part | None:
         image = part.image_url
         if isinstance(image, str):
             return media_part("image", image, f"{path}.image_url")
-        most = image.max_tokens or _DETAIL_TOKENS.get(image.detail or "")
-        return media_part("image", image.url, f"{path}.image_url.url", min_tokens=image.min_tokens, max_tokens=most)
+        limit = image.max_tokens or _DETAIL_TOKENS.get(image.detail or "")
+        return media_part("image", image.url, f"{path}.image_url.url", min_tokens=image.min_tokens, max_tokens=limit)
     if isinstance(part, fields.VideoContent):
         video = part.video_url
         if isinstance(video, str):
             return media_part("video", video, f"{path}.video_url")
         bounds = {"fps": video.fps, "max_frames": video.max_frames, "max_tokens": video.max_tokens}
         return media_part("video", video.url, f"{path}.video_url.url", **bounds)
-    return None  # refused, or left out
+    return None  # rejected, or dropped in lenient mode

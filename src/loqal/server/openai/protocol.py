@@ -1,4 +1,4 @@
-"""The requests of OpenAI's chats, completions and embeddings, field by field."""
+"""The request bodies of OpenAI's chat completions, completions and embeddings."""
 
 from __future__ import annotations
 
@@ -6,81 +6,88 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from loqal.server.shared.fields import Unread, ignored, rejected, supported
-from loqal.server.shared.generation_request import MAX_CHOICES, Body
+from loqal.runtime.runtime import MAX_CHOICES
+from loqal.server.shared.body import Body
+from loqal.server.shared.fields import Unread, ignored, rejected, sampled, supported
 from loqal.server.shared.thinking import ThinkingFields
+from loqal.types.sampling import MAX_BIASES
 
 _MAX_TOOLS = 128
 _MAX_PROMPTS = 2048
-_SILENT = "this family does not speak"
-_TOOLS_NOW = "it was replaced by tools"
-_UNSTORED = "nothing is stored"
-_BEGINNINGS = "requests that begin alike share what was read of them, without a key"
+_MAX_INT = 2**31  # counts above it are mistakes
+_MAX_TOP = 20  # OpenAI's own limit of top_logprobs
+_NO_AUDIO = "the model has no audio output"
+_USE_TOOLS = "use tools and tool_choice, which replaced it"
+_NOT_STORED = "chat completions are not stored"
+_PREFIX_CACHE = "the prefix cache matches prompts by their tokens, without a key"
+_TYPE = "the type of this object"
+_ROLE = "the role of the message"
+_LITERAL_TEXT = "the text; names of control tokens in it are plain text"
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=2**31)]
+Count = Annotated[int, Field(ge=1, le=_MAX_INT)]
 TokenIds = Annotated[list[int], Field(min_length=1)]
 Prompts = str | TokenIds | Annotated[list[str | TokenIds], Field(min_length=1, max_length=_MAX_PROMPTS)]
 
 
 class TextContent(Body):
-    """A run of text."""
+    """A text part."""
 
-    type: Literal["text"] = supported("what kind of part this is", ...)
-    text: str = supported("the text, never read as control tokens", ...)
+    type: Literal["text"] = supported(_TYPE, ...)
+    text: str = supported(_LITERAL_TEXT, ...)
 
 
 class RefusalContent(Body):
-    """What an assistant said instead of an answer."""
+    """A refusal of an earlier assistant message."""
 
-    type: Literal["refusal"] = supported("what kind of part this is", ...)
-    refusal: str = supported("text of the assistant like any other", ...)
+    type: Literal["refusal"] = supported(_TYPE, ...)
+    refusal: str = supported("read as text of the assistant", ...)
 
 
 class ImageUrl(Body):
-    """An image by its URL."""
+    """The URL of an image."""
 
-    url: str = supported("a data: URL, or an http(s) URL where the server fetches them", ...)
-    detail: Literal["auto", "low", "high"] | None = supported("low: at most 256 tokens; else as the model's rules say")
-    min_tokens: Count | None = supported("fewest tokens the image becomes (beyond the dialect)")
-    max_tokens: Count | None = supported("most tokens the image becomes (beyond the dialect)")
+    url: str = supported("a data: URL, or an http(s) URL if the server allows it", ...)
+    detail: Literal["auto", "low", "high"] | None = supported("low limits the image to 256 tokens")
+    min_tokens: Count | None = supported("minimum number of tokens of the image (extension)")
+    max_tokens: Count | None = supported("maximum number of tokens of the image (extension)")
 
 
 class ImageContent(Body):
-    """An image."""
+    """An image part."""
 
-    type: Literal["image_url"] = supported("what kind of part this is", ...)
+    type: Literal["image_url"] = supported(_TYPE, ...)
     image_url: ImageUrl | str = supported("the image", ...)
 
 
 class VideoUrl(Body):
-    """A video by its URL."""
+    """The URL of a video."""
 
-    url: str = supported("a data: URL, or an http(s) URL where the server fetches them", ...)
-    fps: Annotated[float, Field(gt=0, le=240)] | None = supported("frames looked at per second")
-    max_frames: Annotated[int, Field(ge=1, le=100_000)] | None = supported("most frames looked at")
-    max_tokens: Count | None = supported("most tokens the video becomes")
+    url: str = supported("a data: URL, or an http(s) URL if the server allows it", ...)
+    fps: Annotated[float, Field(gt=0, le=240)] | None = supported("frames sampled per second")
+    max_frames: Annotated[int, Field(ge=1, le=100_000)] | None = supported("maximum number of sampled frames")
+    max_tokens: Count | None = supported("maximum number of tokens of the video")
 
 
 class VideoContent(Body):
-    """A video (beyond the dialect)."""
+    """A video part (extension)."""
 
-    type: Literal["video_url"] = supported("what kind of part this is", ...)
+    type: Literal["video_url"] = supported(_TYPE, ...)
     video_url: VideoUrl | str = supported("the video", ...)
 
 
 class AudioContent(Body):
-    """Sound."""
+    """An audio part."""
 
-    type: Literal["input_audio"] = rejected("this family does not hear", ...)
-    input_audio: Unread = rejected("this family does not hear", ...)
+    type: Literal["input_audio"] = rejected("the model has no audio input", ...)
+    input_audio: Unread = rejected("the model has no audio input", ...)
 
 
 class FileContent(Body):
-    """A file."""
+    """A file part."""
 
-    type: Literal["file"] = rejected("files have to be turned into text or images first", ...)
-    file: Unread = rejected("files have to be turned into text or images first", ...)
+    type: Literal["file"] = rejected("the model reads text, images and videos; convert the file to one of these", ...)
+    file: Unread = rejected("the model reads text, images and videos; convert the file to one of these", ...)
 
 
 Content = Annotated[
@@ -89,78 +96,78 @@ Content = Annotated[
 
 
 class FunctionCall(Body):
-    """What was called."""
+    """The function of a tool call."""
 
-    name: str = supported("the tool that was called", ...)
-    arguments: str = supported("the JSON text of an object", ..., examples=['{"a": 1}'])
+    name: str = supported("the name of the function", ...)
+    arguments: str = supported("the arguments, a JSON object in a string", ..., examples=['{"a": 1}'])
 
 
 class FunctionToolCall(Body):
-    """A call of an earlier turn."""
+    """A tool call of an earlier assistant message."""
 
-    id: str | None = supported("which result belongs to this call")
-    type: Literal["function"] | None = supported("functions only", examples=["function"])
-    function: FunctionCall = supported("what was called", ...)
-    index: int | None = ignored("calls are read in their order")
+    id: str | None = supported("the id that its tool message refers to")
+    type: Literal["function"] | None = supported(_TYPE, examples=["function"])
+    function: FunctionCall = supported("the function and its arguments", ...)
+    index: int | None = ignored("tool calls are read in their order in the list")
 
 
-_NAME = "the model's template has no place for names of speakers"
+_NAME = "the model's chat template has no names of participants"
 
 
 class SystemMessage(Body):
-    """What the assistant is told beforehand."""
+    """A system message."""
 
-    role: Literal["system"] = supported("who speaks", ...)
-    content: str | list[Content] = supported("the text, never read as control tokens", ...)
+    role: Literal["system"] = supported(_ROLE, ...)
+    content: str | list[Content] = supported(_LITERAL_TEXT, ...)
     name: str | None = ignored(_NAME)
 
 
 class DeveloperMessage(Body):
-    """The newer name of a system message."""
+    """A developer message, the newer name of a system message."""
 
-    role: Literal["developer"] = supported("the same as system", ...)
-    content: str | list[Content] = supported("the text, never read as control tokens", ...)
+    role: Literal["developer"] = supported("the role of the message; the same as system", ...)
+    content: str | list[Content] = supported(_LITERAL_TEXT, ...)
     name: str | None = ignored(_NAME)
 
 
 class UserMessage(Body):
-    """What a person says."""
+    """A user message."""
 
-    role: Literal["user"] = supported("who speaks", ...)
-    content: str | list[Content] = supported("text, images and videos in their order", ...)
+    role: Literal["user"] = supported(_ROLE, ...)
+    content: str | list[Content] = supported("text, images and videos, in their order", ...)
     name: str | None = ignored(_NAME)
 
 
 class AssistantMessage(Body):
-    """What the model said before."""
+    """An earlier assistant message."""
 
-    role: Literal["assistant"] = supported("who speaks", ...)
-    content: str | list[Content] | None = supported("the answer")
-    reasoning_content: str | None = supported("the reasoning, which the model's template may keep")
-    reasoning: str | None = supported("the same as reasoning_content; where both are given they must agree")
-    tool_calls: list[FunctionToolCall] | None = supported("the calls of this turn")
-    refusal: str | None = supported("text of the assistant like any other, behind the content")
+    role: Literal["assistant"] = supported(_ROLE, ...)
+    content: str | list[Content] | None = supported("the text of the message")
+    reasoning_content: str | None = supported("the reasoning, which the chat template may keep in the prompt")
+    reasoning: str | None = supported("the same as reasoning_content; if both are sent they must be equal")
+    tool_calls: list[FunctionToolCall] | None = supported("the tool calls of the message")
+    refusal: str | None = supported("read as text of the assistant, after the content")
     name: str | None = ignored(_NAME)
-    audio: Unread | None = rejected(_SILENT)
-    function_call: Unread | None = rejected("it was replaced by tool_calls")
-    annotations: list[Any] | None = ignored("what an answer pointed to is not read again", neutral=([],))
+    audio: Unread | None = rejected(_NO_AUDIO)
+    function_call: Unread | None = rejected("use tool_calls, which replaced it")
+    annotations: list[Any] | None = ignored("the model reads the text without its annotations", neutral=([],))
 
 
 class ToolMessage(Body):
-    """What a tool answered."""
+    """A tool result."""
 
-    role: Literal["tool"] = supported("who speaks", ...)
-    content: str | list[Content] = supported("the answer, never read as control tokens", ...)
-    tool_call_id: str | None = supported("the call it answers; results are put in the order of their calls")
-    name: str | None = ignored("the call says which tool it was")
+    role: Literal["tool"] = supported(_ROLE, ...)
+    content: str | list[Content] = supported("the result; names of control tokens in it are plain text", ...)
+    tool_call_id: str | None = supported("the tool call of this result; results are read in the order of the calls")
+    name: str | None = ignored("the tool call has the name of the tool")
 
 
 class FunctionMessage(Body):
-    """The older form of a tool message."""
+    """The result of a function call, the older form of a tool message."""
 
-    role: Literal["function"] = rejected("it was replaced by the role tool", ...)
-    content: str | None = rejected("the role function was replaced by tool", ...)
-    name: str = rejected("the role function was replaced by tool", ...)
+    role: Literal["function"] = rejected("use the role tool, which replaced it", ...)
+    content: str | None = rejected("use the role tool, which replaced the role function", ...)
+    name: str = rejected("use the role tool, which replaced the role function", ...)
 
 
 ChatMessage = Annotated[
@@ -170,80 +177,80 @@ ChatMessage = Annotated[
 
 
 class FunctionDefinition(Body):
-    """A function the model may call."""
+    """The definition of a function that the model may call."""
 
-    name: str = supported("the function's name", ..., min_length=1, max_length=256)
-    description: str | None = supported("shown to the model")
-    parameters: dict[str, Any] | None = supported("JSON schema of the arguments", examples=[{"type": "object"}])
-    strict: bool | None = supported("whether the arguments must satisfy the schema")
+    name: str = supported("the name of the function", ..., min_length=1, max_length=256)
+    description: str | None = supported("the description that the model reads")
+    parameters: dict[str, Any] | None = supported("the JSON schema of the arguments", examples=[{"type": "object"}])
+    strict: bool | None = supported("whether generated arguments are constrained to the schema")
 
 
 class FunctionTool(Body):
-    """A tool that is a function."""
+    """A function tool."""
 
-    type: Literal["function"] = supported("functions only", ...)
-    function: FunctionDefinition = supported("the function", ...)
+    type: Literal["function"] = supported(_TYPE, ...)
+    function: FunctionDefinition = supported("the definition of the function", ...)
 
 
 class CustomTool(Body):
-    """A tool that takes free text."""
+    """A tool with free-form text input."""
 
-    type: Literal["custom"] = rejected("tools are functions with JSON arguments", ...)
-    custom: Unread = rejected("tools are functions with JSON arguments", ...)
+    type: Literal["custom"] = rejected("the model calls functions with JSON arguments only", ...)
+    custom: Unread = rejected("the model calls functions with JSON arguments only", ...)
 
 
 class NamedFunction(Body):
-    """A function of the request."""
+    """The name of a function."""
 
-    name: str = supported("the function's name", ...)
+    name: str = supported("the name of the function", ...)
 
 
 class NamedFunctionTool(Body):
-    """One tool."""
+    """One tool of the request."""
 
-    type: Literal["function"] = supported("functions only", ...)
+    type: Literal["function"] = supported(_TYPE, ...)
     function: NamedFunction = supported("the function", ...)
 
 
 class AllowedTools(Body):
-    """Some of the tools."""
+    """A subset of the tools."""
 
-    mode: Literal["auto", "required"] = supported("whether one of them must be called", ...)
-    tools: list[NamedFunctionTool] = supported("the others are not shown to the model", ...)
+    mode: Literal["auto", "required"] = supported("whether one of these tools must be called", ...)
+    tools: list[NamedFunctionTool] = supported("the allowed tools; the model does not see the others", ...)
 
 
 class AllowedToolsChoice(Body):
-    """A choice among some of the tools."""
+    """A tool choice limited to a subset of the tools."""
 
-    type: Literal["allowed_tools"] = supported("what kind of choice this is", ...)
-    allowed_tools: AllowedTools = supported("the choice", ...)
+    type: Literal["allowed_tools"] = supported(_TYPE, ...)
+    allowed_tools: AllowedTools = supported("the allowed tools and the mode", ...)
 
 
 class TextFormat(Body):
-    """Any text."""
+    """Text output."""
 
-    type: Literal["text"] = supported("any text", ...)
+    type: Literal["text"] = supported("unconstrained text", ...)
 
 
 class JsonObjectFormat(Body):
-    """Any JSON object."""
+    """JSON output."""
 
-    type: Literal["json_object"] = supported("the answer is a JSON object", ...)
+    type: Literal["json_object"] = supported("the output is constrained to a JSON object", ...)
 
 
 class NamedSchema(Body):
-    """A JSON schema with a name."""
+    """A named JSON schema."""
 
-    name: str = ignored("the schema says all that the answer must satisfy", ..., max_length=256)
-    description: str | None = ignored("the schema says all that the answer must satisfy")
-    schema_: dict[str, Any] | None = supported("what the answer satisfies", alias="schema", examples=[{"type": "null"}])
-    strict: bool | None = ignored("the answer satisfies the schema in any case")
+    name: str = ignored("the output depends on the schema alone", ..., max_length=256)
+    description: str | None = ignored("the output depends on the schema alone")
+    schema_: dict[str, Any] | None = supported("the JSON schema", alias="schema", examples=[{"type": "null"}])
+    strict: bool | None = ignored("the output is always constrained to the schema")
 
 
 class JsonSchemaFormat(Body):
-    """JSON that a schema accepts."""
+    """JSON output that satisfies a schema."""
 
-    type: Literal["json_schema"] = supported("the answer is JSON that the schema accepts", ...)
+    type: Literal["json_schema"] = supported("the output is constrained to a JSON schema", ...)
     json_schema: NamedSchema = supported("the schema", ...)
 
 
@@ -251,112 +258,130 @@ ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Fie
 
 
 class StructuredOutputs(Body):
-    """One constraint on the answer (beyond the dialect)."""
+    """One constraint on the output (extension, as in vLLM)."""
 
     json_: dict[str, Any] | str | None = supported("a JSON schema", alias="json", examples=[{"type": "null"}])
-    regex: str | None = supported("the whole answer matches it", examples=["[0-9]+"])
-    choice: list[str] | None = supported("the answer is one of these", examples=[["yes", "no"]])
-    grammar: str | None = supported("the answer is a sentence of it, in Lark's notation", examples=['start: "a"'])
-    json_object: bool | None = supported("the answer is a JSON object")
+    regex: str | None = supported("a regular expression that matches the whole output", examples=["[0-9]+"])
+    choice: list[str] | None = supported("the allowed outputs", examples=[["yes", "no"]])
+    grammar: str | None = supported("a context-free grammar in Lark's syntax", examples=['start: "a"'])
+    json_object: bool | None = supported("whether the output is a JSON object")
 
 
 class StreamOptions(Body):
-    """What a stream tells besides the answer."""
+    """Options of streaming."""
 
-    include_usage: bool | None = supported("counts of tokens in a last event")
+    include_usage: bool | None = supported("send a last event with token counts")
     include_obfuscation: bool | None = rejected("events are not padded", neutral=(False,), examples=[True])
 
 
 class SamplingFields(Body):
-    """What chats and completions have in common."""
+    """The fields that chat completions and completions have in common."""
 
-    model: str = supported("which of the served models answers", ..., min_length=1)
-    frequency_penalty: Number | None = supported("subtracted per occurrence of a generated token", ge=-10, le=10)
-    presence_penalty: Number | None = supported("subtracted once from every token already generated", ge=-10, le=10)
+    model: str = supported("the name of a served model", ..., min_length=1)
+    frequency_penalty: Number | None = sampled(
+        "frequency_penalty", "subtracted from a token's logit for each time it was generated"
+    )
+    presence_penalty: Number | None = sampled(
+        "presence_penalty", "subtracted once from the logit of every generated token"
+    )
     logit_bias: dict[str, Number] | None = supported(
-        "added to the logit of a token, by its id", max_length=1024, examples=[{"5": 1.5}]
+        "added to the logits of tokens, by token id", max_length=MAX_BIASES, examples=[{"5": 1.5}]
     )
-    max_tokens: int | None = supported("most tokens to write", ge=1, le=2**31)
-    n: int | None = supported("number of answers; answer i has the seed plus i", ge=1, le=MAX_CHOICES)
-    seed: int | None = supported("seed of the sampling noise: same request, same answer", ge=-(2**63), le=2**64 - 1)
+    max_tokens: int | None = sampled("max_tokens", "maximum number of tokens to generate", le=_MAX_INT)
+    n: int | None = supported("number of choices; choice i has the seed plus i", ge=1, le=MAX_CHOICES)
+    seed: int | None = sampled("seed", "sampling seed; the same request with the same seed has the same reply")
     stop: str | Annotated[list[str], Field(max_length=64)] | None = supported(
-        "the answer ends before any of these", examples=[["###"]]
+        "stop strings; the reply ends before the first of them", examples=[["###"]]
     )
-    stream: bool | None = supported("whether the answer comes in events")
-    stream_options: StreamOptions | None = supported("what a stream tells besides")
-    temperature: Number | None = supported("0 picks the likeliest token", ge=0, le=100)
-    top_p: Number | None = supported("sample among the likeliest tokens that sum to p", gt=0, le=1)
-    user: str | None = supported("users of one key share the machine evenly", max_length=512)
-    top_k: int | None = supported("sample among the k likeliest tokens (beyond the dialect)", ge=0)
-    min_p: Number | None = supported("drop tokens less likely than this share of the likeliest (beyond)", ge=0, le=1)
-    repetition_penalty: Number | None = supported("divides the logit of generated tokens (beyond)", gt=0, le=10)
-    min_tokens: int | None = supported("fewest tokens before an end token (beyond the dialect)", ge=0)
+    stream: bool | None = supported("whether to stream the reply")
+    stream_options: StreamOptions | None = supported("options of streaming")
+    temperature: Number | None = sampled("temperature", "sampling temperature; 0 selects the most likely token")
+    top_p: Number | None = sampled("top_p", "nucleus sampling: cumulative probability of the tokens to sample from")
+    user: str | None = supported("the end user; users of one API key get equal shares of the machine", max_length=512)
+    top_k: int | None = sampled("top_k", "sample from the k most likely tokens; 0 disables (extension)")
+    min_p: Number | None = sampled(
+        "min_p", "minimum probability of a token, relative to the most likely one (extension)"
+    )
+    repetition_penalty: Number | None = sampled(
+        "repetition_penalty", "divides the logits of generated tokens; 1 disables (extension)"
+    )
+    min_tokens: int | None = sampled("min_tokens", "minimum number of tokens before an end token (extension)")
     stop_token_ids: list[int] | None = supported(
-        "further ids that end the answer (beyond)", max_length=64, examples=[[7]]
+        "additional token ids that end the reply (extension)", max_length=64, examples=[[7]]
     )
-    ignore_eos: bool | None = supported("write past the end tokens (beyond the dialect)")
-    priority: int | None = supported("the lowest number is served first (beyond the dialect)", ge=-100, le=100)
-    structured_outputs: StructuredOutputs | None = supported("a constraint on the answer (beyond the dialect)")
+    ignore_eos: bool | None = supported("whether to continue after end tokens (extension)")
+    priority: int | None = supported("the lowest number is served first (extension)", ge=-100, le=100)
+    structured_outputs: StructuredOutputs | None = supported("a constraint on the output (extension)")
 
 
 class ChatBody(SamplingFields, ThinkingFields):
-    """A conversation to be continued."""
+    """The body of POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = supported("the conversation", ..., min_length=1)
-    audio: Unread | None = rejected(_SILENT)
-    function_call: Any = rejected(_TOOLS_NOW)
-    functions: list[Any] | None = rejected(_TOOLS_NOW)
-    logprobs: bool | None = supported("log probabilities of all tokens that are written, reasoning included")
-    top_logprobs: int | None = supported("and of so many alternatives; needs logprobs", ge=0, le=20)
-    max_completion_tokens: int | None = supported("most tokens to write, reasoning included", ge=1, le=2**31)
-    metadata: dict[str, str] | None = ignored(_UNSTORED, neutral=({},))
-    modalities: list[Literal["text", "audio"]] | None = rejected(_SILENT, neutral=(["text"],), examples=[["audio"]])
-    parallel_tool_calls: bool | None = supported("whether a turn may make several calls")
-    prediction: Unread | None = ignored("what comes is guessed without it; no answer depends on guesses")
-    prompt_cache_key: str | None = ignored(_BEGINNINGS)
-    prompt_cache_retention: str | None = ignored(_BEGINNINGS)
-    response_format: ResponseFormat | None = supported("what form the answer has")
-    safety_identifier: str | None = supported("the same as user, and before it", max_length=512)
-    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = supported(
-        "priority is served before others and flex after them; the answer says which it was"
+    audio: Unread | None = rejected(_NO_AUDIO)
+    function_call: Any = rejected(_USE_TOOLS)
+    functions: list[Any] | None = rejected(_USE_TOOLS)
+    logprobs: bool | None = supported("return the log probabilities of all generated tokens, reasoning included")
+    top_logprobs: int | None = sampled(
+        "logprobs", "number of most likely tokens to return at each position, up to 20; requires logprobs", le=_MAX_TOP
     )
-    store: bool | None = rejected("chats are not stored; responses are", neutral=(False,), examples=[True])
+    max_completion_tokens: int | None = sampled(
+        "max_tokens", "maximum number of tokens to generate, reasoning included", le=_MAX_INT
+    )
+    metadata: dict[str, str] | None = ignored(_NOT_STORED, neutral=({},))
+    modalities: list[Literal["text", "audio"]] | None = rejected(_NO_AUDIO, neutral=(["text"],), examples=[["audio"]])
+    parallel_tool_calls: bool | None = supported("whether a message may have several tool calls")
+    prediction: Unread | None = ignored("speculative decoding needs no predicted output and never changes the reply")
+    prompt_cache_key: str | None = ignored(_PREFIX_CACHE)
+    prompt_cache_retention: str | None = ignored(_PREFIX_CACHE)
+    response_format: ResponseFormat | None = supported("the format of the output")
+    safety_identifier: str | None = supported("the same as user, which it overrides", max_length=512)
+    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = supported(
+        "priority is served before other requests, flex after them; the response has the tier that was used"
+    )
+    store: bool | None = rejected(f"{_NOT_STORED}; use the Responses API", neutral=(False,), examples=[True])
     tool_choice: Literal["none", "auto", "required"] | NamedFunctionTool | AllowedToolsChoice | None = supported(
-        "whether and which tools must be called"
+        "whether tools are called, and which"
     )
     tools: list[Annotated[FunctionTool | CustomTool, Field(discriminator="type")]] | None = supported(
-        "what the model may call", max_length=_MAX_TOOLS
+        "the functions that the model may call", max_length=_MAX_TOOLS
     )
     verbosity: Literal["low", "medium", "high"] | None = rejected(
-        "the model has no such switch; the system message can say it", neutral=("medium",), examples=["low"]
+        "the model has no verbosity setting; put it into the system message", neutral=("medium",), examples=["low"]
     )
-    web_search_options: Unread | None = rejected("the server does not search")
-    continue_final_message: bool | None = supported("go on with the assistant's last message (beyond the dialect)")
-    add_generation_prompt: bool | None = rejected("a reply is what is asked for", neutral=(True,), examples=[False])
+    web_search_options: Unread | None = rejected("the server has no web search")
+    continue_final_message: bool | None = supported("continue the last assistant message (extension)")
+    add_generation_prompt: bool | None = rejected(
+        "the prompt always ends with the beginning of a reply", neutral=(True,), examples=[False]
+    )
     replay: Literal["exact", "template"] | None = supported(
-        "earlier answers are read as the tokens that were written, or as the template renders them (beyond)"
+        "read earlier replies as their generated tokens, or as the chat template renders them (extension)"
     )
 
 
 class CompletionBody(SamplingFields):
-    """Prompts to be continued as they are, without a chat template."""
+    """The body of POST /v1/completions."""
 
     prompt: Prompts = supported(
-        "texts or token ids; names of control tokens in a text stand for them", ..., examples=["a"]
+        "texts or token ids; names of control tokens in a text become these tokens", ..., examples=["a"]
     )
-    best_of: int | None = rejected("answers are not ranked", neutral=(1,), ge=0, examples=[3])
-    echo: bool | None = supported("put the prompt before the answer; with logprobs, its own as well")
-    logprobs: int | None = supported("log probabilities of the tokens and of so many alternatives", ge=0, le=20)
-    max_tokens: int | None = supported("most tokens to write; 0 only with echo; absent: 16", ge=0, le=2**31)
-    suffix: str | None = rejected("this family does not fill in the middle", neutral=("",))
+    best_of: int | None = rejected("replies are not ranked; use n", neutral=(1,), ge=0, examples=[3])
+    echo: bool | None = supported("return the prompt before its completion, with log probabilities if requested")
+    logprobs: int | None = sampled(
+        "logprobs", "return log probabilities, and up to 20 most likely tokens at each position", le=_MAX_TOP
+    )
+    max_tokens: int | None = supported(
+        "maximum number of tokens to generate, by default 16; 0 is allowed with echo", ge=0, le=_MAX_INT
+    )
+    suffix: str | None = rejected("the model does not support fill-in-the-middle", neutral=("",))
 
 
 class EmbeddingBody(Body):
-    """Texts to be turned into vectors."""
+    """The body of POST /v1/embeddings."""
 
-    model: str = supported("which of the served models reads", ..., min_length=1)
+    model: str = supported("the name of a served model", ..., min_length=1)
     input: Prompts = supported("texts or token ids", ..., examples=["a"])
-    encoding_format: Literal["float", "base64"] | None = supported("numbers, or their bytes as little-endian float32")
-    dimensions: int | None = supported("keep so many numbers of each vector, scaled to length 1 again", ge=1)
-    user: str | None = ignored("embeddings are computed in the order of arrival")
-    pooling: Literal["mean", "last"] | None = supported("of the rows of a text (beyond the dialect)")
+    encoding_format: Literal["float", "base64"] | None = supported("float, or base64 of little-endian float32")
+    dimensions: int | None = supported("number of dimensions to keep; vectors are normalized again", ge=1)
+    user: str | None = ignored("embedding requests are served in the order of arrival")
+    pooling: Literal["mean", "last"] | None = supported("mean or last token of the final hidden states (extension)")

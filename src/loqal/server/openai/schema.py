@@ -1,23 +1,23 @@
-"""The answers of OpenAI's chats, completions, embeddings and models, for the OpenAPI page and for tests."""
+"""The responses of the OpenAI API, for the OpenAPI document and for tests."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from loqal.server.shared.schema import Answer
+from loqal.server.shared.schema import Answer, TokenLogprob
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class PromptDetails(Answer):
-    """``cache_miss`` says why not more of the prompt were cached."""
+    """Details of the prompt tokens; ``cache_miss`` is why not more of them were cached."""
 
     cached_tokens: int
     cache_miss: str | None = None
 
 
 class CompletionDetails(Answer):
-    """Predicted tokens are guesses made to save time."""
+    """Details of the generated tokens; predictions are the draft tokens of speculative decoding."""
 
     reasoning_tokens: int
     accepted_prediction_tokens: int
@@ -25,7 +25,7 @@ class CompletionDetails(Answer):
 
 
 class Usage(Answer):
-    """Counts of tokens."""
+    """Token counts."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -34,43 +34,29 @@ class Usage(Answer):
     completion_tokens_details: CompletionDetails
 
 
-class TopLogprob(Answer):
-    """A token that might have come."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class TokenLogprob(TopLogprob):
-    """A token that came."""
-
-    top_logprobs: list[TopLogprob]
-
-
 class Logprobs(Answer):
-    """Of every token that was written."""
+    """Log probabilities of the generated tokens."""
 
     content: list[TokenLogprob]
     refusal: None
 
 
 class CalledFunction(Answer):
-    """What is called. In a stream the arguments come in pieces."""
+    """The function of a tool call."""
 
     name: str
     arguments: str
 
 
 class FunctionPiece(Answer):
-    """A piece of a call's arguments; the first piece has the name."""
+    """A delta of the function of a tool call; the first has the name."""
 
     name: str | None = None
     arguments: str
 
 
 class ToolCall(Answer):
-    """A call."""
+    """A tool call."""
 
     id: str
     type: Literal["function"]
@@ -78,7 +64,7 @@ class ToolCall(Answer):
 
 
 class ToolCallPiece(Answer):
-    """A piece of a call; the first has id and type."""
+    """A delta of a tool call; the first has the id and the type."""
 
     index: int
     id: str | None = None
@@ -87,7 +73,7 @@ class ToolCallPiece(Answer):
 
 
 class Message(Answer):
-    """What the model said, its reasoning under both names that clients know."""
+    """An assistant message; the reasoning is sent under both field names in use."""
 
     role: Literal["assistant"]
     content: str | None
@@ -98,7 +84,7 @@ class Message(Answer):
 
 
 class Delta(Answer):
-    """A piece of what the model says."""
+    """A delta of an assistant message."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
@@ -108,7 +94,7 @@ class Delta(Answer):
 
 
 class ChatChoice(Answer):
-    """One answer."""
+    """One choice."""
 
     index: int
     message: Message
@@ -117,7 +103,7 @@ class ChatChoice(Answer):
 
 
 class ChatCompletion(Answer):
-    """The answers to a chat."""
+    """A chat completion."""
 
     id: str
     object: Literal["chat.completion"]
@@ -131,7 +117,7 @@ class ChatCompletion(Answer):
 
 
 class ChunkChoice(Answer):
-    """A piece of one answer."""
+    """A delta of one choice."""
 
     index: int
     delta: Delta
@@ -140,7 +126,7 @@ class ChunkChoice(Answer):
 
 
 class ChatCompletionChunk(Answer):
-    """One event of a streamed chat. The last is the text [DONE]."""
+    """One event of a streamed chat completion. The last event is the string [DONE]."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -154,7 +140,7 @@ class ChatCompletionChunk(Answer):
 
 
 class CompletionLogprobs(Answer):
-    """Token by token; the first token of an echoed prompt has none."""
+    """Log probabilities as parallel lists by token; the first token of an echoed prompt has none."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -163,7 +149,7 @@ class CompletionLogprobs(Answer):
 
 
 class CompletionChoice(Answer):
-    """One answer, or a piece of it."""
+    """One choice, or a delta of it."""
 
     index: int
     text: str
@@ -172,7 +158,7 @@ class CompletionChoice(Answer):
 
 
 class Completion(Answer):
-    """The continuations, or one event of them when streamed."""
+    """A completion, or one event of a streamed completion."""
 
     id: str
     object: Literal["text_completion"]
@@ -185,7 +171,7 @@ class Completion(Answer):
 
 
 class Embedding(Answer):
-    """One vector, or the base64 of its float32 bytes."""
+    """One vector, as numbers or as base64 of its float32 bytes."""
 
     object: Literal["embedding"]
     index: int
@@ -193,14 +179,14 @@ class Embedding(Answer):
 
 
 class EmbeddingUsage(Answer):
-    """Counts of tokens."""
+    """Token counts."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class EmbeddingList(Answer):
-    """Vectors in the order of the texts."""
+    """Embeddings in the order of the inputs."""
 
     object: Literal["list"]
     data: list[Embedding]
@@ -210,7 +196,7 @@ class EmbeddingList(Answer):
 
 
 class Model(Answer):
-    """A model that is served."""
+    """A served model."""
 
     id: str
     object: Literal["model"]
@@ -219,14 +205,14 @@ class Model(Answer):
 
 
 class ModelList(Answer):
-    """All models that are served."""
+    """The served models."""
 
     object: Literal["list"]
     data: list[Model]
 
 
 class ErrorFields(Answer):
-    """``param`` is the JSON path of the field that is wrong."""
+    """The fields of an error; ``param`` is the JSON path of the invalid field."""
 
     message: str
     type: str
@@ -235,6 +221,6 @@ class ErrorFields(Answer):
 
 
 class Error(Answer):
-    """Any error."""
+    """An error."""
 
     error: ErrorFields

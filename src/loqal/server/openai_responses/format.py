@@ -1,4 +1,4 @@
-"""Our replies as responses of OpenAI's Responses API, whole or as events of a stream. Pure."""
+"""Replies in the JSON of the Responses API, whole and as stream events. No side effects."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from typing import Any
 
 from loqal.server.openai_responses import protocol as fields
 from loqal.server.shared.errors import Problem
+from loqal.server.shared.logprobs import TokenBytes, format_logprobs
 from loqal.server.shared.streaming import Event, Formatter
-from loqal.types.reply import FinishReason, Reply, ReplyDelta, TokenLogprobs, Usage
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, Usage
 
-Spell = Callable[[int], bytes]
-"""The bytes of one token, which need not be whole characters."""
-
-_CLEAR = "loqal:"
-"""Before reasoning in base64, in the place of the encrypted one: nobody here has to hide it from its own reader."""
+_PREFIX = "loqal:"
+"""Marks reasoning in base64 in place of the encrypted one: a local server has no reason to encrypt it."""
 
 
-def hidden(reasoning: str) -> str:
-    """Reasoning for clients that send back nothing but ``encrypted_content``."""
-    return _CLEAR + base64.b64encode(reasoning.encode()).decode()
+def encode_reasoning(reasoning: str) -> str:
+    """Reasoning as ``encrypted_content``, for clients that send back nothing else."""
+    return _PREFIX + base64.b64encode(reasoning.encode()).decode()
 
 
-def unhidden(text: str) -> str | None:
-    """The reasoning that ``hidden`` wrote; None when it was written elsewhere."""
+def decode_reasoning(text: str) -> str | None:
+    """The reasoning that ``encode_reasoning`` encoded; None for any other string."""
     try:
-        return base64.b64decode(text.removeprefix(_CLEAR), validate=True).decode() if text.startswith(_CLEAR) else None
+        return (
+            base64.b64decode(text.removeprefix(_PREFIX), validate=True).decode() if text.startswith(_PREFIX) else None
+        )
     except ValueError:
         return None
 
 
 def wants_logprobs(body: fields.ResponseBody) -> bool:
-    """Whether the text is to come with log probabilities."""
+    """Whether log probabilities are requested."""
     return bool(body.top_logprobs) or "message.output_text.logprobs" in (body.include or ())
 
 
 class ResponseWriter(Formatter):
-    """Writes one response piece by piece. ``response`` is the whole of what its events said.
+    """Writes a response: its events, and ``response``, the whole.
 
     Args:
-        body: what was asked.
-        model: the name of the model that answers.
-        now: seconds since 1970.
-        new_id: a new id with the given beginning.
-        spell: the bytes of a token.
-        on_end: gets the reply when the response is complete.
-        warnings: what became of fields that could not simply be obeyed.
+        body: the request.
+        model: the name of the model.
+        now: returns the seconds since 1970.
+        new_id: returns a new id with the given prefix.
+        token_bytes: the bytes of a token.
+        on_end: called with the reply when the response is complete.
+        warnings: warnings of the request.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class ResponseWriter(Formatter):
         *,
         now: Callable[[], float],
         new_id: Callable[[str], str],
-        spell: Spell,
+        token_bytes: TokenBytes,
         on_end: Callable[[Reply], None] = lambda reply: None,
         warnings: Sequence[str] = (),
     ) -> None:
-        self._now, self._new_id, self._spell, self._on_end = now, new_id, spell, on_end
-        self._hides_reasoning = "reasoning.encrypted_content" in (body.include or ())
+        self._now, self._new_id, self._token_bytes, self._on_end = now, new_id, token_bytes, on_end
+        self._encodes_reasoning = "reasoning.encrypted_content" in (body.include or ())
         self._logprobs = wants_logprobs(body)
         self._num_events = 0
-        self._item: dict[str, Any] | None = None  # that is being written, without its text
+        self._item: dict[str, Any] | None = None  # the open item, without its text
         self._text: list[str] = []
         self._text_logprobs: list[dict[str, Any]] = []
         self.response: dict[str, Any] = {
@@ -91,7 +91,7 @@ class ResponseWriter(Formatter):
             events.append(self._piece("response.reasoning_text.delta", delta.reasoning, content_index=0))
         if delta.text:
             events += self._begin("message")
-            logprobs = [self._logprob(entry) for entry in delta.logprobs] if self._logprobs else []
+            logprobs = format_logprobs(delta.logprobs, self._token_bytes) if self._logprobs else []
             self._text_logprobs += logprobs
             events.append(self._piece("response.output_text.delta", delta.text, content_index=0, logprobs=logprobs))
         if (piece := delta.call_piece) is not None:
@@ -134,7 +134,7 @@ class ResponseWriter(Formatter):
         return self._of_item(kind, delta=text, **more)
 
     def _begin(self, kind: str, **call: str) -> list[Event]:
-        """Go on with the open item if it is of this kind; calls have an item each."""
+        """Open an item unless one of this type is open; each function call has its own item."""
         if self._item is not None and self._item["type"] == kind != "function_call":
             return []
         events = self._end("completed")
@@ -156,12 +156,12 @@ class ResponseWriter(Formatter):
         else:
             part = self._part()
             if kind == "message":
-                said = self._of_item(
+                done = self._of_item(
                     "response.output_text.done", content_index=0, text=text, logprobs=self._text_logprobs
                 )
             else:
-                said = self._of_item("response.reasoning_text.done", content_index=0, text=text)
-            ended = [said, self._of_item("response.content_part.done", content_index=0, part=part)]
+                done = self._of_item("response.reasoning_text.done", content_index=0, text=text)
+            ended = [done, self._of_item("response.content_part.done", content_index=0, part=part)]
         item = self._whole_item(status)
         ended.append(self._event("response.output_item.done", output_index=len(self.response["output"]), item=item))
         self.response["output"].append(item)
@@ -169,7 +169,7 @@ class ResponseWriter(Formatter):
         return ended
 
     def _part(self) -> dict[str, Any]:
-        """The content of the open item as far as it is written."""
+        """The content part of the open item so far."""
         assert self._item is not None
         text = "".join(self._text)
         if self._item["type"] == "reasoning":
@@ -184,17 +184,9 @@ class ResponseWriter(Formatter):
         content = [] if begun else [self._part()]
         if item["type"] == "message":
             return {**item, "role": "assistant", "content": content}
-        if self._hides_reasoning and not begun:
-            item["encrypted_content"] = hidden("".join(self._text))
+        if self._encodes_reasoning and not begun:
+            item["encrypted_content"] = encode_reasoning("".join(self._text))
         return {**item, "summary": [], "content": content}
-
-    def _logprob(self, entry: TokenLogprobs) -> dict[str, Any]:
-        top = [self._token(token_id, logprob) for token_id, logprob in entry.top]
-        return {**self._token(entry.token_id, entry.logprob), "top_logprobs": top}
-
-    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        spelled = self._spell(token_id)
-        return {"token": spelled.decode(errors="replace"), "bytes": list(spelled), "logprob": logprob}
 
 
 _STATUSES = {FinishReason.LENGTH: "incomplete", FinishReason.CANCELLED: "cancelled"}
@@ -202,7 +194,7 @@ _ERROR_CODES = {"internal": "server_error", "overloaded": "server_error", "rate_
 
 
 def _echo(body: fields.ResponseBody) -> dict[str, Any]:
-    """What a response repeats of its body."""
+    """The fields of the request that a response repeats."""
     dumped = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
     tools = [{"parameters": None, "strict": True, **tool} for tool in dumped.get("tools") or ()]
     reasoning = dumped.get("reasoning") or {}
@@ -229,7 +221,7 @@ def _echo(body: fields.ResponseBody) -> dict[str, Any]:
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
-    """Counts of tokens."""
+    """Token counts."""
     counts: dict[str, Any] = {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},

@@ -1,4 +1,4 @@
-"""Requests of the Responses API as ours. Pure."""
+"""Requests of the Responses API as generation requests. No side effects."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loqal.server.openai_responses import protocol as fields
-from loqal.server.openai_responses.format import unhidden, wants_logprobs
-from loqal.server.shared.conversation import TEXT_BEHIND_CALL, Result, in_call_order, settled
+from loqal.server.openai_responses.format import decode_reasoning, wants_logprobs
+from loqal.server.shared.body import Warnings
+from loqal.server.shared.conversation import (
+    TEXT_AFTER_CALL,
+    ToolResult,
+    in_call_order,
+    media_part,
+    with_one_system_message,
+)
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.fields import review
-from loqal.server.shared.generation_request import ChatRequest, Warnings, media_part
+from loqal.server.shared.fields import review, sampling_params
+from loqal.server.shared.generation_request import SERVICE_TIERS, ChatRequest
 from loqal.server.shared.thinking import BUDGETS
 from loqal.types.messages import Message, Part, TextPart, ToolCall
 from loqal.types.reply_options import AnswerFormat, JsonSchema, NamedTool, ReplyOptions, Thinking, Tool, ToolChoice
 from loqal.types.sampling import SamplingParams
 
-PRIORITIES = {"flex": 10, "priority": -10}
-"""Of service tiers; the lowest is served first."""
-
 _LOW_DETAIL_TOKENS = 256
 _INCLUDED = ("message.output_text.logprobs", "reasoning.encrypted_content", "message.input_image.image_url")
 Find = Callable[[str], fields.Item | None]
-"""An item of a stored response by its id."""
+"""Finds an item of a stored response by its id."""
 
 
 def parse(
@@ -34,90 +38,96 @@ def parse(
     before: Sequence[Message] = (),
     find: Find = lambda _: None,
 ) -> tuple[ChatRequest, tuple[Message, ...]]:
-    """What a request asks for, after an earlier conversation, and the conversation so far without its instructions.
+    """The generation request of a body, and its conversation without the instructions. Raises FieldError.
 
-    Raises FieldError.
+    Args:
+        model: the name of the model.
+        before: the conversation of the response that this one follows.
+        find: finds items that the input refers to.
     """
     review(body, warnings)
     conversation = _conversation(body, before, find, warnings)
     instructions = [] if body.instructions is None else [Message("system", body.instructions)]
-    asked = ChatRequest(model, settled([*instructions, *conversation], "input", warnings), turn=_turn(body))
+    messages = with_one_system_message([*instructions, *conversation], "input", warnings)
+    request = ChatRequest(model, messages, options=_reply_options(body))
     if not isinstance(body, fields.ResponseBody):
-        return asked, tuple(conversation)
+        return request, tuple(conversation)
     for index, name in enumerate(body.include or ()):
         if name not in _INCLUDED:
-            warnings.warn(f"include[{index}]", "Nothing like that is made here.")
-    asked = replace(
-        asked,
+            warnings.warn(f"include[{index}]", "This server does not generate it.")
+    request = replace(
+        request,
         params=_sampling(body),
         stream=bool(body.stream),
-        priority=PRIORITIES.get(body.service_tier or "", 0),
+        priority=SERVICE_TIERS.get(body.service_tier or "", 0),
         user=body.safety_identifier or body.user or "",
     )
-    return asked, tuple(conversation)
+    return request, tuple(conversation)
 
 
 def _conversation(
     body: fields.InputTokensBody, before: Sequence[Message], find: Find, warnings: Warnings
 ) -> list[Message]:
-    """The messages of a request: those of the response it follows, and its own."""
-    reading = _ItemReader(list(before), find, warnings)
+    """The messages of the response this one follows, and of the input."""
+    reader = _ItemReader(list(before), find, warnings)
     if isinstance(body.input, str):
-        reading.messages.append(Message("user", body.input))
+        reader.messages.append(Message("user", body.input))
     else:
         for index, item in enumerate(body.input or ()):
-            reading.add(item, f"input[{index}]")
-        reading.close()
-    return reading.messages
+            reader.add(item, f"input[{index}]")
+        reader.close()
+    return reader.messages
 
 
 @dataclass(slots=True)
 class _ItemReader:
-    """Items to messages. What the assistant said in several items is one message, as are the results that follow."""
+    """Converts items to messages. Consecutive items of the assistant become one message."""
 
     messages: list[Message]
     find: Find
     warnings: Warnings
-    parts: list[Part] = field(default_factory=list)  # of the assistant's open turn
+    parts: list[Part] = field(default_factory=list)  # of the open assistant message
     reasoning: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
+    results: list[ToolResult] = field(default_factory=list)
 
     def add(self, item: fields.Item, path: str) -> None:
-        """Read one item."""
+        """Add one item."""
         if not isinstance(item, fields.FunctionCallOutputItem):
             self._close_results()
         match item:
             case fields.ItemReference(id=identity):
                 found = self.find(identity)
                 if found is None:
-                    raise FieldError(f"{path}.id", f"No stored response wrote the item {identity!r}.", "Send the item.")
+                    raise FieldError(
+                        f"{path}.id", f"No stored response has the item {identity!r}.", "Send the item itself."
+                    )
                 self.add(found, path)
             case fields.MessageItem(role="assistant"):
                 if self.calls:
-                    self.warnings.warn(path, TEXT_BEHIND_CALL)
+                    self.warnings.warn(path, TEXT_AFTER_CALL)
                 self.parts += self._content(item.content, f"{path}.content")
             case fields.MessageItem(role=role):
-                self._close_turn()
+                self._close_message()
                 content = self._content(item.content, f"{path}.content")
                 self.messages.append(Message("user" if role == "user" else "system", content))
             case fields.ReasoningItem():
                 if self.parts or self.calls:
-                    self._close_turn()
+                    self._close_message()
                 self.reasoning += self._reasoned(item, path)
             case fields.FunctionCallItem():
                 self.calls.append(ToolCall(item.name, _arguments(item, path), item.call_id))
             case fields.FunctionCallOutputItem():
-                self._close_turn()
+                self._close_message()
                 message = Message("tool", self._content(item.output, f"{path}.output"))
-                self.results.append(Result(f"{path}.call_id", item.call_id, message))
+                self.results.append(ToolResult(f"{path}.call_id", item.call_id, message))
 
     def close(self) -> None:
-        """Read the end."""
+        """Complete the open message."""
         self._close_results()
-        self._close_turn()
+        self._close_message()
 
-    def _close_turn(self) -> None:
+    def _close_message(self) -> None:
         if self.parts or self.reasoning or self.calls:
             reasoning = "\n".join(self.reasoning)
             self.messages.append(Message("assistant", self.parts, reasoning, self.calls))
@@ -132,9 +142,9 @@ class _ItemReader:
             return [part.text for part in item.content]
         if item.encrypted_content is None:
             return []
-        reasoning = unhidden(item.encrypted_content)
+        reasoning = decode_reasoning(item.encrypted_content)
         if reasoning is None:
-            self.warnings.warn(f"{path}.encrypted_content", "It was not written here and cannot be read.")
+            self.warnings.warn(f"{path}.encrypted_content", "This server did not generate it and cannot decrypt it.")
         return [reasoning] if reasoning else []
 
     def _content(self, content: str | Sequence[fields.AnyPart], path: str) -> list[Part]:
@@ -146,8 +156,8 @@ class _ItemReader:
                 case fields.InputText(text=text) | fields.OutputText(text=text) | fields.OutputRefusal(refusal=text):
                     parts.append(TextPart(text))
                 case fields.InputImage(image_url=url, detail=detail):
-                    bound = _LOW_DETAIL_TOKENS if detail == "low" else None
-                    parts.append(media_part("image", url, f"{path}[{index}].image_url", max_tokens=bound))
+                    limit = _LOW_DETAIL_TOKENS if detail == "low" else None
+                    parts.append(media_part("image", url, f"{path}[{index}].image_url", max_tokens=limit))
         return parts
 
 
@@ -157,21 +167,20 @@ def _arguments(item: fields.FunctionCallItem, path: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        raise FieldError(f"{path}.arguments", "It is not the JSON text of an object.", "Send it as it came.")
+        raise FieldError(
+            f"{path}.arguments",
+            "It must be a string that contains a JSON object.",
+            "Send the arguments as the function call had them.",
+        )
     return arguments
 
 
 def _sampling(body: fields.ResponseBody) -> SamplingParams:
-    return SamplingParams(
-        max_tokens=body.max_output_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        seed=body.seed,
-        logprobs=(body.top_logprobs or 0) if wants_logprobs(body) else None,
-    )
+    logprobs = (body.top_logprobs or 0) if wants_logprobs(body) else None
+    return sampling_params(body, max_tokens=body.max_output_tokens, logprobs=logprobs)
 
 
-def _turn(body: fields.InputTokensBody) -> ReplyOptions:
+def _reply_options(body: fields.InputTokensBody) -> ReplyOptions:
     choice, tools = body.tool_choice, _tools(body)
     if isinstance(choice, fields.ChooseAmong):
         allowed = {tool.name for tool in choice.tools}

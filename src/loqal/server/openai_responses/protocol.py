@@ -1,4 +1,4 @@
-"""The requests of OpenAI's Responses API, field by field."""
+"""The request bodies of the Responses API."""
 
 from __future__ import annotations
 
@@ -6,56 +6,62 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from loqal.server.shared.fields import Unread, ignored, rejected, supported
-from loqal.server.shared.generation_request import Body
+from loqal.server.shared.body import Body
+from loqal.server.shared.fields import Unread, ignored, rejected, sampled, supported
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
-_NO_FILES = "no files are kept here"
-_CACHE = "the prefix cache keeps every beginning by itself and reports what it saved"
-_STATUS: Any = supported("comes back when the items are listed", examples=["incomplete"])
-_ITEM_ID: Any = supported("comes back when the items are listed")
-_CALLER: Any = rejected("tools are called by the model itself; no programs run here", neutral=({"type": "direct"},))
+_NO_FILES = "the server stores no files"
+_CACHE = "the prefix cache is automatic; usage reports the cached tokens"
+_NO_NAMESPACES = "the server has no namespaces"
+_NO_ASYNC = "the model waits for the results of its calls"
+_TYPE = "the type of this object"
+_STATUS: Any = supported("returned when the input items are listed", examples=["incomplete"])
+_ITEM_ID: Any = supported("returned when the input items are listed")
+_ONLY_MODEL = "only the model calls tools; the server runs no code"
+_CALLER: Any = rejected(_ONLY_MODEL, neutral=({"type": "direct"},))
 
 
 class InputText(Body):
-    """Text."""
+    """An input text part."""
 
-    type: Literal["input_text"] = supported("what kind of part this is", ...)
-    text: str = supported("the text, never read as control tokens", ...)
+    type: Literal["input_text"] = supported(_TYPE, ...)
+    text: str = supported("the text; names of control tokens in it are plain text", ...)
     prompt_cache_breakpoint: dict[str, Any] | None = ignored(_CACHE)
 
 
 class InputImage(Body):
-    """An image."""
+    """An input image part."""
 
-    type: Literal["input_image"] = supported("what kind of part this is", ...)
-    image_url: str = supported("a data: URL, or an http URL where the server allows it", ...)
+    type: Literal["input_image"] = supported(_TYPE, ...)
+    image_url: str = supported("a data: URL, or an http(s) URL if the server allows it", ...)
     file_id: str | None = rejected(_NO_FILES + "; send the image as a data: URL")
-    detail: Literal["low", "high", "auto", "original"] | None = supported("low: at most 256 tokens", examples=["low"])
+    detail: Literal["low", "high", "auto", "original"] | None = supported(
+        "low limits the image to 256 tokens", examples=["low"]
+    )
     prompt_cache_breakpoint: dict[str, Any] | None = ignored(_CACHE)
 
 
 class InputFile(Unread):
-    """A file."""
+    """An input file part."""
 
-    type: Literal["input_file"] = rejected("the model reads text and images; send the text, or pages as images", ...)
+    type: Literal["input_file"] = rejected("the model reads text and images; send text, or the pages as images", ...)
 
 
 class OutputText(Body):
-    """Text of an earlier turn."""
+    """A text part of an earlier output."""
 
-    type: Literal["output_text"] = supported("what kind of part this is", ...)
+    type: Literal["output_text"] = supported(_TYPE, ...)
     text: str = supported("the text", ...)
-    annotations: list[Any] | None = ignored("where a text came from; the model reads the text alone", neutral=([],))
-    logprobs: list[Any] | None = ignored("the model reads the text alone", neutral=([],))
+    annotations: list[Any] | None = ignored("the model reads the text without its annotations", neutral=([],))
+    logprobs: list[Any] | None = ignored("the model reads the text without its log probabilities", neutral=([],))
 
 
 class OutputRefusal(Body):
-    """A refusal of an earlier turn."""
+    """A refusal of an earlier output."""
 
-    type: Literal["refusal"] = supported("what kind of part this is", ...)
+    type: Literal["refusal"] = supported(_TYPE, ...)
     refusal: str = supported("the text", ...)
 
 
@@ -64,74 +70,74 @@ AnyPart = Annotated[InputText | InputImage | InputFile | OutputText | OutputRefu
 
 
 class MessageItem(Body):
-    """A turn of anybody."""
+    """A message."""
 
-    type: Literal["message"] = supported("what kind of item this is", "message")
-    role: Literal["user", "assistant", "system", "developer"] = supported("who speaks; developer is system", ...)
-    content: str | list[AnyPart] = supported("text and images", ...)
+    type: Literal["message"] = supported(_TYPE, "message")
+    role: Literal["user", "assistant", "system", "developer"] = supported(
+        "the role of the message; developer is the same as system", ...
+    )
+    content: str | list[AnyPart] = supported("the content: text and images", ...)
     id: str | None = _ITEM_ID
     status: Status | None = _STATUS
-    phase: Literal["commentary", "final_answer"] | None = ignored("the model knows no phases")
+    phase: Literal["commentary", "final_answer"] | None = ignored("the chat template has no phases")
 
 
 class ReasoningText(Body):
-    """Reasoning in clear."""
+    """A reasoning text part."""
 
-    type: Literal["reasoning_text"] = supported("what kind of part this is", ...)
+    type: Literal["reasoning_text"] = supported(_TYPE, ...)
     text: str = supported("the reasoning", ...)
 
 
 class ReasoningItem(Body):
-    """Reasoning of an earlier turn."""
+    """A reasoning item of an earlier output."""
 
-    type: Literal["reasoning"] = supported("what kind of item this is", ...)
+    type: Literal["reasoning"] = supported(_TYPE, ...)
     id: str | None = _ITEM_ID
-    content: list[ReasoningText] | None = supported(
-        "the reasoning, which the model reads again where its template keeps it"
-    )
-    encrypted_content: str | None = supported("the same as this server wrote it, for clients that keep nothing else")
-    summary: list[dict[str, Any]] | None = ignored("the reasoning itself is read, not its summary", neutral=([],))
+    content: list[ReasoningText] | None = supported("the reasoning, which the chat template may keep in the prompt")
+    encrypted_content: str | None = supported("the same reasoning as this server returned it in encrypted_content")
+    summary: list[dict[str, Any]] | None = ignored("the model reads the reasoning itself, not a summary", neutral=([],))
     status: Status | None = _STATUS
 
 
 class FunctionCallItem(Body):
-    """A call of an earlier turn."""
+    """A function call of an earlier output."""
 
-    type: Literal["function_call"] = supported("what kind of item this is", ...)
-    call_id: str = supported("which result belongs to this call", ..., min_length=1)
-    name: str = supported("the function that was called", ...)
-    arguments: str = supported("the arguments as JSON text, in their order", ..., examples=['{"a": 1}'])
+    type: Literal["function_call"] = supported(_TYPE, ...)
+    call_id: str = supported("the id that its output item refers to", ..., min_length=1)
+    name: str = supported("the name of the function", ...)
+    arguments: str = supported("the arguments, a JSON object in a string", ..., examples=['{"a": 1}'])
     id: str | None = _ITEM_ID
     status: Status | None = _STATUS
     caller: dict[str, Any] | None = _CALLER
-    namespace: str | None = rejected("there are no namespaces here")
-    is_async: bool | None = rejected("a turn waits for the results of its calls", alias="async", neutral=(False,))
+    namespace: str | None = rejected(_NO_NAMESPACES)
+    is_async: bool | None = rejected(_NO_ASYNC, alias="async", neutral=(False,))
 
 
 class FunctionCallOutputItem(Body):
-    """What a function answered."""
+    """The output of a function call."""
 
-    type: Literal["function_call_output"] = supported("what kind of item this is", ...)
-    call_id: str = supported("the call it answers; results are put in the order of their calls", ...)
-    output: str | list[InputPart] = supported("text and images the model reads", ...)
+    type: Literal["function_call_output"] = supported(_TYPE, ...)
+    call_id: str = supported("the function call of this output; outputs are read in the order of the calls", ...)
+    output: str | list[InputPart] = supported("the output: text and images", ...)
     id: str | None = _ITEM_ID
     status: Status | None = _STATUS
     caller: dict[str, Any] | None = _CALLER
-    name: str | None = ignored("the call it answers has the name")
-    namespace: str | None = rejected("there are no namespaces here")
+    name: str | None = ignored("the function call has the name of the function")
+    namespace: str | None = rejected(_NO_NAMESPACES)
 
 
 class ItemReference(Body):
-    """An item of an earlier response, by its id."""
+    """A reference to an item of a stored response."""
 
-    type: Literal["item_reference"] = supported("what kind of item this is", ...)
-    id: str = supported("an item that a stored response wrote", ...)
+    type: Literal["item_reference"] = supported(_TYPE, ...)
+    id: str = supported("the id of an output item of a stored response", ...)
 
 
 class ForeignItem(Unread):
-    """An item of something that does not run here."""
+    """An item of a tool that the server does not have."""
 
-    type: str = rejected("what it belongs to does not run here, and the model was not trained on it", ...)
+    type: str = rejected("the server does not have its tool, and the model was not trained on it", ...)
 
 
 _ITEMS = {"message", "reasoning", "function_call", "function_call_output", "item_reference"}
@@ -154,27 +160,27 @@ Item = Annotated[
 
 
 class FunctionTool(Body):
-    """A function the model may call."""
+    """The definition of a function that the model may call."""
 
-    type: Literal["function"] = supported("functions of the caller only", ...)
-    name: str = supported("the function's name", ..., pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
-    description: str | None = supported("shown to the model")
-    parameters: dict[str, Any] | None = supported("JSON schema of the arguments", examples=[{"type": "object"}])
+    type: Literal["function"] = supported("the type of this object; other types of tools are rejected", ...)
+    name: str = supported("the name of the function", ..., pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
+    description: str | None = supported("the description that the model reads")
+    parameters: dict[str, Any] | None = supported("the JSON schema of the arguments", examples=[{"type": "object"}])
     strict: bool | None = supported(
-        "whether the arguments must satisfy the schema; true unless said otherwise", examples=[False]
+        "whether generated arguments are constrained to the schema; true by default", examples=[False]
     )
-    output_schema: dict[str, Any] | None = supported("shown to the model", examples=[{"type": "string"}])
-    defer_loading: bool | None = rejected("every tool is shown to the model from the start", neutral=(False,))
-    allowed_callers: list[str] | None = rejected(
-        "tools are called by the model itself; no programs run here", neutral=(["direct"],), examples=[["programmatic"]]
+    output_schema: dict[str, Any] | None = supported(
+        "the JSON schema of the output, which the model reads", examples=[{"type": "string"}]
     )
-    is_async: bool | None = rejected("a turn waits for the results of its calls", alias="async", neutral=(False,))
+    defer_loading: bool | None = rejected("the prompt always has all tools", neutral=(False,))
+    allowed_callers: list[str] | None = rejected(_ONLY_MODEL, neutral=(["direct"],), examples=[["programmatic"]])
+    is_async: bool | None = rejected(_NO_ASYNC, alias="async", neutral=(False,))
 
 
 class ForeignTool(Unread):
-    """A tool that would run on the server."""
+    """A tool that runs on the server."""
 
-    type: str = rejected("no searches, programs or other servers run here; offer a function", ...)
+    type: str = rejected("the server has no built-in tools; define a function instead", ...)
 
 
 def _kind_of_tool(value: Any) -> str:
@@ -191,67 +197,71 @@ class ChooseFunction(Body):
     """One function is called."""
 
     type: Literal["function"] = supported("the named function must be called", ...)
-    name: str = supported("the function to call", ..., examples=["look"])
+    name: str = supported("the name of the function", ..., examples=["look"])
 
 
 class ChooseAmong(Body):
-    """Some functions only."""
+    """A tool choice limited to a subset of the tools."""
 
-    type: Literal["allowed_tools"] = supported("only these tools are shown to the model", ...)
-    mode: Literal["auto", "required"] = supported("whether one of them must be called", ...)
-    tools: list[ChooseFunction] = supported("the tools", ...)
+    type: Literal["allowed_tools"] = supported("the model sees only these tools", ...)
+    mode: Literal["auto", "required"] = supported("whether one of these tools must be called", ...)
+    tools: list[ChooseFunction] = supported("the allowed tools", ...)
 
 
 ToolChoice = Literal["none", "auto", "required"] | Annotated[ChooseFunction | ChooseAmong, Field(discriminator="type")]
 
 
 class Reasoning(Body):
-    """Whether and how much to reason."""
+    """Reasoning effort."""
 
     effort: Effort | None = supported(
-        "none answers at once, the others are budgets; absent: as the model's template says"
+        "none disables thinking, the others are token budgets; by default as the chat template does"
     )
-    summary: Literal["auto", "concise", "detailed"] | None = ignored("the reasoning itself is given, not a summary")
-    generate_summary: Literal["auto", "concise", "detailed"] | None = ignored("the older name of summary")
+    summary: Literal["auto", "concise", "detailed"] | None = ignored("the full reasoning is returned, not a summary")
+    generate_summary: Literal["auto", "concise", "detailed"] | None = ignored(
+        "the full reasoning is returned, not a summary"
+    )
     context: Literal["auto", "current_turn", "all_turns"] | None = ignored(
-        "the model's template says what it reads again"
+        "the chat template determines which reasoning stays in the prompt"
     )
-    mode: str | None = rejected("there is one mode here", neutral=("standard",))
+    mode: str | None = rejected("the server has one reasoning mode", neutral=("standard",))
 
 
 class PlainFormat(Body):
-    """Text."""
+    """Text output."""
 
-    type: Literal["text"] = supported("the answer is text", ...)
+    type: Literal["text"] = supported("unconstrained text", ...)
 
 
 class ObjectFormat(Body):
-    """Any JSON object."""
+    """JSON output."""
 
-    type: Literal["json_object"] = supported("the answer is a JSON object", ...)
+    type: Literal["json_object"] = supported("the output is constrained to a JSON object", ...)
 
 
 class SchemaFormat(Body):
-    """JSON of a schema."""
+    """JSON output that satisfies a schema."""
 
-    type: Literal["json_schema"] = supported("the answer is JSON", ...)
-    name: str = supported("comes back with the response", ..., pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    schema_: dict[str, Any] = supported("the schema the answer satisfies", ..., alias="schema", examples=[{}])
-    description: str | None = ignored("the model does not see it; say it in the instructions")
-    strict: bool | None = ignored("the schema always holds", neutral=(True,), examples=[False])
+    type: Literal["json_schema"] = supported("the output is constrained to a JSON schema", ...)
+    name: str = supported("returned in the response", ..., pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    schema_: dict[str, Any] = supported("the JSON schema", ..., alias="schema", examples=[{}])
+    description: str | None = ignored("the model does not read it; put it into the instructions")
+    strict: bool | None = ignored("the output is always constrained to the schema", neutral=(True,), examples=[False])
 
 
 class TextConfig(Body):
-    """The form of the answer."""
+    """The format of the output."""
 
     format: Annotated[PlainFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")] | None = supported(
-        "text, a JSON object, or JSON of a schema"
+        "text, a JSON object, or JSON that satisfies a schema"
     )
-    verbosity: Literal["low", "medium", "high"] | None = rejected("say it in the instructions", neutral=("medium",))
+    verbosity: Literal["low", "medium", "high"] | None = rejected(
+        "the model has no verbosity setting; put it into the instructions", neutral=("medium",)
+    )
 
 
 class StreamOptions(Body):
-    """How to stream."""
+    """Options of streaming."""
 
     include_obfuscation: bool | None = ignored("events are not padded", neutral=(False,))
 
@@ -269,54 +279,66 @@ Include = Literal[
 
 
 class InputTokensBody(Body):
-    """Body of POST /v1/responses/input_tokens."""
+    """The body of POST /v1/responses/input_tokens."""
 
-    model: str | None = supported("which of the served models answers; may be left out when there is one")
-    input: str | list[Item] | None = supported("what the user says, or the items of a conversation")
-    instructions: str | None = supported(
-        "instructions before the conversation; those of earlier responses are left out"
-    )
-    previous_response_id: str | None = supported("the response this one follows, with the exact tokens it wrote")
+    model: str | None = supported("the name of a served model; optional if the server has one model")
+    input: str | list[Item] | None = supported("a user message, or the items of a conversation")
+    instructions: str | None = supported("the system message; the instructions of previous responses are not used")
+    previous_response_id: str | None = supported("the response to continue, with its exact generated tokens")
     reasoning: Reasoning | None = supported("see its fields")
     text: TextConfig | None = supported("see its fields")
-    tools: list[Tool] | None = supported("functions the model may call")
-    tool_choice: ToolChoice | None = supported("whether and which tool is called")
+    tools: list[Tool] | None = supported("the functions that the model may call")
+    tool_choice: ToolChoice | None = supported("whether tools are called, and which")
     parallel_tool_calls: bool | None = supported(
-        "whether a turn may call several tools; true unless said otherwise", examples=[False]
+        "whether a response may have several tool calls; true by default", examples=[False]
     )
     truncation: Literal["auto", "disabled"] | None = rejected(
-        "what does not fit is rejected with both counts", neutral=("disabled",), examples=["auto"]
+        "input that exceeds the context is rejected with an error", neutral=("disabled",), examples=["auto"]
     )
-    conversation: str | dict[str, Any] | None = rejected("conversations are not kept; follow previous_response_id")
-    personality: str | None = rejected("say it in the instructions")
+    conversation: str | dict[str, Any] | None = rejected(
+        "conversation objects are not supported; use previous_response_id"
+    )
+    personality: str | None = rejected("the model has no such setting; put it into the instructions")
 
 
 class ResponseBody(InputTokensBody):
-    """Body of POST /v1/responses."""
+    """The body of POST /v1/responses."""
 
-    stream: bool | None = supported("send the response while it is written")
+    stream: bool | None = supported("whether to stream the response")
     stream_options: StreamOptions | None = supported("see its fields")
-    store: bool | None = supported("keep the response for later requests, in memory; true unless said otherwise")
-    background: bool | None = supported("answer at once with a response to ask for later")
-    include: list[Include] | None = supported("log probabilities, or reasoning to send back", examples=[[]])
-    max_output_tokens: int | None = supported("most tokens of reasoning, calls and answer together", ge=1)
-    temperature: float | None = supported("0 picks the likeliest token", ge=0, le=2)
-    top_p: float | None = supported("sample among the likeliest tokens that sum to p", gt=0, le=1)
-    top_logprobs: int | None = supported("log probabilities of as many of the likeliest in each place", ge=0, le=20)
-    metadata: dict[str, str] | None = supported("kept with the response", max_length=16, examples=[{"a": "b"}])
-    seed: int | None = supported("seed of the sampling noise; an addition of loqal's")
-    max_tool_calls: int | None = ignored("it counts calls of built-in tools, and there are none")
-    user: str | None = supported("users of one key share the machine evenly")
-    safety_identifier: str | None = supported("the same as user, and before it")
+    store: bool | None = supported("whether to store the response in memory for later requests; true by default")
+    background: bool | None = supported("return immediately; retrieve the response later")
+    include: list[Include] | None = supported(
+        "additional output: log probabilities, encrypted_content of the reasoning", examples=[[]]
+    )
+    max_output_tokens: int | None = sampled(
+        "max_tokens", "maximum number of tokens to generate, reasoning and tool calls included"
+    )
+    temperature: float | None = sampled(
+        "temperature", "sampling temperature, up to 2 as in OpenAI's API; 0 selects the most likely token", le=2
+    )
+    top_p: float | None = sampled("top_p", "nucleus sampling: cumulative probability of the tokens to sample from")
+    top_logprobs: int | None = sampled(
+        "logprobs", "number of most likely tokens to return at each position, up to 20 as in OpenAI's API", le=20
+    )
+    metadata: dict[str, str] | None = supported("returned with the response", max_length=16, examples=[{"a": "b"}])
+    seed: int | None = sampled("seed", "sampling seed (extension)")
+    max_tool_calls: int | None = ignored("it limits built-in tools, which the server does not have")
+    user: str | None = supported("the end user; users of one API key get equal shares of the machine")
+    safety_identifier: str | None = supported("the same as user, which it overrides")
     service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = supported(
-        "priority is served before others and flex after them"
+        "priority is served before other requests, flex after them"
     )
     prompt_cache_key: str | None = ignored(_CACHE)
-    prompt_cache_retention: Literal["in_memory", "24h"] | None = ignored("states are kept while there is room for them")
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = ignored(
+        "the prefix cache keeps the most recently used prompts"
+    )
     prompt_cache_options: dict[str, Any] | None = ignored(_CACHE)
-    access_programs: dict[str, Any] | None = ignored("there are no programs of access here")
-    background_options: dict[str, Any] | None = ignored("requests are served in their order")
-    context_management: list[dict[str, Any]] | None = rejected("a conversation is never shortened", neutral=([],))
-    image: dict[str, Any] | None = rejected("images are read as they are")
-    moderation: dict[str, Any] | None = rejected("nothing judges texts here")
-    prompt: dict[str, Any] | None = rejected("no prompts are kept here; send the text")
+    access_programs: dict[str, Any] | None = ignored("the server has no access programs")
+    background_options: dict[str, Any] | None = ignored("background responses are served like other requests")
+    context_management: list[dict[str, Any]] | None = rejected(
+        "conversations are never shortened; a longer one is rejected", neutral=([],)
+    )
+    image: dict[str, Any] | None = rejected("input images are always scaled to the limits of the model")
+    moderation: dict[str, Any] | None = rejected("the server has no moderation")
+    prompt: dict[str, Any] | None = rejected("the server stores no prompt templates; send the text")

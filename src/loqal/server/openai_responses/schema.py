@@ -1,4 +1,4 @@
-"""The answers of OpenAI's Responses API, for the OpenAPI page and for tests."""
+"""The responses of the Responses API, for the OpenAPI document and for tests."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from loqal.server.openai.schema import TokenLogprob
-from loqal.server.shared.schema import Answer
+from loqal.server.shared.schema import Answer, TokenLogprob
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
 class ReasoningPart(Answer):
-    """Reasoning."""
+    """A reasoning part."""
 
     type: Literal["reasoning_text"]
     text: str
 
 
 class TextPartAnswer(Answer):
-    """Text."""
+    """A text part."""
 
     type: Literal["output_text"]
     text: str
@@ -29,7 +28,7 @@ class TextPartAnswer(Answer):
 
 
 class ReasoningAnswer(Answer):
-    """What the model reasoned."""
+    """A reasoning item."""
 
     id: str
     type: Literal["reasoning"]
@@ -40,7 +39,7 @@ class ReasoningAnswer(Answer):
 
 
 class SaidItemAnswer(Answer):
-    """What the model said."""
+    """A message item."""
 
     id: str
     type: Literal["message"]
@@ -50,7 +49,7 @@ class SaidItemAnswer(Answer):
 
 
 class CallItemAnswer(Answer):
-    """A call of a function."""
+    """A function call item."""
 
     id: str
     type: Literal["function_call"]
@@ -61,20 +60,20 @@ class CallItemAnswer(Answer):
 
 
 class CachedDetails(Answer):
-    """Of the tokens of the prompt."""
+    """Details of the input tokens."""
 
     cached_tokens: int
     cache_write_tokens: int
 
 
 class ReasoningDetails(Answer):
-    """Of the tokens that were written."""
+    """Details of the output tokens."""
 
     reasoning_tokens: int
 
 
 class ResponseUsage(Answer):
-    """Counts of tokens."""
+    """Token counts."""
 
     input_tokens: int
     input_tokens_details: CachedDetails
@@ -85,7 +84,7 @@ class ResponseUsage(Answer):
 
 
 class ResponseAnswer(Answer):
-    """A response. Beside these fields stand those of the request."""
+    """A response; it also has the fields of its request."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -103,7 +102,7 @@ class ResponseAnswer(Answer):
 
 
 class ResponseEvent(Answer):
-    """One event of a streamed response; its type says which fields it has."""
+    """One event of a streamed response; its type determines its fields."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -113,7 +112,7 @@ class ResponseEvent(Answer):
 
 
 class DeletedAnswer(Answer):
-    """A response that was forgotten."""
+    """A deleted response."""
 
     id: str
     object: Literal["response"]
@@ -121,7 +120,7 @@ class DeletedAnswer(Answer):
 
 
 class ItemsAnswer(Answer):
-    """Items of a request, a page of them."""
+    """A page of the input items of a request."""
 
     object: Literal["list"]
     data: list[dict[str, Any]]
@@ -131,7 +130,7 @@ class ItemsAnswer(Answer):
 
 
 class InputTokensAnswer(Answer):
-    """How many tokens a request has."""
+    """The number of input tokens of a request."""
 
     object: Literal["response.input_tokens"]
     input_tokens: int

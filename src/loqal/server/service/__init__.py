@@ -1,1 +1,1 @@
-"""What all requests to one server share: models, keys, limits, metrics, stored replies."""
+"""State of one server that its requests share: models, keys, limits, metrics, stored replies."""

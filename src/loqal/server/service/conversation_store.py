@@ -1,4 +1,4 @@
-"""What later requests may follow: responses and conversations, in memory, bounded in number and bytes."""
+"""Stored responses and conversations that later requests refer to, in memory, limited in number and bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Entry(Generic[Value]):
 
 
 class Store(Generic[Value]):
-    """Values by the client who made them and a key. When there is no more room, what was used longest ago goes."""
+    """An LRU store of values by client and key."""
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
         self._max_entries, self._max_bytes = max_entries, max_bytes
@@ -27,7 +27,7 @@ class Store(Generic[Value]):
         self.size_bytes = 0
 
     def put(self, owner: str, key: str, value: Value, size_bytes: int) -> None:
-        """Keep a value in place of an earlier one. One that is larger than all the room is not kept."""
+        """Store a value, replacing an earlier one. A value larger than the whole store is not stored."""
         self.drop(owner, key)
         if size_bytes > self._max_bytes:
             return
@@ -37,7 +37,7 @@ class Store(Generic[Value]):
             self.drop(*next(iter(self._entries)))
 
     def get(self, owner: str, key: str) -> Value | None:
-        """A client's own value."""
+        """The value of a client's key; None if there is none."""
         entry = self._entries.get((owner, key))
         if entry is None:
             return None
@@ -45,7 +45,7 @@ class Store(Generic[Value]):
         return entry.value
 
     def drop(self, owner: str, key: str) -> bool:
-        """Forget a value; whether it was there."""
+        """Delete a value; whether it existed."""
         entry = self._entries.pop((owner, key), None)
         if entry is not None:
             self.size_bytes -= entry.size_bytes

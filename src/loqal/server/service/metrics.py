@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus. Every server has a registry of its own."""
+"""Prometheus metrics. Every server has its own registry."""
 
 from __future__ import annotations
 
@@ -12,46 +12,53 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
-    """Counters of one server."""
+    """The metrics of one server."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "loqal_requests", "Requests answered", ["method", "route", "status"], registry=registry
-        )
+        self._requests = Counter("loqal_requests", "HTTP requests", ["method", "route", "status"], registry=registry)
         self._seconds = Histogram(
             "loqal_request_seconds",
-            "From a request to the end of its answer",
+            "Request duration in seconds, to the end of the response",
             ["route"],
             registry=registry,
             buckets=_SECONDS,
         )
         self._first = Histogram(
             "loqal_first_token_seconds",
-            "From a request to its first token",
+            "Time to first token in seconds",
             ["model"],
             registry=registry,
             buckets=_SECONDS,
         )
-        self._tokens = Counter("loqal_tokens", "Tokens by kind", ["model", "kind"], registry=registry)
-        self._ends = Counter("loqal_replies", "Replies by how they ended", ["model", "reason"], registry=registry)
-        self._running = Gauge("loqal_running_replies", "Replies written or waiting", registry=registry)
-        self._loaded = Gauge("loqal_model_bytes", "Planned bytes of a loaded model", ["model"], registry=registry)
-        self._engine = Gauge("loqal_engine", "What an engine did and holds", ["model", "name"], registry=registry)
+        self._tokens = Counter(
+            "loqal_tokens",
+            "Tokens by kind (prompt, cached, completion, reasoning, drafted, accepted)",
+            ["model", "kind"],
+            registry=registry,
+        )
+        self._ends = Counter(
+            "loqal_replies", "Finished replies by finish reason", ["model", "reason"], registry=registry
+        )
+        self._running = Gauge("loqal_running_replies", "Replies in flight, running or waiting", registry=registry)
+        self._loaded = Gauge(
+            "loqal_model_bytes", "Planned memory of a loaded model in bytes", ["model"], registry=registry
+        )
+        self._engine = Gauge("loqal_engine", "Engine statistics by name", ["model", "name"], registry=registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request is over."""
+        """Count a finished request."""
         self._requests.labels(
             method if method in ("GET", "POST", "DELETE", "OPTIONS") else "other", route, status
         ).inc()
         self._seconds.labels(route).observe(seconds)
 
     def running(self, change: int) -> None:
-        """Replies came or went."""
+        """Add to the number of replies in flight."""
         self._running.inc(change)
 
     def replied(self, model: str, reply: Reply) -> None:
-        """A reply is complete, or was cancelled."""
+        """Count a complete or cancelled reply."""
         usage = reply.usage
         self._ends.labels(model, reply.finish_reason.value).inc()
         for kind, count in (
@@ -67,7 +74,12 @@ class Metrics:
             self._first.labels(model).observe(reply.timings.first_token_ms / 1e3)
 
     def page(self, loaded: Mapping[str, int], statistics: Mapping[str, Mapping[str, float]]) -> bytes:
-        """The metrics as text. ``loaded`` are planned bytes by model, ``statistics`` those of the engines."""
+        """The metrics in Prometheus' text format.
+
+        Args:
+            loaded: planned memory in bytes by model.
+            statistics: engine statistics by model.
+        """
         self._loaded.clear()
         self._engine.clear()
         for model, size in loaded.items():

@@ -1,4 +1,4 @@
-"""The outermost layer: which hosts and origins may call, the headers of browsers, and one log line a request."""
+"""ASGI middleware: checks Host and Origin, adds CORS headers and request ids, and logs one line per request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loqal.server.service.auth import Addresses
 from loqal.server.service.metrics import Metrics
-from loqal.server.shared.errors import Problem
+from loqal.server.shared.errors import Problem, RefusedError, problem
 
 _log = logging.getLogger("loqal.server")
 _PREFLIGHT = {
@@ -27,7 +27,7 @@ _PREFLIGHT = {
 
 
 class RequestMiddleware:
-    """Wraps the application. ``error`` gives the JSON of a refusal."""
+    """Wraps the application. ``error`` makes the JSON of a refusal."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started, status = self._clock(), 0
-        warnings: dict[str, Any] = {}
-        scope["state"] = {**scope.get("state", {}), "id": f"req_{secrets.token_hex(12)}", "warnings": warnings}
+        facts: dict[str, Any] = {}
+        scope["state"] = {**scope.get("state", {}), "id": f"req_{secrets.token_hex(12)}", "facts": facts}
         headers = Headers(scope=scope)
         origin = headers.get("origin")
 
@@ -55,7 +55,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 changed = MutableHeaders(raw=message["headers"])
-                for name in ("x-request-id", "request-id"):  # as OpenAI and Anthropic call it
+                for name in ("x-request-id", "request-id"):  # the names of OpenAI and of Anthropic
                     changed[name] = scope["state"]["id"]
                 changed["x-content-type-options"] = "nosniff"
                 if origin is not None:
@@ -68,41 +68,52 @@ class RequestMiddleware:
         try:
             await self._inner(scope, headers)(scope, receive, sending)
         except asyncio.CancelledError:
-            warnings["error"] = "the server ended"
+            facts["error"] = "server shutdown"
         finally:
             seconds = self._clock() - started
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.answered(scope["method"], route, status, seconds)
-            _log_line(scope, status, seconds, warnings)
+            _log_request(scope, status, seconds, facts)
 
     def _inner(self, scope: Scope, headers: Headers) -> ASGIApp:
-        why = self._refusal(headers)
-        if why is not None:
-            return JSONResponse(self._error(Problem("permission", why), ""), 403)
+        refusal = self._refusal(headers)
+        if refusal is not None:
+            return JSONResponse(self._error(problem(refusal), ""), 403)
         if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             return Response(status_code=204, headers=_PREFLIGHT)
         return self._app
 
-    def _refusal(self, headers: Headers) -> str | None:
+    def _refusal(self, headers: Headers) -> RefusedError | None:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._addresses.permits_host(host):
-            return f"This server is not called {host[:200]!r}.\nPass the name with --allow-hosts if it should be."
+            return RefusedError(
+                "permission",
+                f"The host name {host[:200]!r} is not allowed.",
+                "Against DNS rebinding, only localhost, IP addresses and the names in --allow-hosts are allowed.",
+                "Start the server with --allow-hosts to allow this name.",
+            )
         if origin is None:
-            if headers.get("sec-fetch-site") == "cross-site":
-                return "Pages of other sites may not call.\nPass their origin with --allow-origins if they should."
-        elif not self._addresses.permits_origin(origin, host):
-            return f"Pages of {origin[:200]!r} may not call.\nPass the origin with --allow-origins if they should."
-        return None
+            is_allowed = headers.get("sec-fetch-site") != "cross-site"
+        else:
+            is_allowed = self._addresses.permits_origin(origin, host)
+        if is_allowed:
+            return None
+        return RefusedError(
+            "permission",
+            f"The origin {origin[:200]!r} is not allowed." if origin else "Cross-site requests are not allowed.",
+            "Only web pages of this machine and the origins in --allow-origins are allowed.",
+            "Start the server with --allow-origins to allow this origin.",
+        )
 
 
-def _log_line(scope: Scope, status: int, seconds: float, warnings: Mapping[str, Any]) -> None:
-    """What was done, never what was said."""
+def _log_request(scope: Scope, status: int, seconds: float, facts: Mapping[str, Any]) -> None:
+    """One line of JSON: metadata, never content."""
     record = {
         "id": scope["state"]["id"],
         "method": scope["method"],
         "path": scope["path"][:200],
         "status": status,
         "seconds": round(seconds, 4),
-        **warnings,
+        **facts,
     }
     _log.info(json.dumps(record, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""The models of a server under one plan of memory: loaded when asked for, unloaded when idle or in the way."""
+"""The models of a server within one memory limit: loaded on demand, unloaded when idle or when another needs memory."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from loqal.errors import CapacityError, LoqalError
 from loqal.runtime.runtime import Runtime
 from loqal.server.shared.errors import RefusedError
 
-_WAIT_S = 60.0  # for a model that is in use to become free
+_WAIT_S = 60.0  # for a model in use to become idle
 
 
 class Pool(Protocol):
-    """Where models come from."""
+    """The interface to the served models."""
 
     created: int  # seconds since 1970
 
     def names(self) -> Sequence[str]:
-        """The models a request may name."""
+        """The names of the served models."""
         ...
 
     def loaded(self) -> Mapping[str, Runtime]:
-        """Those that are in memory now."""
+        """The models in memory now."""
         ...
 
-    async def take(self, name: str) -> Runtime:
-        """A model, loaded if need be. It stays until ``give_back``. Raises RefusedError and LoqalError."""
+    async def acquire(self, name: str) -> Runtime:
+        """A model, loaded if necessary, which stays in memory until ``release``. Raises RefusedError and LoqalError."""
         ...
 
-    def give_back(self, name: str) -> None:
-        """End of one ``take``."""
+    def release(self, name: str) -> None:
+        """End the use that one ``acquire`` began."""
         ...
 
     async def unload(self, name: str) -> bool:
-        """Take a model out of memory; whether it was there. Raises RefusedError while it is in use."""
+        """Unload a model; whether it was loaded. Raises RefusedError while it is in use."""
         ...
 
-    async def warm(self) -> None:
-        """Load what fits, the first in any case. Raises LoqalError."""
+    async def preload(self) -> None:
+        """Load the models that fit, the first in any case. Raises LoqalError."""
         ...
 
-    async def tidy(self) -> None:
-        """Unload what nobody used for too long. Called now and then."""
+    async def unload_idle(self) -> None:
+        """Unload models that have been idle for too long. Called periodically."""
         ...
 
     async def close(self) -> None:
-        """Unload everything."""
+        """Unload all models."""
         ...
 
 
 @dataclass(slots=True)
 class _ModelSlot:
-    """One model: in memory or not."""
+    """One model, loaded or not."""
 
     load: Callable[[int | None], Runtime]
     runtime: Runtime | None = None
@@ -64,7 +64,7 @@ class _ModelSlot:
 
     @property
     def committed_bytes(self) -> int:
-        """What it was granted beyond the process without it."""
+        """The memory its plan adds to the process, in bytes."""
         return 0 if self.runtime is None else self.runtime.plan.total_bytes - self.runtime.plan.process_bytes
 
 
@@ -72,10 +72,10 @@ class ModelPool:
     """Loads models on demand, one at a time.
 
     Args:
-        loaders: by name, what loads a model within so many bytes of the process; None: within all.
-        limit_bytes: most memory of the process; None for the limit that the first model finds.
-        resident: bytes of the process now.
-        unload_after_s: a model that nobody used for so long goes; 0 keeps it.
+        loaders: by name, a function that loads a model within a memory limit of the process in bytes, or None.
+        limit_bytes: the memory limit of the process; None for the limit that the first model's plan finds.
+        resident: returns the resident memory of the process in bytes.
+        unload_after_s: idle seconds after which a model is unloaded; 0 never unloads it.
     """
 
     def __init__(
@@ -87,98 +87,103 @@ class ModelPool:
         unload_after_s: float = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._places = {name: _ModelSlot(load) for name, load in loaders.items()}
+        self._slots = {name: _ModelSlot(load) for name, load in loaders.items()}
         self._limit_bytes, self._unload_after_s = limit_bytes, unload_after_s
         self._resident, self._clock = resident, clock
-        self._base_bytes = 0  # of the process without models
+        self._base_bytes = 0  # memory of the process without models
         self._changing = asyncio.Lock()
-        self._left = asyncio.Event()  # somebody gave a model back
+        self._released = asyncio.Event()
         self.created = int(time.time())
 
     def names(self) -> Sequence[str]:
         """See Pool."""
-        return list(self._places)
+        return list(self._slots)
 
     def loaded(self) -> Mapping[str, Runtime]:
         """See Pool."""
-        return {name: place.runtime for name, place in self._places.items() if place.runtime is not None}
+        return {name: slot.runtime for name, slot in self._slots.items() if slot.runtime is not None}
 
-    async def take(self, name: str) -> Runtime:
+    async def acquire(self, name: str) -> Runtime:
         """See Pool."""
-        place = self._places.get(name)
-        if place is None:
+        slot = self._slots.get(name)
+        if slot is None:
             raise unknown_model(name, self.names())
-        place.num_users += 1
+        slot.num_users += 1
         try:
-            if place.runtime is None:
+            if slot.runtime is None:
                 async with self._changing:
-                    if place.runtime is None:
-                        place.runtime = await self._load(place)
-            return place.runtime
+                    if slot.runtime is None:
+                        slot.runtime = await self._load(slot)
+            return slot.runtime
         except BaseException:
-            self.give_back(name)
+            self.release(name)
             raise
 
-    def give_back(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """See Pool."""
-        place = self._places[name]
-        place.num_users -= 1
-        place.used_at = self._clock()
-        self._left.set()
+        slot = self._slots[name]
+        slot.num_users -= 1
+        slot.used_at = self._clock()
+        self._released.set()
 
     async def unload(self, name: str) -> bool:
         """See Pool."""
-        place = self._places.get(name)
-        if place is None:
+        slot = self._slots.get(name)
+        if slot is None:
             raise unknown_model(name, self.names())
         async with self._changing:
-            if place.num_users:
-                raise RefusedError("conflict", f"{name} is in use.", f"{place.num_users} requests use it.", "Later.")
-            was_there = place.runtime is not None
-            await self._unload(place)
-        return was_there
+            if slot.num_users:
+                raise RefusedError(
+                    "conflict",
+                    f"The model {name} cannot be unloaded now.",
+                    f"It is in use; requests in progress: {slot.num_users}.",
+                    "Send the request again later.",
+                )
+            was_loaded = slot.runtime is not None
+            await self._unload(slot)
+        return was_loaded
 
-    async def warm(self) -> None:
+    async def preload(self) -> None:
         """See Pool."""
-        for index, (name, place) in enumerate(self._places.items()):
+        for index, (name, slot) in enumerate(self._slots.items()):
             try:
-                if index:  # only what fits beside those that are loaded
-                    place.runtime = self._entered(await asyncio.to_thread(place.load, self._allowance()))
+                if index:  # only if it fits beside the models that are loaded
+                    slot.runtime = self._entered(await asyncio.to_thread(slot.load, self._allowance()))
                 else:
-                    await self.take(name)
-                    self.give_back(name)
+                    await self.acquire(name)
+                    self.release(name)
             except CapacityError:
                 if not index:
                     raise
                 return
-            place.used_at = self._clock()
+            slot.used_at = self._clock()
 
-    async def tidy(self) -> None:
+    async def unload_idle(self) -> None:
         """See Pool."""
         if not self._unload_after_s:
             return
         async with self._changing:
-            for place in self._idle():
-                if self._clock() - place.used_at >= self._unload_after_s:
-                    await self._unload(place)
+            for slot in self._idle():
+                if self._clock() - slot.used_at >= self._unload_after_s:
+                    await self._unload(slot)
 
     async def close(self) -> None:
         """See Pool."""
-        for place in self._places.values():
-            await self._unload(place)
+        for slot in self._slots.values():
+            await self._unload(slot)
 
-    async def _load(self, place: _ModelSlot) -> Runtime:
-        """Load a model, at the cost of idle ones where it has to be."""
+    async def _load(self, slot: _ModelSlot) -> Runtime:
+        """Load a model, unloading idle models if it does not fit otherwise."""
         while True:
-            self._left.clear()
+            self._released.clear()
             try:
-                runtime = await asyncio.to_thread(place.load, self._allowance())
+                runtime = await asyncio.to_thread(slot.load, self._allowance())
                 return self._entered(runtime)
             except CapacityError as error:
                 idle = sorted(self._idle(), key=lambda other: other.used_at)
                 if idle:
                     await self._unload(idle[0])
-                elif any(other.runtime is not None for other in self._places.values()):
+                elif any(other.runtime is not None for other in self._slots.values()):
                     await self._wait(error)
                 else:
                     raise
@@ -192,35 +197,42 @@ class ModelPool:
     async def _wait(self, error: LoqalError) -> None:
         try:
             async with asyncio.timeout(_WAIT_S):
-                await self._left.wait()
+                await self._released.wait()
         except TimeoutError:
             raise RefusedError(
-                "overloaded", error.what, "Other models are in use.", "Later.", retry_s=_WAIT_S
+                "overloaded",
+                error.what,
+                "The models in memory are in use.",
+                "Send the request again later.",
+                retry_s=_WAIT_S,
             ) from error
 
     def _allowance(self) -> int | None:
-        """What the process may hold while one more model is loaded.
+        """The memory limit of the process for loading one more model.
 
-        The plan of a model begins with what is resident. Others were promised more than they touched so far, and that
-        is kept back for them.
+        A model's plan starts from resident memory. Loaded models have not yet touched all memory of their plans; that
+        part is reserved for them.
         """
-        committed = sum(place.committed_bytes for place in self._places.values())
+        committed = sum(slot.committed_bytes for slot in self._slots.values())
         if self._limit_bytes is None or not committed:
             return self._limit_bytes
         untouched = max(0, self._base_bytes + committed - self._resident())
         return max(1, self._limit_bytes - untouched)
 
     def _idle(self) -> list[_ModelSlot]:
-        return [place for place in self._places.values() if place.runtime is not None and not place.num_users]
+        return [slot for slot in self._slots.values() if slot.runtime is not None and not slot.num_users]
 
-    async def _unload(self, place: _ModelSlot) -> None:
-        runtime, place.runtime = place.runtime, None
+    async def _unload(self, slot: _ModelSlot) -> None:
+        runtime, slot.runtime = slot.runtime, None
         if runtime is not None:
             await asyncio.to_thread(runtime.close)
 
 
 def unknown_model(name: str, names: Sequence[str]) -> RefusedError:
-    """The error of a name that is not served."""
+    """The error for a name that is not served."""
     return RefusedError(
-        "not_found", f"The model {name[:200]!r} is not served.", f"There are: {', '.join(names)}.", "Name one of these."
+        "not_found",
+        f"The model {name[:200]!r} does not exist.",
+        f"This server has: {', '.join(names)}.",
+        "Send one of these names as the model.",
     )

@@ -1,8 +1,8 @@
-"""The tokens of replies, so that a reply a client sends back is read as what was written.
+"""The exact tokens of generated replies, so that a reply a client sends back is read as the same tokens.
 
-A client sends text, reasoning and calls, and often not all of it, or not in the same order. What it sends of a reply,
-behind what it sends of the conversation before, finds the tokens here; whether they fit is decided where the prompt is
-made. Forgotten replies are rendered anew.
+A client sends back text, reasoning and tool calls, often incomplete or in another order. The message it sends, together
+with the conversation before it, is the key to the tokens; whether they fit is decided where the prompt is made. A reply
+that is no longer stored is rendered by the chat template.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from loqal.server.service.conversation_store import Store
-from loqal.server.shared.conversation import said
+from loqal.server.shared.conversation import reply_message
 from loqal.server.shared.generation_request import ChatRequest
 from loqal.types.messages import Message, TextPart
 from loqal.types.reply import Reply
@@ -23,32 +23,32 @@ _TOKEN_BYTES = 36
 
 
 class ReplyMemory:
-    """What was written, by client and by the conversation it ends."""
+    """Tokens of replies by client and by the conversation that ends with the reply."""
 
     def __init__(self) -> None:
         self._tokens: Store[tuple[int, ...]] = Store(max_entries=1 << 16, max_bytes=64 << 20)
 
-    def keep(self, owner: str, asked: ChatRequest, reply: Reply) -> None:
-        """Remember the reply to a request."""
+    def keep(self, owner: str, request: ChatRequest, reply: Reply) -> None:
+        """Store the tokens of a reply to a request."""
         if reply.token_ids:
-            *_, key = _keys(asked.model, (*asked.messages, said(reply)))
+            *_, key = _keys(request.model, (*request.messages, reply_message(reply)))
             self._tokens.put(owner, key, reply.token_ids, _ENTRY_BYTES + _TOKEN_BYTES * len(reply.token_ids))
 
-    def recall(self, owner: str, asked: ChatRequest) -> ChatRequest:
-        """The same request with the tokens of the replies in it."""
-        if asked.turn.replay != "exact":
-            return asked
-        messages = list(asked.messages)
-        for index, key in enumerate(_keys(asked.model, asked.messages)):
+    def recall(self, owner: str, request: ChatRequest) -> ChatRequest:
+        """The request with the stored tokens of the replies in it."""
+        if request.options.replay != "exact":
+            return request
+        messages = list(request.messages)
+        for index, key in enumerate(_keys(request.model, request.messages)):
             if messages[index].role == "assistant" and messages[index].token_ids is None:
                 messages[index] = dataclasses.replace(messages[index], token_ids=self._tokens.get(owner, key))
-        return dataclasses.replace(asked, messages=tuple(messages))
+        return dataclasses.replace(request, messages=tuple(messages))
 
 
 def _keys(model: str, messages: Sequence[Message]) -> Iterator[str]:
-    """For each message, a digest of the conversation to its end.
+    """For each message, a digest of the conversation up to it.
 
-    Instructions do not count, since clients stamp times into them; nor does reasoning, which many leave out.
+    System messages are left out, since clients put the time into them, and reasoning, which many clients omit.
     """
     digest = hashlib.sha256(model.encode())
     for message in messages:

@@ -1,85 +1,47 @@
-"""What a dialect is, and what its handlers are given.
-
-A dialect is a table of routes and the shape of its errors. A handler turns its body into a ``GenerationRequest``,
-and the reply or its pieces into the dialect's own shape (pure); ``RequestContext`` does what lies between.
-"""
+"""The context of one HTTP request: what handlers use to run replies, stream them and answer."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from loqal.runtime.reply_stream import ReplyStream
 from loqal.runtime.runtime import Runtime
-from loqal.server.service.auth import Client, Scope
-from loqal.server.service.conversation_store import Store
-from loqal.server.service.model_pool import Pool
+from loqal.server.service.auth import Client
 from loqal.server.service.state import ServerState
-from loqal.server.shared.errors import Problem
-from loqal.server.shared.generation_request import Body, ChatRequest, GenerationRequest, Warnings, check_length
+from loqal.server.shared.body import Warnings
+from loqal.server.shared.embeddings import EmbeddingRequest, Vectors, embed
+from loqal.server.shared.generation_request import ChatRequest, GenerationRequest
+from loqal.server.shared.prompt_length import check_length
 from loqal.server.shared.resumable_streams import window_of
-from loqal.server.shared.streaming import Event, Formatter, ServerSentEvents, StreamedResponse, Wire, frames, gone
+from loqal.server.shared.streaming import (
+    Event,
+    Formatter,
+    ServerSentEvents,
+    StreamedResponse,
+    Wire,
+    disconnected,
+    frames,
+)
 from loqal.types.reply import Rendered, Reply
-
-Writer = TypeVar("Writer", bound=Formatter)
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One verb and path. ``handler`` takes a Call, and the body where there is one.
-
-    ``answer`` and ``event`` describe the JSON of an answer and of each event on the ``wire``, for the OpenAPI page.
-    """
-
-    method: str
-    path: str
-    scope: Scope
-    handler: Callable[..., Awaitable[Response]]
-    summary: str
-    body: type[Body] | None = None
-    answer: type[BaseModel] | None = None
-    event: type[BaseModel] | None = None
-    wire: Wire | None = None
-    media_type: str = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """Routes that belong together. ``error`` gives the JSON of an error from it and the id of the request."""
-
-    name: str
-    routes: tuple[Route, ...]
-    error: Callable[[Problem, str], Any]
-
-
-def kept_response(state: ServerState, stream_id: str, start: int = 0) -> Response:
-    """What a reader of a kept stream is sent, from the event with the number ``start`` on."""
-    return StreamedResponse(
-        state.streams.read(stream_id, start),
-        ServerSentEvents.media_type,
-        lambda: state.streams.left(stream_id),
-        headers={"Preference-Applied": "resume"},
-    )
 
 
 class ClientGoneError(Exception):
-    """The client left before its answer was complete."""
+    """The client disconnected before the response was complete."""
 
 
 class RunningGeneration:
-    """The replies of one request while they are written, and what they hold: room, and a model kept loaded.
+    """The replies of one request while they are generated, with the resources they hold.
 
-    ``load_ns`` is how long the request waited for the model.
+    Attributes:
+        load_ns: how long the request waited for the model to load.
     """
 
     def __init__(
@@ -95,25 +57,35 @@ class RunningGeneration:
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the prompt; of the first, where there are several."""
+        """The number of tokens of the (first) prompt."""
         return self.streams[0].progress[1]
 
     async def close(self) -> None:
-        """Cancel what is not finished and let go of the rest. Closing twice does nothing."""
+        """Cancel unfinished replies and release resources. A second call does nothing."""
         for stream in self.streams:
             stream.close()
         on_close, self._on_close = self._on_close, lambda replies: None
         on_close([stream.reply for stream in self.streams])
 
 
+def _events(streams: Sequence[ReplyStream], formatter: Formatter) -> Iterator[Event]:
+    """The events of finished replies."""
+    yield from formatter.start()
+    for index, stream in enumerate(streams):
+        for delta in stream.pieces:
+            yield from formatter.push(index, delta)
+        yield from formatter.end(index, stream.reply)
+    yield from formatter.close()
+
+
 @dataclass(slots=True)
 class RequestContext:
-    """One request to a handler.
+    """One request, for its handler.
 
     Attributes:
-        id: its own, in the answer's headers and in the log.
-        warnings: collects warnings; ``json`` and streams add them to the answer.
-        facts: what the log says of this request; never what it said.
+        id: the request's id, which response headers and the log contain.
+        warnings: warnings of the request; ``json`` and streams add them to the response.
+        facts: fields for the log; never content.
     """
 
     id: str
@@ -124,98 +96,91 @@ class RequestContext:
     facts: dict[str, Any] = field(default_factory=dict)
     on_failure: Callable[[BaseException], None] = lambda error: None
 
-    @property
-    def pool(self) -> Pool:
-        """The models of the server."""
-        return self.state.pool
-
     def json(self, value: Any, status: int = 200) -> Response:
-        """An answer, with the warnings if there are any."""
+        """A JSON response, with the warnings if there are any."""
         if self.warnings.warnings:
             value = {**value, "warnings": self.warnings.warnings}
         return JSONResponse(value, status)
 
-    async def replies(self, ask: GenerationRequest) -> tuple[list[Reply], Runtime]:
-        """All replies, complete, and the model they are from. A client that leaves cancels them. Raises LoqalError."""
-        work = await self.finished(ask)
-        return [stream.reply for stream in work.streams], work.runtime
+    # Replies --------------------------------------------------------------------------------------------------------
 
-    async def written(self, ask: GenerationRequest, formatter: Callable[[RunningGeneration], Writer]) -> Writer:
-        """A formatter that has seen all of the replies: what it has written is what its events would have said."""
-        work = await self.finished(ask)
-        writer = formatter(work)
-        events: list[Iterable[Event]] = [writer.start()]
-        for index, stream in enumerate(work.streams):
-            events += [writer.push(index, piece) for piece in stream.pieces]
-            events.append(writer.end(index, stream.reply))
-        deque(chain(chain.from_iterable(events), writer.close()), maxlen=0)
-        return writer
-
-    async def finished(self, ask: GenerationRequest) -> RunningGeneration:
-        """Replies that are complete. A client that leaves cancels them. Raises LoqalError."""
-        work = await self.begin(ask)
-        watcher = asyncio.ensure_future(gone(self.http.receive))
-        finished = asyncio.gather(*(stream.finish_async() for stream in work.streams))
-        try:
-            await asyncio.wait((finished, watcher), return_when=asyncio.FIRST_COMPLETED)
-            if not finished.done():
-                raise ClientGoneError
-            await finished
-            return work
-        finally:
-            for task in (finished, watcher):
-                task.cancel()
-            await asyncio.gather(finished, watcher, return_exceptions=True)
-            await work.close()
-
-    async def stream(
-        self, ask: GenerationRequest, formatter: Callable[[RunningGeneration], Formatter], wire: Wire
-    ) -> Response:
-        """The replies event by event. Raises LoqalError while nothing was sent yet."""
-        work = await self.begin(ask)
-
-        def body(stream_id: str | None = None) -> AsyncGenerator[bytes, None]:
-            return frames(work.streams, formatter(work), wire, stream_id=stream_id, on_failure=self.on_failure)
-
-        window_s = window_of(self.http.headers.get("prefer", ""))
-        if window_s is not None and wire is ServerSentEvents:
-            stream_id = self.state.streams.keep(self.client.name, body, work.close, window_s)
-            if stream_id is not None:
-                return kept_response(self.state, stream_id)
-        return StreamedResponse(body(), wire.media_type, work.close)
-
-    async def begin(self, ask: GenerationRequest) -> RunningGeneration:
-        """Start the replies. The caller closes the work. Raises LoqalError."""
+    async def begin(self, request: GenerationRequest) -> RunningGeneration:
+        """Start the replies; ``stream`` or ``finish`` must follow. Raises LoqalError."""
         started = time.monotonic()
-        self.facts |= {"model": ask.model, "client": self.client.name}
-        chat = self.recalled(ask) if isinstance(ask, ChatRequest) else None
-        ask = chat or ask
+        self.facts |= {"model": request.model, "client": self.client.name}
+        chat = self._with_tokens(request) if isinstance(request, ChatRequest) else None
+        request = chat or request
         with ExitStack() as undo:
-            self.state.concurrency.enter(ask.num_replies)
-            undo.callback(lambda: self.state.concurrency.leave(ask.num_replies, time.monotonic() - started))
-            taking = time.perf_counter_ns()
-            runtime = await self.pool.take(ask.model)
-            load_ns = time.perf_counter_ns() - taking
-            undo.callback(lambda: self.pool.give_back(ask.model))
-            async with self.state.media if ask.num_media else nullcontext():
-                streams = await asyncio.to_thread(ask.begin, runtime, self.client.name)
-            held = undo.pop_all()
+            self.state.concurrency.enter(request.num_replies)
+            undo.callback(lambda: self.state.concurrency.leave(request.num_replies, time.monotonic() - started))
+            load_started = time.perf_counter_ns()
+            runtime = await self.state.pool.acquire(request.model)
+            load_ns = time.perf_counter_ns() - load_started
+            undo.callback(lambda: self.state.pool.release(request.model))
+            async with self.state.media if request.num_media else nullcontext():
+                streams = await asyncio.to_thread(request.begin, runtime, self.client.name)
+            resources = undo.pop_all()
 
         def on_close(replies: list[Reply]) -> None:
-            held.close()
-            self._count(ask.model, replies)
+            resources.close()
+            self._count(request.model, replies)
             if chat is not None:
                 for reply in replies:
                     self.state.replies.keep(self.client.name, chat, reply)
 
         return RunningGeneration(runtime, streams, on_close, load_ns=load_ns)
 
+    def stream(self, generation: RunningGeneration, formatter: Formatter, wire: Wire) -> Response:
+        """A response that sends the replies event by event."""
+
+        def body(stream_id: str | None = None) -> AsyncGenerator[bytes, None]:
+            return frames(generation.streams, formatter, wire, stream_id=stream_id, on_failure=self.on_failure)
+
+        window_s = window_of(self.http.headers.get("prefer", ""))
+        if window_s is not None and wire is ServerSentEvents:
+            stream_id = self.state.streams.keep(self.client.name, body, generation.close, window_s)
+            if stream_id is not None:
+                return self.resumed(stream_id)
+        return StreamedResponse(body(), wire.media_type, generation.close)
+
+    def resumed(self, stream_id: str, start: int = 0) -> Response:
+        """A response that sends the events of a resumable stream from number ``start`` on."""
+        return StreamedResponse(
+            self.state.streams.read(stream_id, start),
+            ServerSentEvents.media_type,
+            lambda: self.state.streams.left(stream_id),
+            headers={"Preference-Applied": "resume"},
+        )
+
+    async def finish(self, generation: RunningGeneration, formatter: Formatter) -> None:
+        """Wait for the replies and pass them through the formatter, whose events are dropped.
+
+        The formatter then holds the whole response. Raises LoqalError, and ClientGoneError when the client disconnects.
+        """
+        await self._finished(generation)
+        for _ in _events(generation.streams, formatter):
+            pass
+
+    async def _finished(self, generation: RunningGeneration) -> None:
+        watcher = asyncio.ensure_future(disconnected(self.http.receive))
+        finished = asyncio.gather(*(stream.finish_async() for stream in generation.streams))
+        try:
+            await asyncio.wait((finished, watcher), return_when=asyncio.FIRST_COMPLETED)
+            if not finished.done():
+                raise ClientGoneError
+            await finished
+        finally:
+            for task in (finished, watcher):
+                task.cancel()
+            await asyncio.gather(finished, watcher, return_exceptions=True)
+            await generation.close()
+
     def _count(self, model: str, replies: list[Reply]) -> None:
         for reply in replies:
             self.state.metrics.replied(model, reply)
         prompt_tokens = sum(reply.usage.prompt_tokens for reply in replies)
         completion_tokens = sum(reply.usage.completion_tokens for reply in replies)
-        self.state.guard.spend(self.client, prompt_tokens + completion_tokens)
+        self.state.authenticator.spend(self.client, prompt_tokens + completion_tokens)
         self.facts |= {
             "prompt_tokens": prompt_tokens,
             "cached_tokens": sum(reply.usage.cached_tokens for reply in replies),
@@ -223,47 +188,51 @@ class RequestContext:
             "ended": ",".join(sorted({reply.finish_reason.value for reply in replies})),
         }
 
+    def _with_tokens(self, request: ChatRequest) -> ChatRequest:
+        """The request with the exact tokens of the replies in it that this server generated."""
+        return self.state.replies.recall(self.client.name, request)
+
+    # Everything else ------------------------------------------------------------------------------------------------
+
     @asynccontextmanager
     async def model(self, name: str) -> AsyncIterator[Runtime]:
-        """A model for work that writes no replies. Raises RefusedError and LoqalError."""
+        """A model for computations other than replies. Raises RefusedError and LoqalError."""
         started = time.monotonic()
         self.facts |= {"model": name, "client": self.client.name}
         self.state.concurrency.enter(1)
         try:
-            runtime = await self.pool.take(name)
+            runtime = await self.state.pool.acquire(name)
             try:
                 yield runtime
             finally:
-                self.pool.give_back(name)
+                self.state.pool.release(name)
         finally:
             self.state.concurrency.leave(1, time.monotonic() - started)
 
-    async def still_there(self) -> None:
-        """Raise ClientGoneError when the client has left."""
+    async def render(self, request: ChatRequest) -> Rendered:
+        """The prompt that a conversation becomes. Nothing is computed. Raises LoqalError."""
+        messages = self._with_tokens(request).messages
+
+        def render(runtime: Runtime) -> Rendered:
+            check_length(runtime, request.texts())
+            return runtime.render(messages, turn=request.options)
+
+        async with self.model(request.model) as runtime, self.state.media if request.num_media else nullcontext():
+            return await asyncio.to_thread(render, runtime)
+
+    async def embed(self, request: EmbeddingRequest) -> tuple[Vectors, int]:
+        """Vectors [N D] of texts, and the number of their tokens. Raises LoqalError."""
+        async with self.model(request.model) as runtime:
+            vectors, num_tokens = await embed(runtime, request, self.check_connected)
+        self.spend(num_tokens)
+        return vectors, num_tokens
+
+    async def check_connected(self) -> None:
+        """Raise ClientGoneError when the client has disconnected."""
         if await self.http.is_disconnected():
             raise ClientGoneError
 
     def spend(self, num_tokens: int) -> None:
-        """Count tokens of a prompt that was read outside ``begin``."""
-        self.state.guard.spend(self.client, num_tokens)
+        """Count prompt tokens that were processed outside ``begin``."""
+        self.state.authenticator.spend(self.client, num_tokens)
         self.facts["prompt_tokens"] = self.facts.get("prompt_tokens", 0) + num_tokens
-
-    async def rendered(self, ask: ChatRequest) -> Rendered:
-        """What a conversation becomes before the model reads it. Nothing is computed. Raises LoqalError."""
-        messages = self.recalled(ask).messages
-
-        def render(runtime: Runtime) -> Rendered:
-            check_length(runtime, ask.texts())
-            return runtime.render(messages, turn=ask.turn)
-
-        async with self.model(ask.model) as runtime, self.state.media if ask.num_media else nullcontext():
-            return await asyncio.to_thread(render, runtime)
-
-    def recalled(self, ask: ChatRequest) -> ChatRequest:
-        """A conversation with the tokens of the replies in it that were written here."""
-        return self.state.replies.recall(self.client.name, ask)
-
-    @property
-    def kept(self) -> Store[Any]:
-        """What requests of this server left for later ones to follow."""
-        return self.state.kept

@@ -1,4 +1,4 @@
-"""What all requests to one server share: models, keys, room, counters, kept streams."""
+"""Shared server state: models, keys, limits, metrics, stored responses and streams."""
 
 from __future__ import annotations
 
@@ -15,64 +15,76 @@ from loqal.server.shared.errors import RefusedError
 from loqal.server.shared.resumable_streams import ResumableStreams
 from loqal.settings import ServerSettings
 
-_MEDIA_AT_ONCE = 2  # requests whose pictures are decoded at the same time
-_LEAST_RETRY_S, _MOST_RETRY_S = 1.0, 60.0
+_MEDIA_AT_ONCE = 2  # requests whose images and videos are decoded at the same time
+_MIN_RETRY_S, _MAX_RETRY_S = 1.0, 60.0
 _SMOOTHING = 0.1
 
 
 class ConcurrencyLimit:
-    """How much is being done at once. What does not fit is refused at once, with an estimate of when it will.
+    """The limits on concurrent replies and request bytes. A request beyond them is refused, with a time to retry.
 
     Args:
-        most_replies: written or waiting to be.
-        most_body_bytes: of all bodies that are being read.
+        max_replies: the maximum number of replies in flight, waiting ones included.
+        max_body_bytes: the maximum total size of the bodies in flight.
     """
 
-    def __init__(self, most_replies: int, most_body_bytes: int, metrics: Metrics) -> None:
-        self._most_replies, self._most_bytes, self._metrics = most_replies, most_body_bytes, metrics
+    def __init__(self, max_replies: int, max_body_bytes: int, metrics: Metrics) -> None:
+        self._max_replies, self._max_bytes, self._metrics = max_replies, max_body_bytes, metrics
         self._replies = self._bytes = 0
-        self._mean_s = _LEAST_RETRY_S
+        self._mean_s = _MIN_RETRY_S
 
     def enter(self, replies: int) -> None:
-        """Make room for replies. Raises RefusedError."""
-        if self._replies + replies > self._most_replies:
-            retry_s = min(max(self._mean_s, _LEAST_RETRY_S), _MOST_RETRY_S)
+        """Count replies that start. Raises RefusedError when there are too many."""
+        if self._replies + replies > self._max_replies:
+            retry_s = min(max(self._mean_s, _MIN_RETRY_S), _MAX_RETRY_S)
             raise RefusedError(
                 "rate_limit",
                 "The server is busy.",
-                f"{self._replies} replies are being written or wait, and {self._most_replies} are the most.",
-                "Come again later.",
+                f"It has {self._replies} replies in flight; the maximum is {self._max_replies}.",
+                "Send the request again later.",
                 retry_s=retry_s,
             )
         self._replies += replies
         self._metrics.running(replies)
 
     def leave(self, replies: int, seconds: float) -> None:
-        """Replies that entered are over, after so long."""
+        """Count replies that ended after ``seconds``."""
         self._replies -= replies
         self._metrics.running(-replies)
         self._mean_s += _SMOOTHING * (seconds - self._mean_s)
 
     def read(self, num_bytes: int) -> None:
-        """Make room for bytes of a body; negative gives back. Raises RefusedError."""
-        if num_bytes > 0 and self._bytes + num_bytes > self._most_bytes:
+        """Count bytes of a body that is read; negative when it is released. Raises RefusedError."""
+        if num_bytes > 0 and self._bytes + num_bytes > self._max_bytes:
             raise RefusedError(
-                "overloaded", "The server is busy.", "Too many large requests arrive at once.", retry_s=_LEAST_RETRY_S
+                "overloaded",
+                "The server is busy.",
+                f"The requests in flight have {self._bytes:,} bytes; the maximum is {self._max_bytes:,}.",
+                "Send the request again later.",
+                retry_s=_MIN_RETRY_S,
             )
         self._bytes += num_bytes
 
 
 class ServerState:
-    """Made once for each server."""
+    """The state of one server.
+
+    Attributes:
+        stored: responses and conversations that later requests refer to.
+        replies: the exact tokens of generated replies.
+        tasks: background tasks that outlive their requests.
+        health_checks: the latest health check of each model.
+        media: limits concurrent decoding of images and videos.
+    """
 
     def __init__(self, pool: Pool, settings: ServerSettings, keys: Iterable[Key] = ()) -> None:
         self.pool, self.settings = pool, settings
-        self.guard = Authenticator(keys)
+        self.authenticator = Authenticator(keys)
         self.metrics = Metrics()
         self.concurrency = ConcurrencyLimit(settings.max_requests, 4 * settings.max_body_bytes, self.metrics)
         self.streams = ResumableStreams()
-        self.kept: Store[Any] = Store()
+        self.stored: Store[Any] = Store()
         self.replies = ReplyMemory()
-        self.tasks: set[asyncio.Task[None]] = set()  # that outlive the requests that began them
-        self.steps: dict[str, asyncio.Future[float]] = {}  # of the last look at each model's health
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.health_checks: dict[str, asyncio.Future[float]] = {}
         self.media = asyncio.Semaphore(_MEDIA_AT_ONCE)

@@ -1,1 +1,1 @@
-"""What the dialects share: requests, fields, errors, streaming."""
+"""Shared by the dialects: request bodies, fields, errors, embeddings, log probabilities, streaming."""

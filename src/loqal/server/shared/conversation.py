@@ -1,4 +1,4 @@
-"""What the dialects share when they read and keep conversations."""
+"""Reading and storing conversations, for every dialect."""
 
 from __future__ import annotations
 
@@ -6,59 +6,62 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from loqal.server.shared.body import Warnings
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.generation_request import Warnings
-from loqal.types.messages import Message, Part, TextPart
+from loqal.types.messages import MediaPart, Message, Part, TextPart
 from loqal.types.reply import Reply
 
-TEXT_BEHIND_CALL = "Text behind a call is read before it, as the model writes it."
+TEXT_AFTER_CALL = "The model reads this text before the tool calls of the message, in the order it writes them."
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a tool answered: where the request names the call, the call's id, and the answer as a message."""
+class ToolResult:
+    """A tool result: the JSON path that names its call, the id of the call, and the result as a message."""
 
     path: str
     call_id: str
     message: Message
 
 
-def in_call_order(before: Sequence[Message], results: Sequence[Result]) -> list[Message]:
-    """Results in the order of the calls that the last turn of the assistant made: the model knows no ids.
+def in_call_order(before: Sequence[Message], results: Sequence[ToolResult]) -> list[Message]:
+    """Tool results in the order of the calls in the last assistant message, because the model sees no ids.
 
     Raises:
-        FieldError: a result belongs to none of these calls, or is the second of one.
+        FieldError: a result belongs to none of these calls, or is the second result of a call.
     """
     last = next((message for message in reversed(before) if message.role == "assistant"), None)
     order = {call.id: index for index, call in enumerate(last.tool_calls if last else ())}
-    placed: dict[int, Message] = {}
+    found: dict[int, Message] = {}
     for result in results:
         if result.call_id not in order:
             raise FieldError(
                 result.path,
-                f"The assistant's turn before it made no call {result.call_id!r}.",
-                "Send the assistant's turn with its calls before their results.",
+                f"The preceding assistant message has no tool call {result.call_id!r}.",
+                "Send the assistant message with its tool calls before their results.",
             )
-        if order[result.call_id] in placed:
+        if order[result.call_id] in found:
             raise FieldError(
-                result.path, f"The call {result.call_id!r} has a result already.", "Send one for each call."
+                result.path, f"The tool call {result.call_id!r} already has a result.", "Send one result per tool call."
             )
-        placed[order[result.call_id]] = result.message
-    return [placed[index] for index in sorted(placed)]
+        found[order[result.call_id]] = result.message
+    return [found[index] for index in sorted(found)]
 
 
-def settled(messages: Sequence[Message], path: str, warnings: Warnings) -> tuple[Message, ...]:
-    """A conversation the model's template has a place for: one system message, at the beginning.
+def with_one_system_message(messages: Sequence[Message], path: str, warnings: Warnings) -> tuple[Message, ...]:
+    """The conversation as the model's template takes it: one system message, at the beginning.
 
-    Those before the first other message become one. A later one becomes a message of the user at its place, so that
-    what was read before it need not be read again; a note under ``path`` says so.
+    System messages before the first other message are joined. A later one becomes a user message at its place, so that
+    the cached prefix before it stays valid, with a warning under ``path``.
     """
     count = next((index for index, message in enumerate(messages) if message.role != "system"), len(messages))
     leading, rest = messages[:count], messages[count:]
     if any(message.role == "system" for message in rest):
         warnings.warn(
-            path, "A system message behind others is read as the user's, as the model has one, at the beginning."
+            path,
+            "A system message after other messages is read as a user message, "
+            "because the model's template has one system message, at the beginning.",
         )
     found = [replace(message, role="user") if message.role == "system" else message for message in rest]
     return (*([_joined(leading)] if leading else []), *found)
@@ -74,21 +77,28 @@ def _joined(messages: Sequence[Message]) -> Message:
     return Message("system", parts)
 
 
-def decoded(data: str, path: str) -> bytes:
-    """The bytes of a base64 text. Raises FieldError."""
+def media_part(kind: Any, url: str, path: str, **bounds: Any) -> MediaPart:
+    """An image or a video from a ``data:`` or ``http(s):`` URL; a request cannot open files. Raises FieldError."""
+    if not url.lower().startswith(("data:", "http://", "https://")):
+        raise FieldError(path, "It must be a data: URL or an http(s) URL.", "Send the file as a data: URL.")
+    return MediaPart(kind, url, **bounds)
+
+
+def decode_base64(data: str, path: str) -> bytes:
+    """The bytes of a base64 string. Raises FieldError."""
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise FieldError(path, "It is not base64.", "Send the file's bytes in base64, without line breaks.") from None
+        raise FieldError(path, "It is not valid base64.", "Encode the bytes in base64, without line breaks.") from None
 
 
-def said(reply: Reply) -> Message:
-    """A reply as a turn of the conversation, with the exact tokens that were written."""
+def reply_message(reply: Reply) -> Message:
+    """A reply as an assistant message, with the exact tokens that were generated."""
     return Message("assistant", reply.text, reply.reasoning, reply.tool_calls, reply.token_ids)
 
 
 def size_of(messages: Sequence[Message]) -> int:
-    """About how many bytes messages take in memory, for bounding what is kept."""
+    """The approximate memory of messages in bytes, to limit what is stored."""
     total = 0
     for message in messages:
         parts = [TextPart(message.content)] if isinstance(message.content, str) else message.content

@@ -1,10 +1,10 @@
-"""What an error is over HTTP: a status, a kind, and loqal's three lines. Each dialect words it in its own shape."""
+"""Errors over HTTP: a status, a kind, and loqal's three lines. Each dialect has its own JSON for them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from loqal.errors import CapacityError, ContextError, LoqalError, RequestError
 
@@ -40,34 +40,34 @@ STATUS: dict[Kind, int] = {
 
 
 class FieldError(RequestError):
-    """A field of a request cannot be used; ``path`` is where it stands, as in ``messages[0].content``."""
+    """A field of a request is invalid. ``path`` is its JSON path, such as ``messages[0].content``."""
 
-    def __init__(self, path: str, why: str, fix: str = "") -> None:
-        super().__init__(f"{path or 'The body'} cannot be used.", why, fix)
+    def __init__(self, path: str, why: str, fix: str) -> None:
+        super().__init__(f"The field {path!r} is invalid." if path else "The request body is invalid.", why, fix)
         self.path = path
 
 
 class RefusedError(LoqalError):
-    """The server does not take a request, whatever is in it. ``retry_s`` says when it may."""
+    """The server refuses a request for a reason other than its fields. ``retry_s`` is when to send it again."""
 
-    def __init__(self, kind: Kind, what: str, why: str = "", fix: str = "", *, retry_s: float | None = None) -> None:
+    def __init__(self, kind: Kind, what: str, why: str, fix: str, *, retry_s: float | None = None) -> None:
         super().__init__(what, why, fix)
         self.kind, self.retry_s = kind, retry_s
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error on its way to a client."""
+    """An error as it is sent to a client. ``path`` is the JSON path of the invalid field."""
 
     kind: Kind
     message: str
-    path: str | None = None  # of the field that is wrong
+    path: str | None = None
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def problem(error: BaseException) -> Problem:
-    """What a client is told of an error. Of a bug it learns nothing but that there is one."""
+    """What a client is told of an error. An unexpected exception reveals nothing of the server."""
     if isinstance(error, RefusedError):
         headers = {} if error.retry_s is None else {"Retry-After": str(max(1, round(error.retry_s)))}
         if error.kind == "authentication":
@@ -79,8 +79,31 @@ def problem(error: BaseException) -> Problem:
         return _problem("invalid_request", error)
     if isinstance(error, CapacityError):
         return _problem("overloaded", error)
-    return Problem("internal", "The server failed.\nThe cause is in its log.", status=500)
+    message = "The server failed.\nAn unexpected error occurred.\nThe server's log has the traceback."
+    return Problem("internal", message, status=500)
 
 
 def _problem(kind: Kind, error: LoqalError, headers: Mapping[str, str] | None = None) -> Problem:
     return Problem(kind, str(error), getattr(error, "path", None), STATUS[kind], headers or {})
+
+
+_OPENAI_TYPES: dict[Kind, str] = {
+    "authentication": "authentication_error",
+    "permission": "permission_error",
+    "not_found": "not_found_error",
+    "rate_limit": "rate_limit_error",
+    "overloaded": "overloaded_error",
+    "internal": "server_error",
+}
+_OPENAI_CODES: dict[Kind, str] = {
+    "context_length": "context_length_exceeded",
+    "not_found": "not_found",
+    "authentication": "invalid_api_key",
+}
+
+
+def openai_error(found: Problem, request_id: str) -> dict[str, Any]:
+    """OpenAI's error JSON, which the Responses API and the native API use too."""
+    kind = _OPENAI_TYPES.get(found.kind, "invalid_request_error")
+    code = _OPENAI_CODES.get(found.kind)
+    return {"error": {"message": found.message, "type": kind, "param": found.path, "code": code}}

@@ -1,7 +1,7 @@
-"""Replies on their way to a client: pieces become events, events become bytes, and nobody waits for ever.
+"""Streaming: deltas of replies become events, events become bytes, and connections are kept alive or closed.
 
-A client that goes away cancels its request. One that does not read is dropped after a while; until then at most one
-event is held for it. While a long prompt is read, or nothing else comes, the connection is kept alive.
+A client that disconnects cancels its request. One that stops reading is disconnected after a while; until then at most
+one event is buffered for it. While a long prompt is processed, comments keep the connection alive.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ from loqal.server.shared.errors import Problem, problem
 from loqal.types.reply import Reply, ReplyDelta
 
 IDLE_S = 5.0
-"""After so long without an event a sign of life is sent."""
+"""Seconds without an event after which a keep-alive is sent."""
 
 SEND_S = 60.0
-"""So long a client may leave what was sent to it unread."""
+"""Seconds after which a client that reads nothing is disconnected."""
 
-_PIECES_AHEAD = 64
+_MAX_QUEUED_DELTAS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a stream: a JSON value, or a text to be sent as it is."""
+    """One event of a stream: a JSON value, or a string that is sent as it is."""
 
     data: Any
     name: str | None = None
 
 
 class Formatter:
-    """Turns the pieces of replies into a dialect's events. The base says nothing; dialects override what they say."""
+    """Turns the deltas of replies into a dialect's events. The base emits none; dialects override what they emit."""
 
     def start(self) -> Iterable[Event]:
-        """Before the first piece."""
+        """Events before the first delta."""
         return ()
 
     def push(self, index: int, delta: ReplyDelta) -> Iterable[Event]:
-        """A piece of the reply ``index``."""
+        """Events for a delta of the reply ``index``."""
         return ()
 
     def end(self, index: int, reply: Reply) -> Iterable[Event]:
-        """The reply ``index`` is complete."""
+        """Events for the end of the reply ``index``."""
         return ()
 
     def close(self) -> Iterable[Event]:
-        """All replies are complete."""
+        """Events after the end of all replies."""
         return ()
 
     def failed(self, found: Problem) -> Iterable[Event]:
-        """Nothing more will come, because of an error."""
+        """Events for an error that ends the stream."""
         return ()
 
     def idle(self, read: int, total: int) -> Iterable[Event]:
-        """Nothing came for a while; ``read`` of ``total`` tokens of the prompts are read."""
+        """Events for a pause; ``read`` of ``total`` prompt tokens are processed."""
         return ()
 
 
 class ServerSentEvents:
-    """``text/event-stream``."""
+    """Server-sent events, ``text/event-stream``."""
 
     media_type = "text/event-stream"
 
@@ -81,23 +81,23 @@ class ServerSentEvents:
 
     @staticmethod
     def comment(text: str) -> bytes:
-        """What clients skip."""
+        """A comment, which clients ignore."""
         return f": {text}\n\n".encode()
 
 
 class JsonLines:
-    """``application/x-ndjson``: one JSON value a line."""
+    """JSON lines, ``application/x-ndjson``."""
 
     media_type = "application/x-ndjson"
 
     @staticmethod
     def encode(event: Event, event_id: str | None = None) -> bytes:
-        """The bytes of one event; lines have no ids."""
+        """The bytes of one event; JSON lines have no ids."""
         return (json.dumps(event.data, ensure_ascii=False) + "\n").encode()
 
     @staticmethod
     def comment(text: str) -> bytes:
-        """Lines have no comments."""
+        """Nothing, because JSON lines have no comments."""
         return b""
 
 
@@ -113,9 +113,9 @@ async def frames(
     idle_s: float = IDLE_S,
     on_failure: Callable[[BaseException], None] = lambda error: None,
 ) -> AsyncGenerator[bytes, None]:
-    """The bytes of a streamed answer, event by event. An error becomes the last event.
+    """The bytes of a streamed response, event by event. An error becomes the last event.
 
-    With a ``stream_id`` every event has an id, made of it and of the event's number from 1 on.
+    With a ``stream_id`` every event has an id: the stream's id, a colon and the event's number from 1 on.
     """
     numbers = itertools.count(1)
 
@@ -129,7 +129,9 @@ async def frames(
             async for index, piece in pieces:
                 if piece is None:
                     read, total = map(sum, zip(*(stream.progress for stream in streams), strict=True))
-                    if comment := wire.comment(f"read {read} of {total} tokens" if read < total else "writing"):
+                    if comment := wire.comment(
+                        f"processed {read} of {total} prompt tokens" if read < total else "generating"
+                    ):
                         yield comment
                     events = formatter.idle(read, total)
                 elif isinstance(piece, Reply):
@@ -149,8 +151,8 @@ async def frames(
 async def _merged(
     streams: Sequence[ReplyStream], idle_s: float
 ) -> AsyncGenerator[tuple[int, ReplyDelta | Reply | None], None]:
-    """The pieces of several replies as they come, each reply at its end, and None for every while without any."""
-    arrived: asyncio.Queue[tuple[int, ReplyDelta | Reply | BaseException]] = asyncio.Queue(_PIECES_AHEAD)
+    """The deltas of several replies as they come, each reply at its end, and None for every pause of ``idle_s``."""
+    arrived: asyncio.Queue[tuple[int, ReplyDelta | Reply | BaseException]] = asyncio.Queue(_MAX_QUEUED_DELTAS)
     feeders = [asyncio.ensure_future(_feed(index, stream, arrived)) for index, stream in enumerate(streams)]
     num_open = len(feeders)
     try:
@@ -181,7 +183,7 @@ async def _feed(index: int, stream: ReplyStream, arrived: asyncio.Queue[Any]) ->
 
 
 class StreamedResponse(Response):
-    """Sends frames until they end, the client goes away, or it stops reading; then calls ``close``, always."""
+    """Sends frames until they end, the client disconnects or stops reading; then always calls ``close``."""
 
     def __init__(
         self,
@@ -198,9 +200,9 @@ class StreamedResponse(Response):
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer; see ASGI."""
+        """Send the response; see ASGI."""
         sender = asyncio.ensure_future(self._send(send))
-        watcher = asyncio.ensure_future(gone(receive))
+        watcher = asyncio.ensure_future(disconnected(receive))
         try:
             await asyncio.wait((sender, watcher), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -218,7 +220,7 @@ class StreamedResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def gone(receive: Receive) -> None:
-    """Return when the client has left."""
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,12 +1,12 @@
-"""Every spelling of "think, and how long", for one record. Fields of all dialects are accepted in all of them."""
+"""Thinking switches and budgets: every API's field for them, read into one ``Thinking`` record."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from loqal.server.shared.body import Body
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import rejected, supported
-from loqal.server.shared.generation_request import Body
 from loqal.types.reply_options import Thinking
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -19,50 +19,52 @@ BUDGETS: dict[str, int | None] = {
     "xhigh": 32768,
     "max": None,
 }
-"""Tokens of reasoning each effort is worth; None: as many as there is room for."""
+"""Maximum number of reasoning tokens of each effort; None: unlimited."""
 
 
 class ThinkingSwitch(Body):
-    """Whether and how long to reason."""
+    """Whether to think, and the budget."""
 
-    type: Literal["enabled", "disabled", "adaptive"] = supported("whether to reason; adaptive is enabled", ...)
-    budget_tokens: int | None = supported("most tokens of reasoning", ge=0)
+    type: Literal["enabled", "disabled", "adaptive"] = supported(
+        "whether to think; adaptive is the same as enabled", ...
+    )
+    budget_tokens: int | None = supported("maximum number of reasoning tokens", ge=0)
 
 
 class Reasoning(Body):
-    """How long to reason."""
+    """Reasoning effort and budget."""
 
     effort: Effort | None = supported("the same as reasoning_effort", examples=["low"])
-    max_tokens: int | None = supported("most tokens of reasoning; 0: none", ge=0)
-    enabled: bool | None = supported("whether to reason")
-    exclude: bool | None = rejected("reasoning is always shown", neutral=(False,), examples=[True])
+    max_tokens: int | None = supported("maximum number of reasoning tokens; 0 disables thinking", ge=0)
+    enabled: bool | None = supported("whether to think")
+    exclude: bool | None = rejected("the reasoning is always returned", neutral=(False,), examples=[True])
 
 
 class TemplateSwitches(Body):
-    """Switches of the model's template."""
+    """Arguments of the chat template."""
 
-    enable_thinking: bool | None = supported("whether to reason")
-    thinking: bool | None = supported("whether to reason")
+    enable_thinking: bool | None = supported("whether to think")
+    thinking: bool | None = supported("whether to think")
 
 
 class ThinkingFields(Body):
-    """The spellings a body may use. Several may be given as long as they agree."""
+    """The fields that control thinking. Several may be given as long as they agree."""
 
     reasoning_effort: Effort | None = supported(
-        "none: no reasoning; else how many tokens of it, from 256 (minimal) to no limit (max)", examples=["low"]
+        "none disables thinking; the others are token budgets from 256 (minimal) to unlimited (max)", examples=["low"]
     )
-    reasoning: Reasoning | None = supported("how long to reason")
-    thinking: ThinkingSwitch | None = supported("whether and how long to reason (Anthropic's spelling)")
-    think: bool | Literal["low", "medium", "high", "max"] | None = supported("whether to reason (Ollama's spelling)")
-    enable_thinking: bool | None = supported("whether to reason")
-    chat_template_kwargs: TemplateSwitches | None = supported("switches of the model's template")
-    thinking_budget: int | None = supported("most tokens of reasoning; 0: none", ge=0)
+    reasoning: Reasoning | None = supported("reasoning effort and budget")
+    thinking: ThinkingSwitch | None = supported("whether to think, and the budget (Anthropic's field)")
+    think: bool | Literal["low", "medium", "high", "max"] | None = supported("whether to think (Ollama's field)")
+    enable_thinking: bool | None = supported("whether to think")
+    chat_template_kwargs: TemplateSwitches | None = supported("arguments of the chat template")
+    thinking_budget: int | None = supported("maximum number of reasoning tokens; 0 disables thinking", ge=0)
     thinking_budget_tokens: int | None = supported("the same as thinking_budget", ge=0)
     thinking_token_budget: int | None = supported("the same as thinking_budget", ge=0)
 
 
 def thinking(body: ThinkingFields) -> Thinking:
-    """The one setting. Raises FieldError when two spellings contradict each other."""
+    """The thinking options of a request. Raises FieldError when two fields contradict each other."""
     switches: list[tuple[str, bool]] = []
     budgets: list[tuple[str, int]] = []
 
@@ -107,8 +109,8 @@ def thinking(body: ThinkingFields) -> Thinking:
 def _agreed(switches: list[tuple[str, bool]]) -> bool | None:
     for path, value in switches[1:]:
         if value != switches[0][1]:
-            first = switches[0][0]
-            raise FieldError(path, f"It contradicts {first}, which switches thinking {'on' if not value else 'off'}.")
+            first, effect = switches[0][0], "disables" if value else "enables"
+            raise FieldError(path, f"It contradicts {first}, which {effect} thinking.", "Send one of the two fields.")
     return switches[0][1] if switches else None
 
 
