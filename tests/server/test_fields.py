@@ -92,7 +92,10 @@ READ: dict[type[BaseModel], Callable[[Any, Warnings], Any]] = {
         body.stream_options,
         body.echo,
     ),
-    openai_protocol.EmbeddingBody: _reviewed,
+    openai_protocol.EmbeddingBody: lambda body, warnings: (
+        openai_parse.parse_embeddings(body, warnings),
+        body.encoding_format,
+    ),
     **dict.fromkeys(
         (
             native_protocol.TokenizeBody,
