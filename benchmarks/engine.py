@@ -141,7 +141,8 @@ def rows(path: Path, context: int) -> None:
             run = Run(state, ids, positions, list(range(num)), defer_state=num > 1)
             started = time.perf_counter()
             batch = build([run])
-            hidden = ops.run_step(lambda step: decoder.forward(step, store), batch)
+            with ops.exclusive():
+                hidden = decoder.forward(batch, store)
             decoder.top_k(ops.select(hidden, batch.logit_rows), 20, np.empty(0, np.int32))
             times.setdefault(num, []).append(time.perf_counter() - started)
             state.pending = num if num > 1 else 0

@@ -128,7 +128,7 @@ def test_one_answer(
             case ("cancel", which) if running:
                 which %= len(running)
                 cancelled.add(which)
-                rig.loop.cancel(running[which].active)
+                rig.loop.cancel(running[which].mailbox)
             case ("restart",):
                 rig.finish(*running)
                 rig.loop.close()

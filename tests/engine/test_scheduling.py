@@ -105,7 +105,7 @@ def test_cancelling_frees_everything_before_the_next_step(steps: int) -> None:
     talks = [Talk(loop, ops, 1000 + index) for index in range(6)]
     run(loop, *talks, steps=steps)
     for talk in talks:
-        loop.cancel(talk.active)
+        loop.cancel(talk.mailbox)
     assert loop.is_idle
     loop.check()
     assert loop._store.slots.num_free == 6
@@ -121,7 +121,7 @@ def test_what_a_cancelled_sequence_has_read_is_kept(rig: Rig) -> None:
     rig.loop.step()
     rig.loop.step()
     assert one.active.length == 256
-    rig.loop.cancel(one.active)
+    rig.loop.cancel(one.mailbox)
     again = rig.start(ask)
     rig.finish(again)
     assert again.active.sequence.cache.cached == 256

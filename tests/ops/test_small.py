@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from loqal.formats import encode
 from loqal.formats.tensor import Tensor
 from loqal.ops.interface import RopeConfig, YarnConfig
 from op_backends import REFERENCE, backend_ops, on_all, on_cpu
-from op_cases import EPS, make_batch, normal, random_weight, same_bits
+from op_cases import EPS, normal, random_weight, same_bits
 
 
 @on_cpu
@@ -78,9 +80,20 @@ def test_put_vector_keeps_the_shape(backend: str, format: str, rng: np.random.Ge
 
 
 @on_all
-def test_run_step_hands_the_batch_through(backend: str) -> None:
-    batch = make_batch([2], [0], [0])
-    assert backend_ops(backend).run_step(lambda given: (given, given.num_tokens), batch) == (batch, 2)
+def test_one_thread_at_a_time_has_the_backend(backend: str) -> None:
+    ops, order = backend_ops(backend), []
+
+    def use() -> None:
+        with ops.exclusive():
+            order.append("other")
+
+    other = threading.Thread(target=use)
+    with ops.exclusive():
+        other.start()
+        other.join(0.05)
+        order.append("own")
+    other.join()
+    assert order == ["own", "other"]
 
 
 @on_all

@@ -307,7 +307,7 @@ def test_turns_come_in_the_order_of_asking() -> None:
 
 def test_a_stream_runs_on_while_a_picture_is_encoded(model: Runtime) -> None:
     """A picture of many slices: between two of them, whoever writes gets a turn."""
-    turns = model._media_encoder._tower._ops._turns  # type: ignore[union-attr]
+    turns = model._media_encoder._tower._ops.exclusive()  # type: ignore[union-attr]
     holders: list[str] = []
     enter = type(turns).__enter__
 

@@ -12,6 +12,7 @@ import pytest
 
 from loqal.engine import engine as engine_module
 from loqal.engine.engine import Engine
+from loqal.engine.options import EngineOptions
 from loqal.engine.sequence import Sequence
 from loqal.errors import ContextError, RequestError
 from loqal.formats.tensor import Tensor
@@ -47,16 +48,8 @@ class Machine:
     engines: list[Engine] = field(default_factory=list)
 
     def engine(self, chunk_tokens: int = 512, context_len: int = 512, padding_ids: tuple[int, ...] = ()) -> Engine:
-        engine = Engine(
-            self.decoder,
-            self.store,
-            self.ops,
-            context_len=context_len,
-            padding_ids=padding_ids,
-            chunk_tokens=chunk_tokens,
-            caches=False,
-            checks=True,
-        )
+        options = EngineOptions(context_len, padding_ids, chunk_tokens, caches=False, checks=True)
+        engine = Engine(self.decoder, self.store, options)
         self.engines.append(engine)
         return engine
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.loop import Loop
+from loqal.engine.options import EngineOptions
 from loqal.engine.running import RunningSequence
 from loqal.engine.sequence import MediaSpan, Sequence
 from loqal.model.config import ModelConfig
@@ -106,7 +108,7 @@ class Rig:
         budget_bytes: int | None = None,
         slot_group: int = 1,
         decoder: Decoder | None = None,
-        **loop: object,
+        **options: Any,
     ) -> None:
         self.config, self.ops = config, ops
         tensors = stored(random_tensors(config))
@@ -122,14 +124,8 @@ class Rig:
             slot_group=slot_group,
         )
         self.store.spoils = True
-        settings = {
-            "context_len": CONTEXT_LEN,
-            "padding_ids": np.empty(0, np.int32),
-            "chunk_tokens": 128,
-            "max_sequences": 4,
-            "draft_head": self.draft_head,
-        }
-        self.loop = Loop(self.decoder, self.store, ops, **(settings | loop))  # type: ignore[arg-type]
+        chosen = EngineOptions(**({"context_len": CONTEXT_LEN, "chunk_tokens": 128, "max_sequences": 4} | options))
+        self.loop = Loop(self.decoder, self.store, chosen, draft_head=self.draft_head)
 
     def start(self, ask: Ask) -> Running:
         mailbox: Mailbox[TokenEvent] = Mailbox()

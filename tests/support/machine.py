@@ -66,7 +66,8 @@ class Machine:
         self.store.reserve(state, len(ids))
         where = text_positions(state.length, len(ids)) if positions is None else positions
         batch = build([Run(state, list(ids), where, inputs=inputs)])
-        rows = self.ops.run_step(lambda batch: self.decoder.forward(batch, self.store), batch)
+        with self.ops.exclusive():
+            rows = self.decoder.forward(batch, self.store)
         self.store.advance(state, len(ids))
         return rows
 
@@ -98,7 +99,8 @@ class Machine:
             self.store.reserve(state, len(ids))
         batch = build([Run(state, list(ids), text_positions(state.length, len(ids))) for state, ids in runs])
         rows, slots = np.array(captures, np.int32).reshape(-1, 2).T.copy()
-        logits = self.ops.run_step(self._both, replace(batch, capture_rows=rows, capture_slots=slots))
+        with self.ops.exclusive():
+            logits = self._both(replace(batch, capture_rows=rows, capture_slots=slots))
         for state, ids in runs:
             self.store.advance(state, len(ids))
         return [logits[start:end] for start, end in zip(batch.starts[:-1], batch.starts[1:], strict=True)]
@@ -108,7 +110,8 @@ class Machine:
         assert self.store.defer(state)
         self.store.reserve(state, len(ids))
         batch = build([Run(state, list(ids), text_positions(state.length, len(ids)), defer_state=True)])
-        logits = self.ops.run_step(self._both, batch)
+        with self.ops.exclusive():
+            logits = self._both(batch)
         self.store.advance(state, kept, deferred=True)
         return logits
 

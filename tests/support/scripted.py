@@ -7,11 +7,13 @@ is what the test says it costs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from loqal.engine.loop import Loop
+from loqal.engine.options import EngineOptions
 from loqal.model.config import ModelConfig
 from loqal.ops.interface import FloatArray, IntArray, StepBatch
 from loqal.state.store import StateStore
@@ -29,18 +31,14 @@ class ScriptedOps:
     """No memory and no arithmetic; a step takes as long as its rows cost."""
 
     def __init__(self, step_s: Callable[[int], float], pass_s: float) -> None:
-        self._step_s, self._pass_s = step_s, pass_s
+        self.step_s, self.pass_s = step_s, pass_s
         self.now = 0.0
-        self.is_drafting = False
 
     def clock(self) -> float:
         return self.now
 
-    def run_step(self, forward: Callable[[StepBatch], Any], batch: StepBatch) -> Any:
-        self.is_drafting = False
-        result = forward(batch)
-        self.now += self._pass_s if self.is_drafting else self._step_s(batch.num_tokens)
-        return result
+    def exclusive(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def new_pages(self, *_: object) -> None:
         return None
@@ -72,6 +70,7 @@ class ScriptedModel:
         self.head = np.arange(VOCAB, dtype=np.int32)
 
     def forward(self, batch: StepBatch, store: StateStore) -> FloatArray:
+        self.ops.now += self.ops.step_s(batch.num_tokens)
         rows = zip(batch.token_ids, batch.positions[:, 0], strict=True)
         return np.stack([logits_after(int(token), int(position)) for token, position in rows])
 
@@ -89,7 +88,7 @@ class ScriptedHead:
         self._ops, self._chance = ops, chance
 
     def forward(self, batch: StepBatch, hidden: FloatArray, pages: object) -> FloatArray:
-        self._ops.is_drafting = True
+        self._ops.now += self._ops.pass_s
         rows = []
         for token, place in zip(batch.token_ids.tolist(), batch.positions[:, 0].tolist(), strict=True):
             row = logits_after(token, place + 1)
@@ -105,15 +104,6 @@ def scripted_loop(
     model: Any = ScriptedModel(ops)
     anything: Any = ops
     store = StateStore(anything, model.config, num_slots=num_slots, num_pages=200, num_journals=num_slots)
-    return Loop(
-        model,
-        store,
-        anything,
-        context_len=4096,
-        padding_ids=np.empty(0, np.int32),
-        chunk_tokens=512,
-        drafts=chance is not None,
-        draft_head=None if chance is None else ScriptedHead(ops, chance),  # type: ignore[arg-type]
-        clock=ops.clock,
-        **({"max_sequences": num_slots} | settings),
-    )
+    options = {"context_len": 4096, "drafts": chance is not None, "clock": ops.clock, "max_sequences": num_slots}
+    head: Any = None if chance is None else ScriptedHead(ops, chance)
+    return Loop(model, store, EngineOptions(**(options | settings)), draft_head=head)

@@ -7,16 +7,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from loqal.engine.cache.prefix_cache import CacheReport, PrefixCache
 from loqal.engine.cache.radix_tree import common_len
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.metrics import Counts
+from loqal.engine.options import EngineOptions
 from loqal.engine.running import RunningSequence
 from loqal.engine.sequence import Sequence
+from loqal.engine.speculation.drafter import Drafter
 from loqal.engine.step_budget import Fairness
 from loqal.errors import CapacityError
 from loqal.ops.interface import PAGE_TOKENS
@@ -28,10 +28,7 @@ class RequestQueue:
     """The queue and the sequences that compute.
 
     Args:
-        max_sequences: sequences that compute at the same time; the others wait.
-        on_leave: called with every sequence that loses its state.
-        restore_s: seconds between two steps that may go to the disk while others compute.
-        clock: seconds.
+        drafter: told of every sequence that loses its state, if there is one.
     """
 
     def __init__(
@@ -39,15 +36,12 @@ class RequestQueue:
         store: StateStore,
         cache: PrefixCache,
         counts: Counts,
-        *,
-        max_sequences: int,
-        on_leave: Callable[[RunningSequence], None] | None,
-        restore_s: float,
-        clock: Callable[[], float],
+        options: EngineOptions,
+        drafter: Drafter | None,
     ) -> None:
-        self._store, self._cache, self._counts = store, cache, counts
-        self._restore_s = restore_s
-        self._max_sequences, self.on_leave, self._clock = max_sequences, on_leave, clock
+        self._store, self._cache, self._counts, self.drafter = store, cache, counts, drafter
+        self._restore_s = options.latency_s / 2  # for reading from the disk between two steps while others compute
+        self._max_sequences, self._clock = options.max_sequences or store.slots.size, options.clock
         self.fairness = Fairness()
         self.waiting: list[RunningSequence] = []
         self.active: list[RunningSequence] = []
@@ -235,8 +229,8 @@ class RequestQueue:
         active.state = None
         self.active.remove(active)
         self._is_tight = False
-        if self.on_leave is not None:
-            self.on_leave(active)
+        if self.drafter is not None:
+            self.drafter.forget(active)
         self.fairness.forget({one.sequence.client for one in self.waiting + self.active})
 
 

@@ -1,7 +1,7 @@
 """Token ids in, token ids out, for many callers at once. Knows no text.
 
-One thread owns the model and its states (``Loop``). Callers hand it sequences through a queue and read tokens from
-streams; neither ever waits for a step to end, and a caller that reads slowly delays nobody.
+One thread owns the model and its states (``Loop``). Callers put jobs into its inbox and read tokens from streams;
+neither ever waits for a step to end, and a caller that reads slowly delays no other.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import time
 import weakref
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,13 +24,12 @@ from loqal.engine.cache.prefix_cache import CacheReport
 from loqal.engine.event_stream import EventStream, Mailbox
 from loqal.engine.loop import Loop
 from loqal.engine.memory_plan import LOGIT_ROWS
-from loqal.engine.running import RunningSequence
+from loqal.engine.options import EngineOptions
 from loqal.engine.sequence import PromptRead, Sequence
-from loqal.engine.step_budget import LATENCY_S
 from loqal.errors import CapacityError, ContextError, RequestError
 from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
-from loqal.ops.interface import FloatArray, Ops
+from loqal.ops.interface import FloatArray
 from loqal.state.disk_cache import DiskCache
 from loqal.state.store import StateStore, num_pages
 from loqal.types.reply import TokenEvent, TokenLogprobs
@@ -36,7 +37,7 @@ from loqal.types.sampling import SamplingParams
 
 _SOON_S, _LATE_S = 1.0, 10.0  # how long to wait for a thread that has nothing to do, or is in a step
 _Job = Callable[[Loop], Any]
-# Threads that have not ended, and how to tell them. A thread that left its work is not at its end: it frees the states.
+# Inboxes of the threads that have not ended. A thread that has left its loop still frees the states.
 _RUNNING: weakref.WeakKeyDictionary[threading.Thread, queue.SimpleQueue[_Job | None]] = weakref.WeakKeyDictionary()
 
 
@@ -44,60 +45,26 @@ class Engine:
     """Runs sequences over one model.
 
     Args:
-        context_len: most tokens of prompt and reply together.
-        padding_ids: rows of the vocabulary without a token; they are never chosen.
-        chunk_tokens: most prompt tokens in one step. Changes no bit of any result.
-        max_sequences: sequences that compute at the same time; by default as many as the store has slots.
-        draft_head: guesses tokens ahead; without one only the sequences themselves are asked for guesses.
-        drafts: whether to guess at all. Needs journals in the store.
+        draft_head: proposes draft tokens; without one only the sequences themselves are searched for them.
         disk: where states outlive the process, if anywhere.
-        caches: keep states of earlier requests while there is room, and take them up again.
-        latency_s: how long a step should take while replies are running.
-        checks: assert whenever the engine falls idle that nothing leaked. For tests.
-        clock: seconds.
     """
 
     def __init__(
         self,
         decoder: Decoder,
-        state: StateStore,
-        ops: Ops,
+        store: StateStore,
+        options: EngineOptions,
         *,
-        context_len: int,
-        padding_ids: Ids[int] = (),
-        chunk_tokens: int = 512,
-        max_sequences: int | None = None,
-        caches: bool = True,
-        drafts: bool = True,
         draft_head: DraftHead | None = None,
         disk: DiskCache | None = None,
-        latency_s: float = LATENCY_S,
-        checks: bool = False,
-        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.context_len = context_len
-        self._decoder, self._store = decoder, state
+        self._decoder, self._store, self._options = decoder, store, options
         self._vocab_size = decoder.config.vocab_size
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._loop = Loop(
-            decoder,
-            state,
-            ops,
-            context_len=context_len,
-            padding_ids=np.array(padding_ids, np.int32),
-            chunk_tokens=chunk_tokens,
-            max_sequences=max_sequences or state.slots.size,
-            caches=caches,
-            drafts=drafts,
-            draft_head=draft_head,
-            disk=disk,
-            latency_s=latency_s,
-            clock=clock,
-        )
-        self._checks = checks
+        self._loop = Loop(decoder, store, options, draft_head=draft_head, disk=disk)
 
     def submit(self, sequence: Sequence) -> EventStream[TokenEvent]:
         """Check a sequence and return the stream of its tokens. Closing the stream cancels it and frees its state.
@@ -117,17 +84,11 @@ class Engine:
                 self._check_id(token_id, "in logit_bias")
             self._check_room(len(sequence.token_ids))
         mailboxes: list[Mailbox[TokenEvent]] = [Mailbox() for _ in sequences]
-        arrived: list[RunningSequence] = []
         inbox = self._inbox  # not self: an abandoned stream must not keep the engine, nor the engine the stream
-
-        def arrive(loop: Loop) -> None:
-            arrived.extend(map(loop.add, sequences, mailboxes))
-
-        self._send(arrive)
-        return [
-            EventStream(mailbox, lambda index=index: inbox.put(lambda loop: loop.cancel(arrived[index])))  # type: ignore[misc]
-            for index, mailbox in enumerate(mailboxes)
-        ]
+        with self._start_lock:
+            self._start()
+            inbox.put(partial(Loop.add_all, arrivals=list(zip(sequences, mailboxes, strict=True))))
+        return [EventStream(mailbox, partial(inbox.put, partial(_cancel, mailbox))) for mailbox in mailboxes]
 
     def logits(self, token_ids: Ids[int]) -> FloatArray:
         """Logits after every token of a sequence: -> [T V], float32. Raises as ``submit`` does."""
@@ -187,20 +148,12 @@ class Engine:
         return report
 
     def call(self, job: Callable[[Loop], Any]) -> Any:
-        """Run something between two steps, on the engine's thread, and return what it returns."""
-        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-        def work(loop: Loop) -> None:
-            try:
-                done.put((True, job(loop)))
-            except BaseException as error:
-                done.put((False, error))
-
-        self._send(work)
-        is_good, result = done.get()
-        if not is_good:
-            raise result
-        return result
+        """Run a job between two steps, on the engine's thread, and return its result."""
+        done: Future[Any] = Future()
+        with self._start_lock:
+            self._start()
+            self._inbox.put(partial(_answer, job, done))
+        return done.result()
 
     def wait_idle(self) -> None:
         """Return once nothing is running or waiting."""
@@ -222,23 +175,22 @@ class Engine:
     def stop(self, timeout_s: float = _LATE_S) -> None:
         """Cancel everything and wait for the thread to end."""
         self.close()
-        self._inbox.put(_cancel_all)
+        self._inbox.put(Loop.cancel_all)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 
     def __del__(self) -> None:
         self._inbox.put(None)
 
-    def _send(self, job: _Job) -> None:
-        with self._start_lock:
-            if self._is_closed:
-                raise RequestError("The model was closed.", "A closed model answers nothing.", "Load it again.")
-            if self._thread is None:
-                arguments = (self._loop, self._inbox, self._checks)
-                self._thread = threading.Thread(target=_work, args=arguments, name="loqal-engine", daemon=True)
-                _RUNNING[self._thread] = self._inbox
-                self._thread.start()
-            self._inbox.put(job)
+    def _start(self) -> None:
+        """Start the thread unless it runs. The caller holds the lock. Raises RequestError when the model was closed."""
+        if self._is_closed:
+            raise RequestError("The model was closed.", "A closed model accepts no requests.", "Load it again.")
+        if self._thread is None:
+            arguments = (self._loop, self._inbox, self._options.checks)
+            self._thread = threading.Thread(target=_work, args=arguments, name="loqal-engine", daemon=True)
+            _RUNNING[self._thread] = self._inbox
+            self._thread.start()
 
     def _check_room(self, length: int) -> None:
         store = self._store
@@ -254,10 +206,10 @@ class Engine:
 
     def check_length(self, length: int, *, room: int) -> None:
         """Raise ContextError when a prompt and ``room`` more tokens do not fit the context."""
-        if length + room > self.context_len:
+        if length + room > self._options.context_len:
             raise ContextError(
                 f"The prompt has {length} tokens and does not fit.",
-                f"The context holds {self.context_len} tokens, the reply included.",
+                f"The context holds {self._options.context_len} tokens, the reply included.",
                 "Shorten the prompt or load the model with a larger context_len.",
             )
 
@@ -280,13 +232,13 @@ class Engine:
 
 
 def _work(loop: Loop, inbox: queue.SimpleQueue[_Job | None], checks: bool) -> None:
-    """What the engine's thread does. It holds the loop but not the ``Engine``, whose end is its own."""
+    """The engine's thread. It holds the loop but not the ``Engine``, which may be collected while the thread runs."""
     is_closing = False
     while not (is_closing and loop.is_idle):
         try:
             job = inbox.get(block=loop.is_idle)
         except queue.Empty:
-            job = _step
+            job = Loop.step
         try:
             if job is None:
                 is_closing = True
@@ -294,17 +246,21 @@ def _work(loop: Loop, inbox: queue.SimpleQueue[_Job | None], checks: bool) -> No
                 job(loop)
             if checks and loop.is_idle:
                 loop.check()
-        except BaseException as error:  # a caller must not wait for ever
+        except BaseException as error:  # callers wait for an event: every sequence gets one
             loop.fail_all(error)
     loop.close()
 
 
-def _step(loop: Loop) -> None:
-    loop.step()
+def _answer(job: Callable[[Loop], Any], done: Future[Any], loop: Loop) -> None:
+    """Run a job and hand its result, or its error, to the caller that waits for it."""
+    try:
+        done.set_result(job(loop))
+    except BaseException as error:
+        done.set_exception(error)
 
 
-def _cancel_all(loop: Loop) -> None:
-    loop.cancel_all()
+def _cancel(mailbox: Mailbox[TokenEvent], loop: Loop) -> None:
+    loop.cancel(mailbox)
 
 
 @atexit.register
@@ -312,7 +268,7 @@ def _stop_all() -> None:
     """End the threads before the interpreter does: one that waits for it inside native code then aborts the process."""
     running = dict(_RUNNING)
     for inbox in running.values():
-        inbox.put(_cancel_all)
+        inbox.put(Loop.cancel_all)
         inbox.put(None)
     for thread in running:
         thread.join(_LATE_S)

@@ -9,8 +9,6 @@ numbers of rows. What a sequence is given depends on its own tokens, parameters 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
 
 import numpy as np
 
@@ -19,17 +17,18 @@ from loqal.engine.admission import RequestQueue
 from loqal.engine.cache.prefix_cache import CacheReport, PrefixCache
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.metrics import Counts
+from loqal.engine.options import EngineOptions
 from loqal.engine.running import RunningSequence, prompt_keys
 from loqal.engine.sampling import head_logits
 from loqal.engine.sampling.head_logits import HeadLogits
 from loqal.engine.sequence import PromptRead, Sequence
 from loqal.engine.speculation.drafter import Drafter
 from loqal.engine.step_batch import Run
-from loqal.engine.step_budget import LATENCY_S, StepCosts, deal
+from loqal.engine.step_budget import StepCosts, deal
 from loqal.errors import CapacityError, LoqalError
 from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
-from loqal.ops.interface import FloatArray, IntArray, Ops
+from loqal.ops.interface import FloatArray, StepBatch
 from loqal.state.disk_cache import DiskCache
 from loqal.state.store import StateStore
 from loqal.types.reply import TokenEvent
@@ -38,54 +37,31 @@ _Drawing = tuple[RunningSequence, Run, FloatArray]  # rows [n D], each followed 
 
 
 class Loop:
-    """Everything between two tokens. Not for several threads; ``Engine`` owns the one that calls it.
+    """Runs steps. Not thread-safe; ``Engine`` owns the thread that calls it.
 
     Args:
-        max_sequences: sequences that compute at the same time; the others wait.
-        caches: keep states of earlier sequences and take them up again.
-        drafts: guess tokens ahead, with the draft head if there is one. Needs journals in the store.
+        draft_head: proposes draft tokens, if the model has one.
         disk: where states outlive the process, if anywhere.
-        latency_s: how long a step should take while replies are running.
-        clock: seconds.
     """
 
     def __init__(
         self,
         decoder: Decoder,
         store: StateStore,
-        ops: Ops,
+        options: EngineOptions,
         *,
-        context_len: int,
-        padding_ids: IntArray,
-        chunk_tokens: int,
-        max_sequences: int,
-        caches: bool = True,
-        drafts: bool = True,
         draft_head: DraftHead | None = None,
         disk: DiskCache | None = None,
-        latency_s: float = LATENCY_S,
-        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._decoder, self._store, self._ops = decoder, store, ops
-        self._context_len, self._padding_ids, self._chunk_tokens = context_len, padding_ids, chunk_tokens
-        self._latency_s, self._clock = latency_s, clock
-        self.cache = PrefixCache(store, is_on=caches, disk=disk)
+        self._decoder, self._store, self._ops = decoder, store, decoder.ops
+        self._options, self._clock = options, options.clock
+        self._padding_ids = np.array(options.padding_ids, np.int32)
+        self.cache = PrefixCache(store, is_on=options.caches, disk=disk)
         self.costs, self.counts = StepCosts(), Counts()
         self._drafter: Drafter | None = None
-        if drafts and store.journals.size:
-            self._drafter = Drafter(
-                decoder, draft_head, store, context_len=context_len, padding_ids=padding_ids, clock=clock
-            )
-        on_leave = self._drafter.forget if self._drafter else None
-        self._queue = RequestQueue(
-            store,
-            self.cache,
-            self.counts,
-            max_sequences=max_sequences,
-            on_leave=on_leave,
-            restore_s=latency_s / 2,
-            clock=clock,
-        )
+        if options.drafts and store.journals.size:
+            self._drafter = Drafter(decoder, draft_head, store, options)
+        self._queue = RequestQueue(store, self.cache, self.counts, options, self._drafter)
 
     @property
     def is_idle(self) -> bool:
@@ -93,16 +69,23 @@ class Loop:
         return self._queue.is_empty
 
     def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> RunningSequence:
-        """Take a sequence in."""
+        """Add a sequence to the request queue."""
         return self._queue.add(sequence, mailbox)
 
     def forecast(self, sequence: Sequence) -> CacheReport:
         """What the prefix cache would do for a prompt now."""
         return self.cache.forecast(prompt_keys(sequence, self.cache.media), len(sequence.token_ids) - 1)
 
-    def cancel(self, active: RunningSequence) -> None:
-        """End a sequence before the next step. What it has read stays in the prefix cache."""
-        self._queue.cancel(active)
+    def add_all(self, arrivals: list[tuple[Sequence, Mailbox[TokenEvent]]]) -> None:
+        """Add sequences that arrive together to the request queue."""
+        for sequence, mailbox in arrivals:
+            self.add(sequence, mailbox)
+
+    def cancel(self, mailbox: Mailbox[TokenEvent]) -> None:
+        """End the sequence of a mailbox before the next step. What it has read stays in the prefix cache."""
+        for active in self._queue.waiting + self._queue.active:
+            if active.mailbox is mailbox:
+                self._queue.cancel(active)
 
     def cancel_all(self) -> None:
         """End every sequence before the next step."""
@@ -129,8 +112,7 @@ class Loop:
         """Finish writing to the disk and let go of views of weights. No step may follow."""
         if self.cache.saved is not None:
             self.cache.saved.flush()
-        self._drafter = None
-        self._queue.on_leave = None
+        self._drafter = self._queue.drafter = None
 
     def check(self) -> None:
         """Assert that every slot and page belongs to somebody, and to nobody twice."""
@@ -144,30 +126,46 @@ class Loop:
     # A step ---------------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """Advance some of the sequences. Does nothing when there are none."""
+        """Run one step for some of the sequences. Does nothing when there are none."""
         started = self._clock()
         self.tidy()
         self._queue.admit()
-        guesses = self._guesses()
-        guessing_s = self._clock() - started
+        drafts = self._drafts()
+        drafting_s = self._clock() - started
+        runs = self._plan(drafts, drafting_s)
+        if not runs:
+            return
+        started = self._clock()
+        writing = [(active, run, active.sequence.num_generated) for active, run in runs if active.is_writing]
+        batch = step_batch.build([run for _, run in runs])
+        try:
+            with self._ops.exclusive():
+                hidden = self._decoder.forward(batch, self._store)
+        except BaseException:
+            self._drop_copies([run for _, run in runs])
+            raise
+        self._advance(runs, batch, hidden)
+        self._finish(runs, self._ops.select(hidden, batch.logit_rows))
+        self._account(writing, batch.num_tokens, self._clock() - started, drafting_s)
+
+    def _plan(self, drafts: dict[int, list[int]], drafting_s: float) -> list[tuple[RunningSequence, Run]]:
+        """The rows of this step, by sequence, with memory reserved for them."""
         runs: list[tuple[RunningSequence, Run]] = []
-        for active, rows in self._shares(sum(map(len, guesses.values())), self._latency_s - guessing_s):
-            run = self._prepare(active, rows, guesses.get(active.arrival, []))
+        for active, rows in self._shares(sum(map(len, drafts.values())), self._options.latency_s - drafting_s):
+            run = self._prepare(active, rows, drafts.get(active.arrival, []))
             if run is not None:
                 runs.append((active, run))
-        # Making room for one may have put another aside, after its run was laid out.
+        # Reserving memory for one may have preempted another whose rows were planned already.
         self._drop_copies([run for active, run in runs if active.state is not run.state])
-        runs = [(active, run) for active, run in runs if active.state is run.state]
-        if runs:
-            self._run(runs, guessing_s)
+        return [(active, run) for active, run in runs if active.state is run.state]
 
-    def _guesses(self) -> dict[int, list[int]]:
+    def _drafts(self) -> dict[int, list[int]]:
         """Tokens that sequences may write next, by arrival."""
         active_ones = self._queue.active
         writing = [active for active in active_ones if active.is_writing]
         if self._drafter is None or len(writing) not in self.costs.by_rows:
             return {}  # what a plain step costs has to be known first
-        other_s = self._latency_s if len(writing) < len(active_ones) else 0.0
+        other_s = self._options.latency_s if len(writing) < len(active_ones) else 0.0
         try:
             guesses = self._drafter.propose(writing, self.costs, other_s)
         except CapacityError:  # guesses are a convenience
@@ -183,7 +181,7 @@ class Loop:
         order = sorted(self._queue.active, key=self._queue.urgency)
         writing = [active for active in order if active.is_writing]
         reading = [active for active in order if not active.is_writing]
-        rows = self._chunk_tokens
+        rows = self._options.chunk_tokens
         if writing:
             rows = self.costs.affordable_rows(len(writing) + num_guesses, target_s, rows)
         shares = zip(reading, deal([active.num_missing for active in reading], rows), strict=True)
@@ -240,30 +238,25 @@ class Loop:
             for _, slot in run.captures:
                 self._store.drop_slot(slot)
 
-    def _run(self, runs: list[tuple[RunningSequence, Run]], guessing_s: float) -> None:
-        """Compute a step and hand out what it found."""
-        started = self._clock()
-        writing = [(active, run, active.sequence.num_generated) for active, run in runs if active.is_writing]
-        batch = step_batch.build([run for _, run in runs])
-        try:
-            hidden = self._ops.run_step(lambda step: self._decoder.forward(step, self._store), batch)
-        except BaseException:
-            self._drop_copies([run for _, run in runs])
-            raise
+    def _advance(self, runs: list[tuple[RunningSequence, Run]], batch: StepBatch, hidden: FloatArray) -> None:
+        """Count the rows of a step as read, apart from those whose state is deferred."""
         for start, (active, run) in zip(batch.starts, runs, strict=False):
             if not run.defer_state:
                 self._store.advance(run.state, len(run.token_ids))
                 self._keep(active, run)
                 self._note(active, hidden[start : start + len(run.token_ids)])
-        self._finish(runs, self._ops.select(hidden, batch.logit_rows))
-        seconds = self._clock() - started + guessing_s
+
+    def _account(
+        self, writing: list[tuple[RunningSequence, Run, int]], num_tokens: int, step_s: float, drafting_s: float
+    ) -> None:
+        """Learn from the duration of a step. ``writing`` holds the tokens that each sequence had before it."""
         num_writing = sum(len(run.token_ids) for _, run, _ in writing)
-        self.costs.observe(num_writing, batch.num_tokens - num_writing, seconds - guessing_s)
+        self.costs.observe(num_writing, num_tokens - num_writing, step_s)
         self.counts.steps += 1
-        self.counts.longest_step_s = max(self.counts.longest_step_s, seconds)
-        if num_writing == batch.num_tokens:
+        self.counts.longest_step_s = max(self.counts.longest_step_s, step_s + drafting_s)
+        if num_writing == num_tokens:
             for active, _, before in writing:
-                active.sequence.drafts.spent_s += seconds
+                active.sequence.drafts.spent_s += step_s + drafting_s
                 written = active.sequence.num_generated - before
                 active.sequence.drafts.plain_s += written * self.costs.of_rows(len(writing))
 
@@ -382,4 +375,4 @@ class Loop:
         logprobs = None
         if params.logprobs is not None:
             logprobs = sampling.logprobs(logits.row(), token_id, params.logprobs, self._ops.candidates)
-        return TokenEvent(token_id, logprobs, sequence.append(token_id, self._context_len))
+        return TokenEvent(token_id, logprobs, sequence.append(token_id, self._options.context_len))

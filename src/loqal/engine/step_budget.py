@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-LATENCY_S = 0.12
-"""What a step should take while somebody waits for the next token of a running reply."""
-
 _FIRST_GUESS_ROWS = 16  # of a prompt beside running replies, before anything was measured
 _GROWTH = 2  # rows may grow by this factor from one step to the next, since costs are only known where they were seen
 _SMOOTHING = 0.3

@@ -80,15 +80,15 @@ class _Layer:
         """[N D], in place; ``qkv`` [N 3D] is room that all layers share."""
         ops, count, width = self._ops, *h.shape
         for start, end in _slices(count, self._qkv.work):
-            with ops.turn():
+            with ops.exclusive():
                 qkv[start:end] = self._qkv(self._norm1(h[start:end]))
-        with ops.turn():
+        with ops.exclusive():
             heads = ops.vision_heads(qkv, rotary, self._config.num_heads)
         for start, end in _slices(count, 2 * count * width + self._proj.work):
-            with ops.turn():
+            with ops.exclusive():
                 self._proj.add_to(h[start:end], ops.vision_attention(heads, start, end))
         for start, end in _slices(count, self._fc1.work + self._fc2.work):
-            with ops.turn():
+            with ops.exclusive():
                 inner = ops.gelu(self._fc1(self._norm2(h[start:end])), exact=False)
                 self._fc2.add_to(h[start:end], inner)
 
@@ -115,7 +115,7 @@ class VisionTower:
         places = block_places(rows, columns, config.merge_size)
         h = np.empty((count, config.width), np.float32)
         for start, end in _slices(count, self._patch_embed.work):
-            with ops.turn():
+            with ops.exclusive():
                 h[start:end] = self._patch_embed(patches.read(start, end))
             h[start:end] += interpolated(self._positions, places[start:end], rows, columns)
         rotary = ops.vision_rotary(places, config.width // config.num_heads, _THETA)
@@ -129,7 +129,7 @@ class VisionTower:
         group = self.config.merge_size**2
         out = np.empty((len(h) // group, self.config.out_width), np.float32)
         for start, end in _slices(len(out), self._fc1.work + self._fc2.work):
-            with self._ops.turn():
+            with self._ops.exclusive():
                 normed = self._merge_norm(h[start * group : end * group])
                 inner = self._ops.gelu(self._fc1(normed.reshape(end - start, -1)), exact=True)
                 out[start:end] = self._fc2(inner)

@@ -13,10 +13,10 @@ What every backend promises (docs/numerics.md):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,6 @@ Layers = Any  # a backend's own form of some decoder layers
 Pages = Any  # a backend's own store of keys and values of one layer
 Slots = Any  # a backend's own store of recurrent states of one layer
 VisionHeads = Any  # a backend's own form of the queries, keys and values of one picture
-Result = TypeVar("Result")
 
 NUMERICS_VERSION = 1
 """Raised whenever a change alters a bit of any result; saved states carry it (docs/numerics.md)."""
@@ -469,10 +468,6 @@ class Ops(Protocol):
         """
         ...
 
-    def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
-        """Run one forward pass in a turn. What the backend sets up or records around it lives behind this call."""
-        ...
-
-    def turn(self) -> AbstractContextManager[None]:
-        """The backend to oneself for a piece of work, in the order of asking. FairLock do not nest."""
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Exclusive use of the backend for a forward pass or a part of one, first come, first served. Not reentrant."""
         ...

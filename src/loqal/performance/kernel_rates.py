@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from loqal.engine.options import CHUNK_TOKENS
 from loqal.engine.step_batch import Run, build
 from loqal.formats import FORMATS, num_bytes
 from loqal.formats.tensor import Tensor
@@ -25,7 +26,6 @@ from loqal.performance.machine_speed import key
 from loqal.state.store import SequenceState
 from loqal.system import hardware
 
-CHUNK_TOKENS = 512  # of a prompt in one step, as in the engine
 _INPUTS = 2048
 _DECODE_BYTES = 512 << 20  # of weights in turn: more than caches hold, as those of a model
 _NUM_WEIGHTS = 4

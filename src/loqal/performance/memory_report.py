@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from loqal.engine import memory_plan
 from loqal.engine.memory_plan import MemoryPlan
+from loqal.engine.options import CHUNK_TOKENS
 from loqal.model.config import ModelConfig
 from loqal.ops.interface import PAGE_TOKENS, Ops
-from loqal.performance.kernel_rates import CHUNK_TOKENS
 from loqal.performance.weight_mix import Weights
 from loqal.runtime.media_encoder import largest_reading_bytes
 

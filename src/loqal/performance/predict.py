@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from loqal.engine.options import CHUNK_TOKENS
 from loqal.model.config import ModelConfig
-from loqal.performance.kernel_rates import CHUNK_TOKENS, KernelRates
+from loqal.performance.kernel_rates import KernelRates
 from loqal.performance.machine_speed import MachineSpeed
 from loqal.performance.weight_mix import Weights
 

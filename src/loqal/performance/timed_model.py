@@ -16,6 +16,7 @@ import numpy as np
 
 from loqal import settings
 from loqal.engine import memory_plan
+from loqal.engine.options import CHUNK_TOKENS
 from loqal.engine.step_batch import Run, build
 from loqal.errors import CapacityError, RequestError
 from loqal.hub.find import locate
@@ -29,7 +30,6 @@ from loqal.system import hardware
 from loqal.system.memory import machine_bytes
 from loqal.weights.load import Checkpoint, open_checkpoint
 
-_CHUNK_TOKENS = 512  # of a prompt in one step, as in the engine
 _READ_BYTES = 1 << 29  # many times what most machines cache
 
 
@@ -108,7 +108,7 @@ class TimedModel:
             self._load(checkpoint, num_sequences, -(-num_tokens // PAGE_TOKENS))
         finally:
             checkpoint.close()
-        self._token_ids = np.random.default_rng(0).integers(0, self.config.vocab_size, _CHUNK_TOKENS).tolist()
+        self._token_ids = np.random.default_rng(0).integers(0, self.config.vocab_size, CHUNK_TOKENS).tolist()
         self.weight_bytes = self.decode(0, 1, 1).weight_bytes
 
     def _load(self, checkpoint: Checkpoint, num_sequences: int, num_pages: int) -> None:
@@ -150,7 +150,7 @@ class TimedModel:
 
         def read_prompt() -> None:
             while state.length < num_tokens:
-                count = min(_CHUNK_TOKENS, num_tokens - state.length)
+                count = min(CHUNK_TOKENS, num_tokens - state.length)
                 self._step([state], count, want_logits=state.length + count == num_tokens)
 
         timing = self._timed(read_prompt)
@@ -192,7 +192,8 @@ class TimedModel:
             logit_rows = [num_tokens - 1] if want_logits else []
             runs.append(Run(state, self._token_ids[:num_tokens], np.repeat(positions[:, None], 3, axis=1), logit_rows))
         batch = build(runs)
-        hidden = self.ops.run_step(lambda step: self._decoder.forward(step, self._store), batch)
+        with self.ops.exclusive():
+            hidden = self._decoder.forward(batch, self._store)
         for state in states:
             self._store.advance(state, num_tokens)
         if want_logits:

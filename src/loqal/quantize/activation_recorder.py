@@ -21,7 +21,9 @@ from loqal.quantize.importance import Sums
 from loqal.state.store import SequenceState, StateStore
 
 CHUNK_TOKENS = 512
-"""Texts are cut into pieces of this many tokens, each read from an empty state, as llama.cpp's tool does it."""
+"""Texts are cut into pieces of this many tokens, each read from an empty state, as llama.cpp's tool does it.
+
+The sums and the file depend on it, so it is not the engine's chunk size, on which no result depends."""
 
 
 @dataclass(frozen=True, slots=True)

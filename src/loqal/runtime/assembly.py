@@ -12,6 +12,7 @@ from pathlib import Path
 from loqal.engine import memory_plan
 from loqal.engine.engine import Engine
 from loqal.engine.memory_plan import MemoryPlan
+from loqal.engine.options import CHUNK_TOKENS, EngineOptions
 from loqal.errors import CapacityError, RequestError
 from loqal.model.config import ModelConfig, YarnConfig
 from loqal.model.decoder import Decoder
@@ -26,7 +27,6 @@ from loqal.state.store import StateStore
 from loqal.system.file_digest import files_digest
 from loqal.weights.load import Checkpoint
 
-_CHUNK_TOKENS = 512  # of prompts in one step
 _PUBLISHED_CONTEXT, _PUBLISHED_YARN_CONTEXT = 262_144, 1_010_000  # with and without a YaRN factor of 4
 
 
@@ -101,19 +101,13 @@ def assemble(
     disk = None
     if chosen.cache_dir is not None and plan.cache_bytes > 0:
         disk = _disk_cache(Path(chosen.cache_dir), chosen.cache_dir_bytes, checkpoint, config, ops, plan)
-    engine = Engine(
-        decoder,
-        store,
-        ops,
+    options = EngineOptions(
         context_len=plan.context_len,
         padding_ids=padding_ids,
-        chunk_tokens=_CHUNK_TOKENS,
         max_sequences=chosen.max_sequences,
         caches=plan.cache_bytes > 0,
-        draft_head=draft_head,
-        disk=disk,
     )
-    return engine, plan, tower
+    return Engine(decoder, store, options, draft_head=draft_head, disk=disk), plan, tower
 
 
 def _plan(checkpoint: Checkpoint, config: ModelConfig, chosen: Settings, ops: Ops) -> MemoryPlan:
@@ -126,7 +120,7 @@ def _plan(checkpoint: Checkpoint, config: ModelConfig, chosen: Settings, ops: Op
         context_len=chosen.context_len,
         kv_bits=_kv_bits(checkpoint, chosen),
         max_sequences=chosen.max_sequences,
-        chunk_tokens=_CHUNK_TOKENS,
+        chunk_tokens=CHUNK_TOKENS,
         cache_bytes=cache_bytes,
         limit_bytes=chosen.memory_bytes,
         guesses=chosen.drafts != "off",

@@ -116,12 +116,18 @@ class Prompts:
             self._rules.guides(turn, thinking=thinking, room=room, said=said),
             seen,
             thinking,
-            _how_replayed(history, replays, segments),
+            _how_replayed(history, segments),
         )
 
     def _replays(self, messages: Sequence[Message], schemas: Sequence[Mapping[str, Any]]) -> dict[int, Replayed]:
-        found = {index: replay(message, self._tokenizer, schemas) for index, message in enumerate(messages)}
-        return {index: one for index, one in found.items() if one is not None}
+        found: dict[int, Replayed] = {}
+        for index, message in enumerate(messages):
+            one = replay(message, self._tokenizer, schemas)
+            if one is not None:
+                whole = dataclasses.replace(one.whole, message=index)
+                answer = None if one.answer is None else dataclasses.replace(one.answer, message=index)
+                found[index] = Replayed(whole, answer, one.thought)
+        return found
 
     def warm_up_grammars(self) -> None:
         """See Runtime."""
@@ -190,12 +196,9 @@ def _beginning(begun: _Begun, *, is_open: bool) -> list[Segment]:
     return [*([Segment(begun.reasoning)] if begun.reasoning else []), *([close] if is_open and answer else []), *answer]
 
 
-def _how_replayed(
-    messages: Sequence[Message], replays: Mapping[int, Replayed], segments: Sequence[Segment]
-) -> tuple[Literal["exact", "template"], ...]:
+def _how_replayed(messages: Sequence[Message], segments: Sequence[Segment]) -> tuple[Literal["exact", "template"], ...]:
     """For each message of the assistant, how it became tokens."""
-    written = {id(segment) for segment in segments}
-    exact = {index for index, one in replays.items() if {id(one.whole), id(one.answer)} & written}
+    exact = {segment.message for segment in segments}
     return tuple(
         "exact" if index in exact else "template"
         for index, message in enumerate(messages)

@@ -19,13 +19,14 @@ class Segment:
 
     Only text written by the template may become control tokens (``is_template``). Everything a caller supplied, however
     it looks, stays ordinary text. A media slot is a template segment that carries the part to put there. A segment with
-    ``ids`` is these tokens, whatever its text would become.
+    ``ids`` is these tokens, whatever its text would become; ``message`` is the index of the message they replay.
     """
 
     text: str
     is_template: bool = False
     media: MediaPart | None = None
     ids: tuple[int, ...] | None = None
+    message: int | None = None
 
     @property
     def is_text(self) -> bool:

@@ -55,8 +55,10 @@ class TokenMask:
         if self.mask is None:
             return None
         words = np.flatnonzero(self.mask)
-        word = int(self.mask[words[0]]) if len(words) == 1 else 0
-        return int(words[0]) * 32 + word.bit_length() - 1 if word and not word & (word - 1) else None
+        if len(words) != 1:
+            return None
+        bits = np.flatnonzero(np.unpackbits(self.mask[words].view(np.uint8), bitorder="little"))
+        return int(words[0]) * 32 + int(bits[0]) if len(bits) == 1 else None
 
     def apply(self, row: FloatArray) -> None:
         """Set the logits [V] of all others to minus infinity, in place."""

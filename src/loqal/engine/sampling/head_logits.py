@@ -1,8 +1,8 @@
-"""The logits after hidden rows, computed as far as the choice of tokens needs them."""
+"""Logits of hidden rows, computed lazily: the top k, or whole rows when the choice of a token needs them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,26 +16,46 @@ _WHOLE_ROWS = 8  # computed in one pass over the head, whether or not all of the
 Largest = tuple[IntArray, FloatArray]
 
 
+class WholeRows:
+    """All logits [R V] after some hidden rows, computed together when the first of them is asked for.
+
+    Args:
+        hidden: [N D], of which ``rows`` are meant.
+    """
+
+    def __init__(self, decoder: Decoder, hidden: FloatArray, rows: Sequence[int]) -> None:
+        self._decoder, self._hidden, self._rows = decoder, hidden, rows
+        self._logits: FloatArray | None = None
+
+    def get(self, row: int) -> FloatArray:
+        """The logits [V] after row ``row`` of ``hidden``."""
+        if self._logits is None:
+            self._logits = self._decoder.unembed(np.ascontiguousarray(self._hidden[self._rows]))
+        logits: FloatArray = self._logits[self._rows.index(row)]
+        return logits
+
+
 class HeadLogits:
     """``sampling.Logits`` over the head. The padding of the vocabulary never appears, or is minus infinity.
 
     Args:
-        hidden: [1 D].
+        hidden: [N D]; ``row`` of it is meant.
         padding_ids: rows of the vocabulary without a token, ascending.
+        whole: the rows that are computed together with this one.
         known: some of the largest logits, computed already.
-        batch: computes the whole row together with others'.
     """
 
     def __init__(
         self,
         decoder: Decoder,
         hidden: FloatArray,
+        row: int,
         padding_ids: IntArray,
+        whole: WholeRows,
         known: Largest | None = None,
-        batch: Callable[[], FloatArray] | None = None,
     ) -> None:
-        self._decoder, self._hidden, self._padding_ids = decoder, hidden, padding_ids
-        self._known, self._batch = known, batch
+        self._decoder, self._hidden, self._index, self._padding_ids = decoder, hidden, row, padding_ids
+        self._whole, self._known = whole, known
         self._row: FloatArray | None = None
 
     def top_k(self, k: int) -> Largest:
@@ -44,7 +64,9 @@ class HeadLogits:
             ids, values, _ = self._decoder.ops.candidates(self.row(), k)
         else:
             if self._known is None or len(self._known[0]) < k:
-                all_ids, all_values = self._decoder.top_k(self._hidden, k, self._padding_ids)
+                all_ids, all_values = self._decoder.top_k(
+                    self._hidden[self._index : self._index + 1], k, self._padding_ids
+                )
                 self._known = all_ids[0], all_values[0]
             ids, values = self._known[0][:k], self._known[1][:k]
         if not np.isfinite(values[0]):
@@ -58,7 +80,7 @@ class HeadLogits:
     def row(self) -> FloatArray:
         """See sampling.Logits."""
         if self._row is None:
-            self._row = self._decoder.unembed(self._hidden)[0] if self._batch is None else self._batch()
+            self._row = self._whole.get(self._index)
             self._row[self._padding_ids] = -np.inf
         return self._row
 
@@ -77,23 +99,9 @@ def of_rows(
         most = max(k for k in enough if k is not None and k <= _MOST_TRACKED)
         ids, values = decoder.top_k(np.ascontiguousarray(hidden[tracked]), most, padding_ids)
         known = {row: (ids[i], values[i]) for i, row in enumerate(tracked)}
-    whole = [row for row in range(len(enough)) if row not in known]
-    batches: dict[int, Callable[[], FloatArray]] = {}
-    for first in range(0, len(whole), _WHOLE_ROWS):
-        batches |= _together(decoder, hidden, whole[first : first + _WHOLE_ROWS])
-    return [
-        HeadLogits(decoder, hidden[row : row + 1], padding_ids, known.get(row), batches.get(row))
-        for row in range(len(enough))
-    ]
-
-
-def _together(decoder: Decoder, hidden: FloatArray, rows: Sequence[int]) -> dict[int, Callable[[], FloatArray]]:
-    """For each of some rows, what finds its logits: the first to be asked for brings all of them."""
-    waiting: dict[int, FloatArray] = {}
-
-    def take(row: int) -> FloatArray:
-        if not waiting:
-            waiting.update(zip(rows, decoder.unembed(np.ascontiguousarray(hidden[rows])), strict=True))
-        return waiting[row]
-
-    return {row: (lambda row=row: take(row)) for row in rows}  # type: ignore[misc]
+    whole = {row: WholeRows(decoder, hidden, [row]) for row in known}
+    others = [row for row in range(len(enough)) if row not in known]
+    for first in range(0, len(others), _WHOLE_ROWS):
+        rows = others[first : first + _WHOLE_ROWS]
+        whole |= dict.fromkeys(rows, WholeRows(decoder, hidden, rows))
+    return [HeadLogits(decoder, hidden, row, padding_ids, whole[row], known.get(row)) for row in range(len(enough))]

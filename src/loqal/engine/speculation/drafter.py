@@ -11,11 +11,12 @@ lies far back helps a guess little and costs reading. Row p pairs the trunk's hi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from loqal.engine import sampling
+from loqal.engine.options import EngineOptions
 from loqal.engine.running import RunningSequence
 from loqal.engine.speculation.depth import AcceptanceRate, allocate
 from loqal.engine.speculation.ngram import NgramIndex
@@ -77,7 +78,6 @@ class Drafter:
 
     Args:
         head: the model's draft head, or None.
-        clock: seconds.
     """
 
     def __init__(
@@ -85,13 +85,11 @@ class Drafter:
         decoder: Decoder,
         head: DraftHead | None,
         store: StateStore,
-        *,
-        context_len: int,
-        padding_ids: IntArray,
-        clock: Callable[[], float],
+        options: EngineOptions,
     ) -> None:
-        self._context_len = context_len
-        self._decoder, self._head, self._store, self._clock = decoder, head, store, clock
+        self._context_len, self._clock = options.context_len, options.clock
+        self._decoder, self._head, self._store = decoder, head, store
+        padding_ids = np.array(options.padding_ids, np.int32)
         self._vocabulary = DraftVocabulary(decoder, padding_ids) if head is not None else None
         self._pass_s = 0.0  # of the draft head, running
         self._states: dict[int, DraftState] = {}  # by arrival
@@ -216,7 +214,8 @@ class Drafter:
         assert self._head is not None
         head, pages, ops = self._head, self._store.draft_pages, self._decoder.ops
         batch = build(runs)
-        out = ops.run_step(lambda step: head.forward(step, hidden, pages), batch)
+        with ops.exclusive():
+            out = head.forward(batch, hidden, pages)
         return ops.select(out, batch.logit_rows)
 
     def _choose(self, drafted: list[tuple[RunningSequence, list[int]]], hidden: FloatArray) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +30,6 @@ from loqal.ops.interface import (
     Layer,
     Norm,
     RawArray,
-    Result,
     RopeConfig,
     Rotary,
     StepBatch,
@@ -142,7 +141,7 @@ class CpuOps:
         self.isa, self.threads = self._cpu.isa, self._cpu.threads
         self.usable_isas = tuple(isas)
         self.name = f"cpu ({self.isa}, {self.threads} threads)"
-        self._turns = FairLock()
+        self._lock = FairLock()
         self._step: tuple[StepBatch, _kernels.Step] | None = None
         self._keep_packed = keep_packed
         self._kept = packed_file.open_packed(*keep_packed) if keep_packed else None
@@ -486,14 +485,9 @@ class CpuOps:
         """See Ops."""
         return self._cpu.candidates(logits, k)
 
-    def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
+    def exclusive(self) -> FairLock:
         """See Ops."""
-        with self._turns:
-            return forward(batch)
-
-    def turn(self) -> FairLock:
-        """See Ops."""
-        return self._turns
+        return self._lock
 
     # Measuring --------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ Rules that hold throughout:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,7 +34,6 @@ from loqal.ops.interface import (
     IntArray,
     Norm,
     RawArray,
-    Result,
     RopeConfig,
     Rotary,
     StepBatch,
@@ -104,7 +103,7 @@ class ReferenceOps:
     put_layers, run_layers = unchanged, run_layers
 
     def __init__(self) -> None:
-        self._turns = FairLock()
+        self._lock = FairLock()
 
     # Constructors -----------------------------------------------------------------------------------------------
 
@@ -405,14 +404,9 @@ class ReferenceOps:
         top = float(logits.max())
         return ids, logits[ids], top + float(np.log(np.exp(logits.astype(np.float64) - top).sum()))
 
-    def run_step(self, forward: Callable[[StepBatch], Result], batch: StepBatch) -> Result:
-        """Nothing to set up."""
-        with self._turns:
-            return forward(batch)
-
-    def turn(self) -> FairLock:
+    def exclusive(self) -> FairLock:
         """One lock."""
-        return self._turns
+        return self._lock
 
 
 # Parts that the tests of the fast backends use too -------------------------------------------------------------------
