@@ -24,7 +24,8 @@ from loqal import formats
 from loqal.formats.tensor import Tensor
 from loqal.model.sizes import SIZES
 from loqal.ops.backends.cpu import CpuOps
-from loqal.ops.interface import PAGE_TOKENS, DeltaWeights, FloatArray, Rotary, StepBatch
+from loqal.ops.interface import PAGE_TOKENS, FloatArray, Rotary, StepBatch
+from loqal.ops.records import AttentionMixer, DeltaMixer, DeltaWeights, DenseMlp, Experts
 
 FORMATS = ("Q4_K", "Q6_K", "Q8_0", "Q5_K", "Q3_K", "Q2_K", "Q4_0", "IQ4_XS", "IQ3_S", "BF16")
 _INPUTS = 2048
@@ -96,7 +97,7 @@ class Suite:
         weights = [self._weight(name, inner, width), self._weight(name, inner, width), self._weight(name, width, inner)]
         h, x = self._random(rows, width), self._random(rows, width)
         num_bytes = sum(self._ops.weight_bytes_of(weight) for weight in weights)
-        work = functools.partial(self._ops.gated_mlp, h, x, *weights)
+        work = functools.partial(self._ops.gated_mlp, h, x, DenseMlp(*weights))
         case = f"0.8B, {name}, {rows} rows"
         return self._figure(
             "gated_mlp", case, work, num_bytes, 3 * rows * width * inner, formats.FORMATS[name].is_float
@@ -117,7 +118,7 @@ class Suite:
             h, inputs = self._random(rows, width), itertools.cycle([self._random(rows, width) for _ in range(8)])
 
             def work(h: FloatArray = h, inputs: Iterator[FloatArray] = inputs) -> None:
-                self._ops.routed_experts(h, next(inputs), *weights, num_active=experts.num_active)
+                self._ops.routed_experts(h, next(inputs), Experts(*weights, experts.num_active))
 
             before = self._ops.work_done().weight_bytes
             work()
@@ -153,12 +154,13 @@ class Suite:
             dt_bias=np.ones(heads, np.float32),
             norm=np.ones(shape.value_dim, np.float32),
         )
-        qkv, z, beta, alpha = (self._random(num_tokens, width) for width in (channels, value_width, heads, heads))
+        inputs = [self._random(num_tokens, width) for width in (channels, value_width, heads, heads)]
+        mixer = DeltaMixer((None, None, None, None), weights, None, shape)
         batch = _batch(0, num_tokens)
 
         def work() -> None:
             for slots in layers:
-                self._ops.gated_delta(qkv, z, beta, alpha, weights, slots, batch, shape, 1e-6)
+                self._ops.gated_delta(inputs, mixer, slots, batch, 1e-6)
 
         states = len(layers) * shape.num_value_heads * shape.key_dim * shape.value_dim
         case = f"0.8B, {len(layers)} layers, {num_tokens} tokens"
@@ -171,13 +173,14 @@ class Suite:
         x = self._random(PAGE_TOKENS, 2 * shape.num_heads * shape.head_dim)
         k, v = self._random(PAGE_TOKENS, kv_width), self._random(PAGE_TOKENS, kv_width)
         norm = np.ones(shape.head_dim, np.float32)
+        mixer = AttentionMixer((None, None, None), norm, norm, None, shape)
 
         def attend(pages: Any, batch: StepBatch) -> None:
             num_tokens, half = batch.num_tokens, _MODEL.rope.rotary_dim // 2
             rotary = Rotary(np.ones((num_tokens, half), np.float32), np.zeros((num_tokens, half), np.float32))
             query_gate = x[:num_tokens]
             key, value = k[:num_tokens], v[:num_tokens]
-            self._ops.gated_attention(query_gate, key, value, norm, norm, rotary, pages, batch, shape, 1e-6)
+            self._ops.gated_attention((query_gate, key, value), mixer, rotary, pages, batch, 1e-6)
 
         for pages in layers:
             attend(pages, _batch(0, PAGE_TOKENS))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from loqal.formats import FORMATS
-from loqal.ops.interface import AttentionShape, DeltaShape, Norm, Ops
+from loqal.ops.interface import Ops
+from loqal.ops.records import AttentionShape, DeltaShape, Norm
 from op_backends import CPU_BACKENDS, backend_ops, on_all, on_cpu
 from op_cases import (
     EPS,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from loqal.ops import layers as parts
-from loqal.ops.interface import (
+from loqal.ops.interface import Ops, Rotary, StepBatch
+from loqal.ops.records import (
     AttentionMixer,
     AttentionShape,
     DeltaMixer,
@@ -17,9 +18,6 @@ from loqal.ops.interface import (
     Experts,
     Layer,
     Norm,
-    Ops,
-    Rotary,
-    StepBatch,
 )
 from op_backends import backend_ops, on_cpu
 from op_cases import EPS, attention_case, delta_case, make_batch, normal, random_weight, same_bits

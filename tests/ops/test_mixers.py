@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tolerance
-from loqal.ops.interface import AttentionShape, DeltaShape
+from loqal.ops.records import AttentionShape, DeltaShape
 from op_backends import REFERENCE, backend_ops, on_all, on_cpu
 from op_cases import (
     attention_case,

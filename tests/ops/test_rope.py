@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loqal.ops.interface import RopeConfig, YarnConfig
+from loqal.ops.records import RopeConfig, YarnConfig
 from loqal.ops.rope import HEIGHT, TIME, WIDTH, inverse_frequencies
 
 

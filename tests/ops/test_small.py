@@ -10,7 +10,7 @@ import pytest
 import tolerance
 from loqal.formats import encode
 from loqal.formats.tensor import Tensor
-from loqal.ops.interface import RopeConfig, YarnConfig
+from loqal.ops.records import RopeConfig, YarnConfig
 from op_backends import REFERENCE, backend_ops, on_all, on_cpu
 from op_cases import EPS, normal, random_weight, same_bits
 

@@ -17,16 +17,17 @@ import numpy as np
 from loqal.formats import FORMATS, decode, random_blocks, to_int8
 from loqal.formats.tensor import Tensor
 from loqal.ops.backends.reference import ReferenceOps
-from loqal.ops.interface import (
-    PAGE_TOKENS,
+from loqal.ops.interface import PAGE_TOKENS, Ops, Rotary, StepBatch
+from loqal.ops.records import (
+    AttentionMixer,
     AttentionShape,
+    DeltaMixer,
     DeltaShape,
     DeltaWeights,
+    DenseMlp,
+    Experts,
     Norm,
-    Ops,
     RopeConfig,
-    Rotary,
-    StepBatch,
 )
 
 EPS = 1e-6
@@ -198,10 +199,9 @@ def attention_step(ops: Ops, case: AttentionCase, pages: Any, past: Sequence[int
     streams = [_cut(part, past, counts) for part in (case.query_gate, case.key, case.value)]
     cos, sin = (_cut(part, past, counts) for part in zip(*((one.cos, one.sin) for one in case.rotary), strict=True))
     batch = make_batch(counts, past, range(len(counts)), page_table=case.page_table)
+    mixer = AttentionMixer((None, None, None), case.query_norm, case.key_norm, None, case.shape)
     with left_alone(*streams, cos, sin, case.page_table):
-        return ops.gated_attention(
-            *streams, case.query_norm, case.key_norm, Rotary(cos, sin), pages, batch, case.shape, EPS
-        )
+        return ops.gated_attention(streams, mixer, Rotary(cos, sin), pages, batch, EPS)
 
 
 def run_attention(
@@ -290,8 +290,9 @@ def delta_step(
         capture_slots=np.array(targets, np.int32),
     )
     streams = [_cut(part, past, counts) for part in (case.qkv, case.z, case.beta, case.alpha)]
+    mixer = DeltaMixer((None, None, None, None), case.weights, None, case.shape)
     with left_alone(*streams, case.weights.conv, case.weights.a):
-        return ops.gated_delta(*streams, case.weights, slots, batch, case.shape, EPS)
+        return ops.gated_delta(streams, mixer, slots, batch, EPS)
 
 
 def run_delta(ops: Ops, case: DeltaCase, plan: Plan) -> list[np.ndarray]:
@@ -332,7 +333,7 @@ def run_mlp(ops: Ops, case: MlpCase, norm: Norm | None = None) -> np.ndarray:
     """With a norm, of ``h`` itself."""
     weights, h = [ops.pack_weight(part.tensor) for part in (case.gate, case.up, case.down)], case.h.copy()
     with left_alone(case.x):
-        return ops.gated_mlp(h, case.x if norm is None else h, *weights, norm)
+        return ops.gated_mlp(h, case.x if norm is None else h, DenseMlp(*weights), norm)
 
 
 @dataclass(frozen=True)
@@ -376,4 +377,4 @@ def run_experts(ops: Ops, case: ExpertsCase, norm: Norm | None = None) -> np.nda
     parts = (case.router, *case.experts, case.shared_router, *case.shared)
     weights, h = [ops.pack_weight(part.tensor) for part in parts], case.h.copy()
     with left_alone(case.x):
-        return ops.routed_experts(h, case.x if norm is None else h, *weights, case.num_active, norm)
+        return ops.routed_experts(h, case.x if norm is None else h, Experts(*weights, case.num_active), norm)

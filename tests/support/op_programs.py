@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from loqal.formats import FORMATS
-from loqal.ops.interface import AttentionShape, DeltaShape, Ops, RopeConfig, YarnConfig
+from loqal.ops.interface import Ops
+from loqal.ops.records import AttentionShape, DeltaShape, RopeConfig, YarnConfig
 from op_cases import (
     EPS,
     attention_case,

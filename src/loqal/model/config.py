@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loqal.ops.interface import AttentionShape, DeltaShape, RopeConfig, YarnConfig
+from loqal.ops.records import AttentionShape, DeltaShape, RopeConfig, YarnConfig
 
 __all__ = ["ExpertsConfig", "Mixer", "ModelConfig", "RopeConfig", "VisionConfig", "YarnConfig"]
 

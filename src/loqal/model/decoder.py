@@ -7,21 +7,8 @@ from typing import Protocol
 
 from loqal.formats.tensor import Tensor
 from loqal.model.config import ModelConfig
-from loqal.ops.interface import (
-    AttentionMixer,
-    DeltaMixer,
-    DeltaWeights,
-    DenseMlp,
-    Experts,
-    FloatArray,
-    IntArray,
-    Layer,
-    Norm,
-    Ops,
-    Pages,
-    Slots,
-    StepBatch,
-)
+from loqal.ops.interface import FloatArray, IntArray, Ops, Pages, Slots, StepBatch
+from loqal.ops.records import AttentionMixer, DeltaMixer, DeltaWeights, DenseMlp, Experts, Layer, Norm
 
 
 class MixerStates(Protocol):

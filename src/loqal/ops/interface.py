@@ -22,11 +22,22 @@ import numpy as np
 import numpy.typing as npt
 
 from loqal.formats.tensor import Tensor
+from loqal.ops.records import (
+    AttentionMixer,
+    AttentionShape,
+    DeltaMixer,
+    DeltaShape,
+    DenseMlp,
+    Experts,
+    Layer,
+    Norm,
+    RopeConfig,
+)
+from loqal.ops.records import FloatArray as FloatArray
+from loqal.ops.records import IntArray as IntArray
+from loqal.ops.records import Weight as Weight
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int32]
 RawArray = npt.NDArray[Any]
-Weight = Any  # a backend's own form of one linear weight, opaque to the model
 Layers = Any  # a backend's own form of some decoder layers
 Pages = Any  # a backend's own store of keys and values of one layer
 Slots = Any  # a backend's own store of recurrent states of one layer
@@ -78,119 +89,6 @@ class StepBatch:
     def num_tokens(self) -> int:
         """T, the rows of this step."""
         return len(self.token_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class YarnConfig:
-    """YaRN stretching of the rotary frequencies, as the cards of the 4B and larger models describe it."""
-
-    factor: float
-    original_context: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class RopeConfig:
-    """Rotary positions: the first ``rotary_dim`` dimensions of a head turn, in pairs (i, i + rotary_dim / 2)."""
-
-    rotary_dim: int = 64
-    theta: float = 1e7
-    sections: tuple[int, int, int] = (11, 11, 10)  # pairs that follow the time, height and width position
-    yarn: YarnConfig | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """An RMS norm that rows go through before an operation, see ``Ops.rms_norm``."""
-
-    weight: FloatArray  # [D]
-    eps: float
-
-
-@dataclass(frozen=True, slots=True)
-class DeltaWeights:
-    """The small weights of a Gated DeltaNet mixer, value heads in tiled order (head j reads key head j mod Hk)."""
-
-    conv: FloatArray  # [4 C], tap-major: tap 3 meets the newest input
-    a: FloatArray  # [Hv], -exp(A_log)
-    dt_bias: FloatArray  # [Hv]
-    norm: FloatArray  # [value_dim]
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionShape:
-    """The shape of a gated attention mixer."""
-
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeltaShape:
-    """The shape of a Gated DeltaNet mixer."""
-
-    num_key_heads: int
-    num_value_heads: int
-    key_dim: int
-    value_dim: int
-    conv_width: int
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionMixer:
-    """Full attention with grouped heads, partial rotary positions and an output gate."""
-
-    inputs: tuple[Weight, Weight, Weight]  # query and gate, key, value
-    query_norm: FloatArray  # [head_dim]
-    key_norm: FloatArray  # [head_dim]
-    out: Weight
-    shape: AttentionShape
-
-
-@dataclass(frozen=True, slots=True)
-class DeltaMixer:
-    """Gated DeltaNet: a recurrent state per value head, read and written by every token."""
-
-    inputs: tuple[Weight, Weight, Weight, Weight]  # qkv, z, beta, alpha
-    small: DeltaWeights
-    out: Weight
-    shape: DeltaShape
-
-
-@dataclass(frozen=True, slots=True)
-class DenseMlp:
-    """The feed-forward network of the dense sizes."""
-
-    gate: Weight
-    up: Weight
-    down: Weight
-
-
-@dataclass(frozen=True, slots=True)
-class Experts:
-    """The mixture of experts, with one shared expert that every token uses; gate, up and down are stacked."""
-
-    router: Weight
-    gate: Weight
-    up: Weight
-    down: Weight
-    shared_router: Weight
-    shared_gate: Weight
-    shared_up: Weight
-    shared_down: Weight
-    num_active: int
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One decoder layer: norm, mixer, norm, feed-forward network, each pair added to the residual."""
-
-    input_norm: Norm
-    mixer: AttentionMixer | DeltaMixer
-    post_norm: Norm
-    mlp: DenseMlp | Experts
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,38 +202,32 @@ class Ops(Protocol):
 
     def gated_attention(
         self,
-        query_gate: FloatArray,
-        key: FloatArray,
-        value: FloatArray,
-        query_norm: FloatArray,
-        key_norm: FloatArray,
+        inputs: Sequence[FloatArray],
+        mixer: AttentionMixer,
         rotary: Rotary,
         pages: Pages,
         batch: StepBatch,
-        shape: AttentionShape,
         eps: float,
     ) -> FloatArray:
-        """Causal grouped attention with an output gate: [T H*2*head_dim], [T Hkv*head_dim] twice -> [T H*head_dim].
+        """Causal grouped attention with an output gate, between the projections of a mixer: -> [T H*head_dim].
 
-        ``query_gate`` holds query and gate side by side per head. Queries and keys are normed per head, then turned.
-        Keys and values are written to ``pages`` in place, then every row attends to positions 0 .. its own of its
-        sequence; the context is multiplied by sigmoid(gate).
+        ``inputs`` are query and gate side by side per head [T H*2*head_dim], key and value [T Hkv*head_dim]. Queries
+        and keys are normed per head, then rotated. Keys and values are written to ``pages`` in place, then every row
+        attends to positions 0 .. its own of its sequence; the context is multiplied by sigmoid(gate).
         """
         ...
 
     def gated_delta(
         self,
-        qkv: FloatArray,
-        z: FloatArray,
-        beta: FloatArray,
-        alpha: FloatArray,
-        weights: DeltaWeights,
+        inputs: Sequence[FloatArray],
+        mixer: DeltaMixer,
         slots: Slots,
         batch: StepBatch,
-        shape: DeltaShape,
         eps: float,
     ) -> FloatArray:
-        """The Gated DeltaNet mixer between its projections: [T C], [T Hv*dv], [T Hv] twice -> [T Hv*dv].
+        """The Gated DeltaNet recurrence, between the projections of a mixer: -> [T Hv*dv].
+
+        ``inputs`` are qkv [T C], z [T Hv*dv], beta and alpha [T Hv].
 
         Causal convolution of width 4 and silu; queries and keys l2-normed per head (eps 1e-6 on the sum of squares),
         queries scaled by key_dim^-0.5; decay exp(a * softplus(alpha + dt_bias)), write strength sigmoid(beta); per
@@ -348,30 +240,14 @@ class Ops(Protocol):
         """
         ...
 
-    def gated_mlp(
-        self, h: FloatArray, x: FloatArray, gate: Weight, up: Weight, down: Weight, norm: Norm | None = None
-    ) -> FloatArray:
+    def gated_mlp(self, h: FloatArray, x: FloatArray, mlp: DenseMlp, norm: Norm | None = None) -> FloatArray:
         """h + (silu(x gate^T) * (x up^T)) down^T, in place on h: [T D] twice -> [T D].
 
         With a norm, x is normed first, and may be h itself.
         """
         ...
 
-    def routed_experts(
-        self,
-        h: FloatArray,
-        x: FloatArray,
-        router: Weight,
-        gate: Weight,
-        up: Weight,
-        down: Weight,
-        shared_router: Weight,
-        shared_gate: Weight,
-        shared_up: Weight,
-        shared_down: Weight,
-        num_active: int,
-        norm: Norm | None = None,
-    ) -> FloatArray:
+    def routed_experts(self, h: FloatArray, x: FloatArray, experts: Experts, norm: Norm | None = None) -> FloatArray:
         """h + mixture of experts + gated shared expert, in place on h: [T D] twice -> [T D].
 
         Softmax over all experts in float32, the ``num_active`` largest (ties: lower index first), weights divided by

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loqal.ops.interface import DeltaMixer, Experts, FloatArray, Layer, Ops, Pages, Rotary, Slots, StepBatch
+from loqal.ops.interface import FloatArray, Ops, Pages, Rotary, Slots, StepBatch
+from loqal.ops.records import DeltaMixer, Experts, Layer
 
 
 def unchanged(ops: Ops, layers: Sequence[Layer]) -> Sequence[Layer]:
@@ -28,31 +29,16 @@ def run_layers(
 
 def _mixer(ops: Ops, h: FloatArray, layer: Layer, state: Pages | Slots, rotary: Rotary, batch: StepBatch) -> FloatArray:
     mixer, norm = layer.mixer, layer.input_norm
+    inputs = ops.linear(h, mixer.inputs, norm)
     if isinstance(mixer, DeltaMixer):
-        qkv, z, beta, alpha = ops.linear(h, mixer.inputs, norm)
-        o = ops.gated_delta(qkv, z, beta, alpha, mixer.small, state, batch, mixer.shape, norm.eps)
+        o = ops.gated_delta(inputs, mixer, state, batch, norm.eps)
     else:
-        query_gate, key, value = ops.linear(h, mixer.inputs, norm)
-        norms = mixer.query_norm, mixer.key_norm
-        o = ops.gated_attention(query_gate, key, value, *norms, rotary, state, batch, mixer.shape, norm.eps)
+        o = ops.gated_attention(inputs, mixer, rotary, state, batch, norm.eps)
     return ops.linear_add(h, o, mixer.out)
 
 
 def _mlp(ops: Ops, h: FloatArray, layer: Layer) -> FloatArray:
     mlp, norm = layer.mlp, layer.post_norm
-    if not isinstance(mlp, Experts):
-        return ops.gated_mlp(h, h, mlp.gate, mlp.up, mlp.down, norm)
-    return ops.routed_experts(
-        h,
-        h,
-        mlp.router,
-        mlp.gate,
-        mlp.up,
-        mlp.down,
-        mlp.shared_router,
-        mlp.shared_gate,
-        mlp.shared_up,
-        mlp.shared_down,
-        mlp.num_active,
-        norm,
-    )
+    if isinstance(mlp, Experts):
+        return ops.routed_experts(h, h, mlp, norm)
+    return ops.gated_mlp(h, h, mlp, norm)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from loqal.ops.interface import RopeConfig, YarnConfig
+from loqal.ops.records import RopeConfig, YarnConfig
 
 TIME, HEIGHT, WIDTH = 0, 1, 2
 

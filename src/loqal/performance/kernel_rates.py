@@ -20,7 +20,8 @@ from loqal.formats.tensor import Tensor
 from loqal.hub import paths
 from loqal.hub.provenance import now, read_json, write_json
 from loqal.model.config import ModelConfig
-from loqal.ops.interface import DeltaWeights, FloatArray, StepBatch, Weight
+from loqal.ops.interface import FloatArray, StepBatch, Weight
+from loqal.ops.records import DeltaMixer, DeltaWeights
 from loqal.ops.timing_interface import MeasuredOps
 from loqal.performance.machine_speed import key
 from loqal.state.store import SequenceState
@@ -171,12 +172,12 @@ def _delta_us(ops: MeasuredOps, tokens: int) -> float:
     )
     stores = [ops.new_slots(1, _SHAPE) for _ in range(_NUM_STATES)]
     batch = _batch(tokens)
-    qkv, z = _ones(tokens, channels), _ones(tokens, heads * _SHAPE.value_dim)
-    beta, alpha = _ones(tokens, heads), _ones(tokens, heads)
+    inputs = [_ones(tokens, width) for width in (channels, heads * _SHAPE.value_dim, heads, heads)]
+    mixer = DeltaMixer((None, None, None, None), small, None, _SHAPE)  # the recurrence alone needs no projection
 
     def all_states() -> None:
         for slots in stores:
-            ops.gated_delta(qkv, z, beta, alpha, small, slots, batch, _SHAPE, 1e-6)
+            ops.gated_delta(inputs, mixer, slots, batch, 1e-6)
 
     return _timed(all_states) / (_NUM_STATES * tokens * heads) * 1e6
 

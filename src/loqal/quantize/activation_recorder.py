@@ -15,8 +15,9 @@ from loqal.model.config import ModelConfig
 from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.model.tensor_names import entries
-from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Norm, Ops, Weight
+from loqal.ops.interface import PAGE_TOKENS, FloatArray, IntArray, Ops, Weight
 from loqal.ops.layers import run_layers, unchanged
+from loqal.ops.records import DenseMlp, Experts, Norm
 from loqal.quantize.importance import Sums
 from loqal.state.store import SequenceState, StateStore
 
@@ -85,40 +86,25 @@ class RecordingOps:
         self._note(weight, x)
         return self._ops.linear_add(h, x, weight)
 
-    def gated_mlp(
-        self, h: FloatArray, x: FloatArray, gate: Weight, up: Weight, down: Weight, norm: Norm | None = None
-    ) -> FloatArray:
+    def gated_mlp(self, h: FloatArray, x: FloatArray, mlp: DenseMlp, norm: Norm | None = None) -> FloatArray:
         """See Ops."""
-        return self.linear_add(h, _gated(*self.linear(x, (gate, up), norm)), down)
+        return self.linear_add(h, _gated(*self.linear(x, (mlp.gate, mlp.up), norm)), mlp.down)
 
-    def routed_experts(
-        self,
-        h: FloatArray,
-        x: FloatArray,
-        router: Weight,
-        gate: Sequence[Weight],
-        up: Sequence[Weight],
-        down: Sequence[Weight],
-        shared_router: Weight,
-        shared_gate: Weight,
-        shared_up: Weight,
-        shared_down: Weight,
-        num_active: int,
-        norm: Norm | None = None,
-    ) -> FloatArray:
+    def routed_experts(self, h: FloatArray, x: FloatArray, experts: Experts, norm: Norm | None = None) -> FloatArray:
         """See Ops."""
         x = self._normed(x, norm)
-        logits, shared_logits = self.linear(x, (router, shared_router))
-        chosen = np.argsort(-logits, axis=1, kind="stable")[:, :num_active]
+        logits, shared_logits = self.linear(x, (experts.router, experts.shared_router))
+        chosen = np.argsort(-logits, axis=1, kind="stable")[:, : experts.num_active]
         picked = np.take_along_axis(logits, chosen, axis=1).astype(np.float64)
         share = np.exp(picked - picked.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
         for expert in np.unique(chosen).tolist():
             rows, places = np.nonzero(chosen == expert)
-            inner = _gated(*self.linear(x[rows], (gate[expert], up[expert])))
-            (out,) = self.linear(inner, (down[expert],))
+            inner = _gated(*self.linear(x[rows], (experts.gate[expert], experts.up[expert])))
+            (out,) = self.linear(inner, (experts.down[expert],))
             h[rows] += share[rows, places][:, None].astype(np.float32) * out
-        (shared,) = self.linear(_gated(*self.linear(x, (shared_gate, shared_up))), (shared_down,))
+        shared_inner = _gated(*self.linear(x, (experts.shared_gate, experts.shared_up)))
+        (shared,) = self.linear(shared_inner, (experts.shared_down,))
         h += shared / (1 + np.exp(-shared_logits))
         return h
 

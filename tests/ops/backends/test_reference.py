@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from loqal.ops.backends.reference import ReferenceOps, quantize_inputs
-from loqal.ops.interface import AttentionShape, DeltaShape, RopeConfig
+from loqal.ops.records import AttentionShape, DeltaShape, RopeConfig
 from op_cases import (
     EPS,
     attention_case,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from loqal.formats.tensor import Tensor
-from loqal.ops.interface import FloatArray, Layer, Ops
+from loqal.ops.interface import FloatArray, Ops
+from loqal.ops.records import Layer
 
 _LINE, _SMALL_PAGE, _HUGE_PAGE, _CHUNK = 64, 4 << 10, 2 << 20, 64 << 20
 

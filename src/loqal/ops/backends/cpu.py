@@ -20,19 +20,22 @@ from loqal.ops.interface import (
     JOURNAL_ROWS,
     KV_BLOCK,
     PAGE_TOKENS,
+    FloatArray,
+    IntArray,
+    RawArray,
+    Rotary,
+    StepBatch,
+)
+from loqal.ops.records import (
+    AttentionMixer,
     AttentionShape,
     DeltaMixer,
     DeltaShape,
-    DeltaWeights,
+    DenseMlp,
     Experts,
-    FloatArray,
-    IntArray,
     Layer,
     Norm,
-    RawArray,
     RopeConfig,
-    Rotary,
-    StepBatch,
 )
 from loqal.ops.timing_interface import WorkDone
 
@@ -303,100 +306,67 @@ class CpuOps:
 
     def gated_attention(
         self,
-        query_gate: FloatArray,
-        key: FloatArray,
-        value: FloatArray,
-        query_norm: FloatArray,
-        key_norm: FloatArray,
+        inputs: Sequence[FloatArray],
+        mixer: AttentionMixer,
         rotary: Rotary,
         pages: CpuPages,
         batch: StepBatch,
-        shape: AttentionShape,
         eps: float,
     ) -> FloatArray:
         """See Ops."""
+        query_gate, key, value = inputs
         return self._cpu.gated_attention(
             query_gate,
             key,
             value,
-            query_norm,
-            key_norm,
+            mixer.query_norm,
+            mixer.key_norm,
             rotary.cos,
             rotary.sin,
             pages.native,
             self._native_step(batch),
-            shape.num_heads,
+            mixer.shape.num_heads,
             eps,
         )
 
     def gated_delta(
-        self,
-        qkv: FloatArray,
-        z: FloatArray,
-        beta: FloatArray,
-        alpha: FloatArray,
-        weights: DeltaWeights,
-        slots: CpuSlots,
-        batch: StepBatch,
-        shape: DeltaShape,
-        eps: float,
+        self, inputs: Sequence[FloatArray], mixer: DeltaMixer, slots: CpuSlots, batch: StepBatch, eps: float
     ) -> FloatArray:
         """See Ops. The kernels are written for the family's 128-wide heads."""
+        (qkv, z, beta, alpha), small = inputs, mixer.small
         return self._cpu.gated_delta(
             qkv,
             z,
             beta,
             alpha,
-            weights.conv,
-            weights.a,
-            weights.dt_bias,
-            weights.norm,
+            small.conv,
+            small.a,
+            small.dt_bias,
+            small.norm,
             slots.native,
             self._native_step(batch),
             eps,
         )
 
-    def gated_mlp(
-        self,
-        h: FloatArray,
-        x: FloatArray,
-        gate: _kernels.Weight,
-        up: _kernels.Weight,
-        down: _kernels.Weight,
-        norm: Norm | None = None,
-    ) -> FloatArray:
+    def gated_mlp(self, h: FloatArray, x: FloatArray, mlp: DenseMlp, norm: Norm | None = None) -> FloatArray:
         """See Ops."""
-        self._cpu.gated_mlp(h, x, gate, up, down, *_parts(norm))
+        self._cpu.gated_mlp(h, x, mlp.gate, mlp.up, mlp.down, *_parts(norm))
         return h
 
-    def routed_experts(
-        self,
-        h: FloatArray,
-        x: FloatArray,
-        router: _kernels.Weight,
-        gate: _kernels.Weight,
-        up: _kernels.Weight,
-        down: _kernels.Weight,
-        shared_router: _kernels.Weight,
-        shared_gate: _kernels.Weight,
-        shared_up: _kernels.Weight,
-        shared_down: _kernels.Weight,
-        num_active: int,
-        norm: Norm | None = None,
-    ) -> FloatArray:
-        """See Ops. Rows are gathered by expert; an expert nobody chose is not read."""
+    def routed_experts(self, h: FloatArray, x: FloatArray, experts: Experts, norm: Norm | None = None) -> FloatArray:
+        """See Ops. Rows are gathered by expert; an expert without rows is not read."""
         self._cpu.routed_experts(
             h,
             x,
-            router,
-            gate,
-            up,
-            down,
-            shared_router,
-            shared_gate,
-            shared_up,
-            shared_down,
-            num_active,
+            experts.router,
+            experts.gate,
+            experts.up,
+            experts.down,
+            experts.shared_router,
+            experts.shared_gate,
+            experts.shared_up,
+            experts.shared_down,
+            experts.num_active,
             *_parts(norm),
         )
         return h

@@ -27,18 +27,23 @@ from loqal.ops.interface import (
     KV_BLOCK,
     PAGE_TOKENS,
     RUN_INPUTS,
-    AttentionShape,
-    DeltaShape,
-    DeltaWeights,
     FloatArray,
     IntArray,
-    Norm,
     RawArray,
-    RopeConfig,
     Rotary,
     StepBatch,
 )
 from loqal.ops.layers import run_layers, unchanged
+from loqal.ops.records import (
+    AttentionMixer,
+    AttentionShape,
+    DeltaMixer,
+    DeltaShape,
+    DenseMlp,
+    Experts,
+    Norm,
+    RopeConfig,
+)
 from loqal.ops.rope import inverse_frequencies, vision_frequencies
 
 DoubleArray = npt.NDArray[np.float64]
@@ -209,23 +214,20 @@ class ReferenceOps:
 
     def gated_attention(
         self,
-        query_gate: FloatArray,
-        key: FloatArray,
-        value: FloatArray,
-        query_norm: FloatArray,
-        key_norm: FloatArray,
+        inputs: Sequence[FloatArray],
+        mixer: AttentionMixer,
         rotary: Rotary,
         pages: ReferencePages,
         batch: StepBatch,
-        shape: AttentionShape,
         eps: float,
     ) -> FloatArray:
         """Softmax over all earlier keys at once, row by row."""
+        (query_gate, key, value), shape = inputs, mixer.shape
         num_rows, group = len(key), shape.num_heads // shape.num_kv_heads
         query_gate = query_gate.reshape(num_rows, shape.num_heads, 2, shape.head_dim)
-        queries = turned_heads(query_gate[:, :, 0], query_norm, rotary, eps)
+        queries = turned_heads(query_gate[:, :, 0], mixer.query_norm, rotary, eps)
         queries = queries.reshape(num_rows, shape.num_kv_heads, group, shape.head_dim) * shape.head_dim**-0.5
-        keys = turned_heads(key.reshape(num_rows, shape.num_kv_heads, shape.head_dim), key_norm, rotary, eps)
+        keys = turned_heads(key.reshape(num_rows, shape.num_kv_heads, shape.head_dim), mixer.key_norm, rotary, eps)
         values = value.reshape(num_rows, shape.num_kv_heads, shape.head_dim)
         context = np.empty((num_rows, shape.num_heads, shape.head_dim))
         for sequence, first, end in _sequences(batch):
@@ -242,18 +244,10 @@ class ReferenceOps:
         return gated.astype(np.float32).reshape(num_rows, shape.num_heads * shape.head_dim)
 
     def gated_delta(
-        self,
-        qkv: FloatArray,
-        z: FloatArray,
-        beta: FloatArray,
-        alpha: FloatArray,
-        weights: DeltaWeights,
-        slots: ReferenceSlots,
-        batch: StepBatch,
-        shape: DeltaShape,
-        eps: float,
+        self, inputs: Sequence[FloatArray], mixer: DeltaMixer, slots: ReferenceSlots, batch: StepBatch, eps: float
     ) -> FloatArray:
         """Token by token; the state is rounded to float32 after each, so steps may be cut anywhere."""
+        (qkv, z, beta, alpha), weights, shape = inputs, mixer.small, mixer.shape
         decay = np.exp(weights.a * _softplus(alpha.astype(np.float64) + weights.dt_bias))
         strength = _sigmoid(beta)
         outputs = np.empty((len(qkv), shape.num_value_heads, shape.value_dim))
@@ -281,45 +275,25 @@ class ReferenceOps:
         gated = _rms_normed(outputs, weights.norm, eps) * _silu(z.reshape(outputs.shape))
         return gated.astype(np.float32).reshape(z.shape)
 
-    def gated_mlp(
-        self,
-        h: FloatArray,
-        x: FloatArray,
-        gate: ReferenceWeight,
-        up: ReferenceWeight,
-        down: ReferenceWeight,
-        norm: Norm | None = None,
-    ) -> FloatArray:
+    def gated_mlp(self, h: FloatArray, x: FloatArray, mlp: DenseMlp, norm: Norm | None = None) -> FloatArray:
         """h += down(silu(gate x) * up x)."""
-        return self.linear_add(h, gated_product(*self.linear(x, (gate, up), norm)), down)
+        return self.linear_add(h, gated_product(*self.linear(x, (mlp.gate, mlp.up), norm)), mlp.down)
 
-    def routed_experts(
-        self,
-        h: FloatArray,
-        x: FloatArray,
-        router: ReferenceWeight,
-        gate: ReferenceWeight,
-        up: ReferenceWeight,
-        down: ReferenceWeight,
-        shared_router: ReferenceWeight,
-        shared_gate: ReferenceWeight,
-        shared_up: ReferenceWeight,
-        shared_down: ReferenceWeight,
-        num_active: int,
-        norm: Norm | None = None,
-    ) -> FloatArray:
+    def routed_experts(self, h: FloatArray, x: FloatArray, experts: Experts, norm: Norm | None = None) -> FloatArray:
         """Row by row, expert by expert."""
         x = self._normed(x, norm)
-        logits, shared_logits = self.linear(x, (router, shared_router))
-        (shared,) = self.linear(gated_product(*self.linear(x, (shared_gate, shared_up))), (shared_down,))
+        logits, shared_logits = self.linear(x, (experts.router, experts.shared_router))
+        inner = gated_product(*self.linear(x, (experts.shared_gate, experts.shared_up)))
+        (shared,) = self.linear(inner, (experts.shared_down,))
         mixed = shared * _sigmoid(shared_logits)
+        parts = experts.gate, experts.up, experts.down
         for row in range(len(x)):
-            chosen = np.argsort(-logits[row], kind="stable")[:num_active]  # softmax keeps the order of the logits
+            chosen = np.argsort(-logits[row], kind="stable")[: experts.num_active]  # softmax keeps their order
             share = _softmax(logits[row].astype(np.float64))[chosen]
             for expert, weight in zip(chosen, share / share.sum(), strict=True):
-                one = [ReferenceWeight(part.matrix[expert], part.quantized_inputs) for part in (gate, up, down)]
-                inner = gated_product(*self.linear(x[row : row + 1], one[:2]))
-                mixed[row] += weight * self.linear(inner, one[2:])[0][0]
+                gate, up, down = (ReferenceWeight(part.matrix[expert], part.quantized_inputs) for part in parts)
+                inner = gated_product(*self.linear(x[row : row + 1], (gate, up)))
+                mixed[row] += weight * self.linear(inner, (down,))[0][0]
         h += mixed.astype(np.float32)
         return h
 
