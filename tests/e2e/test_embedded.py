@@ -80,14 +80,14 @@ def test_shapes_are_counted_place_by_place(model: Runtime) -> None:
 def test_a_tool_is_called_and_its_result_used(model: Runtime) -> None:
     question = {"role": "user", "content": "What is 312 * 45?"}
     turn = loqal.ReplyOptions(tools=(CALCULATOR,), thinking=loqal.Thinking(False))
-    (call,) = model.chat([question], GREEDY, turn=turn).tool_calls
+    (call,) = model.chat([question], GREEDY, options=turn).tool_calls
     assert (call.name, call.arguments) == ("calculator", {"expression": "312 * 45"})
     history = [
         question,
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "content": "14040"},
     ]
-    assert model.chat(history, GREEDY, turn=turn).text == "312 * 45 = 14040"
+    assert model.chat(history, GREEDY, options=turn).text == "312 * 45 = 14040"
 
 
 def test_reasoning_comes_apart_from_the_answer(model: Runtime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import doctest
+import inspect
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import loqal
-from loqal import Runtime, SamplingParams
+from loqal import AsyncRuntime, Runtime, SamplingParams
 from loqal.runtime import async_runtime, runtime
 
 QUESTION = [{"role": "user", "content": "Receipt to JSON:\n2 Milk 1.20\n1 Bread 2.50\nTotal 4.90"}]
@@ -181,3 +182,11 @@ def test_closing_lets_running_streams_end() -> None:
     started = time.perf_counter()
     model.close()
     assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize("name", [name for name in vars(AsyncRuntime) if not name.startswith("_")])
+def test_the_verbs_of_asyncio_have_the_arguments_of_the_others(name: str) -> None:
+    ours, theirs = getattr(AsyncRuntime, name), getattr(Runtime, name)
+    streamed = {"chat": Runtime.stream_chat, "generate": Runtime.stream_generate}
+    assert inspect.signature(ours).parameters == inspect.signature(streamed.get(name, theirs)).parameters
+    assert inspect.iscoroutinefunction(ours) == (name not in ("tokenize", "detokenize"))

@@ -70,7 +70,7 @@ def model(path: Path) -> Iterator[Runtime]:
 def alone(path: Path) -> dict[str, Reply]:
     """Every turn by itself, without drafts and caches."""
     with loqal.load(path, context_len=2048, threads=1, drafts="off", cache_bytes=0, max_sequences=1) as model:
-        return {name: model.chat(QUESTION, PARAMS, turn=turn) for name, turn in TURNS.items()}
+        return {name: model.chat(QUESTION, PARAMS, options=turn) for name, turn in TURNS.items()}
 
 
 def result(reply: Reply) -> tuple[Any, ...]:
@@ -84,11 +84,11 @@ def test_an_answer_does_not_depend_on_company_drafts_or_caches(
     if temperature is not None:  # the greedy answers have to be found first
         params = SamplingParams(max_tokens=90, seed=5, logprobs=2, temperature=temperature)
         with loqal.load(path, context_len=2048, threads=1, drafts="off", cache_bytes=0, max_sequences=1) as plain:
-            alone = {name: plain.chat(QUESTION, params, turn=turn) for name, turn in TURNS.items()}
+            alone = {name: plain.chat(QUESTION, params, options=turn) for name, turn in TURNS.items()}
     else:
         params = PARAMS
     for _ in range(2):  # the second time with everything cached
-        streams = {name: model.stream_chat(QUESTION, params, turn=turn) for name, turn in TURNS.items()}
+        streams = {name: model.stream_chat(QUESTION, params, options=turn) for name, turn in TURNS.items()}
         for name, stream in streams.items():
             assert result(stream.finish()) == result(alone[name]), name
 
@@ -109,7 +109,7 @@ def test_every_reply_has_its_form(alone: dict[str, Reply]) -> None:
 
 def test_streaming_equals_the_whole(model: Runtime, alone: dict[str, Reply]) -> None:
     for name, turn in TURNS.items():
-        deltas = list(model.stream_chat(QUESTION, PARAMS, turn=turn))
+        deltas = list(model.stream_chat(QUESTION, PARAMS, options=turn))
         reply = alone[name]
         assert "".join(delta.text for delta in deltas) == reply.text
         assert "".join(delta.reasoning for delta in deltas) == reply.reasoning
@@ -121,7 +121,7 @@ def test_streaming_equals_the_whole(model: Runtime, alone: dict[str, Reply]) -> 
 @pytest.mark.parametrize("budget", [1, 2, 3, 10, 40, 200, None])
 def test_reasoning_ends_and_an_answer_comes(model: Runtime, budget: int | None) -> None:
     params = SamplingParams(max_tokens=400, seed=1)
-    reply = model.chat(QUESTION, params, turn=ReplyOptions(thinking=Thinking(True, budget)))
+    reply = model.chat(QUESTION, params, options=ReplyOptions(thinking=Thinking(True, budget)))
     assert reply.usage.reasoning_tokens <= (300 if budget is None else budget)
     assert reply.text.strip() or reply.tool_calls
     assert "</think>" not in reply.reasoning
@@ -129,10 +129,10 @@ def test_reasoning_ends_and_an_answer_comes(model: Runtime, budget: int | None) 
 
 def test_choices_differ_by_their_seeds_alone(model: Runtime) -> None:
     turn = TURNS["schema"]
-    streams = model.stream_choices(QUESTION, PARAMS, n=3, turn=turn)
+    streams = model.stream_choices(QUESTION, PARAMS, n=3, options=turn)
     for index, stream in enumerate(streams):
         params = SamplingParams(max_tokens=90, seed=5 + index, logprobs=2)
-        assert result(stream.finish()) == result(model.chat(QUESTION, params, turn=turn))
+        assert result(stream.finish()) == result(model.chat(QUESTION, params, options=turn))
 
 
 def test_a_raw_continuation_can_have_a_form(model: Runtime) -> None:
@@ -153,9 +153,9 @@ def test_a_form_that_becomes_too_complex_ends_that_reply_alone(
         return find(matcher)
 
     monkeypatch.setattr(GrammarMatcher, "mask", mask)
-    failing = model.stream_chat(QUESTION, PARAMS, turn=TURNS["any object"])
+    failing = model.stream_chat(QUESTION, PARAMS, options=TURNS["any object"])
     next(failing)
-    other = model.stream_chat(QUESTION, PARAMS, turn=TURNS["grammar"])
+    other = model.stream_chat(QUESTION, PARAMS, options=TURNS["grammar"])
     with pytest.raises(RequestError, match="too complex"):
         failing.finish()
     assert result(other.finish()) == result(alone["grammar"])
@@ -181,13 +181,27 @@ def test_biases_and_the_fewest_tokens(model: Runtime) -> None:
 
 def test_a_reply_sent_back_is_read_from_the_cache(model: Runtime) -> None:
     turn = ReplyOptions(tools=TOOLS, tool_choice=NamedTool("move"), thinking=Thinking(False))
-    first = model.chat(QUESTION, SamplingParams(max_tokens=300, seed=2), turn=turn)
+    first = model.chat(QUESTION, SamplingParams(max_tokens=300, seed=2), options=turn)
     assert first.tool_calls
     sent = Message("assistant", first.text, None, first.tool_calls, first.token_ids)
     messages = [*QUESTION, sent, {"role": "tool", "content": "done"}]
-    again = model.render(messages, turn=turn)
+    again = model.render(messages, options=turn)
     assert again.replays == ("exact",)
     assert again.cached_tokens >= first.usage.prompt_tokens + first.usage.completion_tokens - 1
-    reply = model.chat(messages, SamplingParams(max_tokens=5, seed=2), turn=turn)
+    reply = model.chat(messages, SamplingParams(max_tokens=5, seed=2), options=turn)
     assert reply.replays == ("exact",)
     assert reply.usage.cached_tokens == again.cached_tokens
+
+
+def test_turn_is_an_earlier_name_of_options(model: Runtime) -> None:
+    options = TURNS["any object"]
+    assert model.render(QUESTION, turn=options) == model.render(QUESTION, options=options)
+    assert result(model.chat(QUESTION, PARAMS, turn=options)) == result(model.chat(QUESTION, PARAMS, options=options))
+    with pytest.raises(RequestError, match="both given"):
+        model.chat(QUESTION, PARAMS, turn=options, options=options)
+
+
+@pytest.mark.parametrize("verb", ["chat", "stream_chat", "render"])
+def test_an_argument_that_does_not_exist_is_rejected(model: Runtime, verb: str) -> None:
+    with pytest.raises(TypeError, match="thinking"):
+        getattr(model, verb)(QUESTION, thinking=True)

@@ -1,4 +1,4 @@
-"""The Python API for asyncio: the same verbs, awaited. The event loop is never blocked.
+"""The Python API for asyncio: the verbs of ``Runtime``, awaited. The event loop is never blocked.
 
 async with await loqal.load_async("model.gguf") as model:
     async for delta in await model.stream_chat([{"role": "user", "content": "Hello!"}]):
@@ -8,17 +8,18 @@ async with await loqal.load_async("model.gguf") as model:
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Unpack
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 
-from loqal.ops.interface import FloatArray
-from loqal.runtime.prompts import MessageLike
 from loqal.runtime.reply_stream import ReplyStream
 from loqal.runtime.runtime import Runtime, load
 from loqal.settings import SettingsDict
-from loqal.types.reply import Rendered, Reply, TokenLogprobs
-from loqal.types.sampling import SamplingParams
+from loqal.types.reply import Reply
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 async def load_async(
@@ -43,8 +44,32 @@ async def load_async(
     )
 
 
+def _awaited(
+    verb: Callable[Concatenate[Runtime, _Arguments], _Result],
+) -> Callable[Concatenate[AsyncRuntime, _Arguments], Coroutine[Any, Any, _Result]]:
+    """A verb of ``Runtime``, run in a worker thread."""
+
+    @functools.wraps(verb)
+    async def run(self: AsyncRuntime, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        return await asyncio.to_thread(verb, self.runtime, *args, **kwargs)
+
+    return run
+
+
+def _finished(
+    verb: Callable[Concatenate[Runtime, _Arguments], ReplyStream],
+) -> Callable[Concatenate[AsyncRuntime, _Arguments], Coroutine[Any, Any, Reply]]:
+    """The whole reply of a streaming verb of ``Runtime``. Cancelling the task that waits for it cancels the request."""
+
+    @functools.wraps(verb)
+    async def run(self: AsyncRuntime, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Reply:
+        return await (await asyncio.to_thread(verb, self.runtime, *args, **kwargs)).finish_async()
+
+    return run
+
+
 class AsyncRuntime:
-    """A ``Runtime`` whose verbs are awaited. Cancelling a task that waits for a reply cancels the request.
+    """A ``Runtime`` whose verbs are awaited, with the same arguments and errors; streams are read with ``async for``.
 
     Attributes:
         runtime: the same model for threads.
@@ -53,57 +78,17 @@ class AsyncRuntime:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
 
-    async def chat(self, messages: Iterable[MessageLike], params: SamplingParams | None = None, **more: Any) -> Reply:
-        """See ``Runtime.chat``."""
-        return await (await self.stream_chat(messages, params, **more)).finish_async()
-
-    async def stream_chat(
-        self, messages: Iterable[MessageLike], params: SamplingParams | None = None, **more: Any
-    ) -> ReplyStream:
-        """See ``Runtime.stream_chat``; read the stream with ``async for``."""
-        return await asyncio.to_thread(self.runtime.stream_chat, messages, params, **more)
-
-    async def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None, **more: Any) -> Reply:
-        """See ``Runtime.generate``."""
-        return await (await self.stream_generate(prompt, params, **more)).finish_async()
-
-    async def stream_generate(
-        self, prompt: str | Sequence[int], params: SamplingParams | None = None, **more: Any
-    ) -> ReplyStream:
-        """See ``Runtime.stream_generate``; read the stream with ``async for``."""
-        return await asyncio.to_thread(self.runtime.stream_generate, prompt, params, **more)
-
-    async def choices(
-        self, messages: Iterable[MessageLike], params: SamplingParams | None = None, *, n: int, **more: Any
-    ) -> list[Reply]:
-        """See ``Runtime.choices``."""
-        return await asyncio.to_thread(self.runtime.choices, messages, params, n=n, **more)
-
-    async def stream_choices(
-        self, messages: Iterable[MessageLike], params: SamplingParams | None = None, *, n: int, **more: Any
-    ) -> list[ReplyStream]:
-        """See ``Runtime.stream_choices``; read the streams with ``async for``."""
-        return await asyncio.to_thread(self.runtime.stream_choices, messages, params, n=n, **more)
-
-    async def render(self, messages: Iterable[MessageLike], **more: Any) -> Rendered:
-        """See ``Runtime.render``."""
-        return await asyncio.to_thread(self.runtime.render, messages, **more)
-
-    async def batch(
-        self, prompts: Iterable[str | Sequence[int] | Sequence[MessageLike]], params: SamplingParams | None = None
-    ) -> list[Reply]:
-        """See ``Runtime.batch``."""
-        return await asyncio.to_thread(self.runtime.batch, prompts, params)
-
-    async def embed(
-        self, texts: str | Sequence[int] | Sequence[str | Sequence[int]], *, pooling: Literal["mean", "last"] = "mean"
-    ) -> FloatArray:
-        """See ``Runtime.embed``."""
-        return await asyncio.to_thread(self.runtime.embed, texts, pooling=pooling)
-
-    async def score(self, prompt: str | Sequence[int], continuation: str | Sequence[int]) -> tuple[TokenLogprobs, ...]:
-        """See ``Runtime.score``."""
-        return await asyncio.to_thread(self.runtime.score, prompt, continuation)
+    chat = _finished(Runtime.stream_chat)
+    generate = _finished(Runtime.stream_generate)
+    stream_chat = _awaited(Runtime.stream_chat)
+    stream_generate = _awaited(Runtime.stream_generate)
+    choices = _awaited(Runtime.choices)
+    stream_choices = _awaited(Runtime.stream_choices)
+    batch = _awaited(Runtime.batch)
+    render = _awaited(Runtime.render)
+    embed = _awaited(Runtime.embed)
+    score = _awaited(Runtime.score)
+    close = _awaited(Runtime.close)
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
         """See ``Runtime.tokenize``."""
@@ -112,10 +97,6 @@ class AsyncRuntime:
     def detokenize(self, token_ids: Iterable[int], *, skip_special: bool = True) -> str:
         """See ``Runtime.detokenize``."""
         return self.runtime.detokenize(token_ids, skip_special=skip_special)
-
-    async def close(self) -> None:
-        """See ``Runtime.close``."""
-        await asyncio.to_thread(self.runtime.close)
 
     async def __aenter__(self) -> AsyncRuntime:
         return self

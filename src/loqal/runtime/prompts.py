@@ -12,10 +12,11 @@ from typing import Any, Literal
 from loqal.chat import defaults
 from loqal.chat.constraints.rules import ConstraintBuilder
 from loqal.chat.output.parser import OutputParser
-from loqal.chat.template import tools
 from loqal.chat.template.native import with_reasoning_apart
 from loqal.chat.template.segments import THINK_CLOSE, Replayed, Segment, ends_in_thinking
 from loqal.chat.template.select import TemplateChoice
+from loqal.chat.template.tools import definition
+from loqal.chat.template.tools import read as read_tools
 from loqal.chat.tokens.replay import replay
 from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.engine.sampling.constraint import TokenConstraint
@@ -55,15 +56,20 @@ class Prepared:
 
 
 def as_reply_options(
-    turn: ReplyOptions | None, think: bool | None, definitions: Sequence[Mapping[str, Any]] | None
+    options: ReplyOptions | None = None,
+    turn: ReplyOptions | None = None,
+    think: bool | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> ReplyOptions:
-    """A turn with the shorthands in it. Raises RequestError."""
-    turn = turn or ReplyOptions()
+    """Reply options from ``ReplyArguments``. Raises RequestError."""
+    if options is not None and turn is not None:
+        raise RequestError("options and turn are both given.", "turn is an earlier name of options.", "Remove turn.")
+    options = options or turn or ReplyOptions()
     if think is not None:
-        turn = dataclasses.replace(turn, thinking=dataclasses.replace(turn.thinking, enabled=think))
-    if definitions is not None:
-        turn = dataclasses.replace(turn, tools=tools.read(definitions))
-    return turn
+        options = dataclasses.replace(options, thinking=dataclasses.replace(options.thinking, enabled=think))
+    if tools is not None:
+        options = dataclasses.replace(options, tools=read_tools(tools))
+    return options
 
 
 class Prompts:
@@ -91,15 +97,15 @@ class Prompts:
         self._rules, self._context_len = ConstraintBuilder(tokenizer, end_ids), context_len
         self._size, self._file_values = size, file_values
 
-    def chat(self, messages: Iterable[MessageLike], params: SamplingParams | None, turn: ReplyOptions) -> Prepared:
+    def chat(self, messages: Iterable[MessageLike], params: SamplingParams | None, options: ReplyOptions) -> Prepared:
         """A conversation. Raises RequestError and MediaError."""
         started = time.perf_counter()
-        thinks = self._template.traits.thinks if turn.thinking.enabled is None else turn.thinking.enabled
-        definitions = [tools.definition(tool) for tool in turn.tools]
-        schemas = [{"name": tool.name, "parameters": tool.parameters} for tool in turn.tools]
-        history, begun = _split(to_messages(messages), turn)
+        thinks = self._template.traits.thinks if options.thinking.enabled is None else options.thinking.enabled
+        definitions = [definition(tool) for tool in options.tools]
+        schemas = [{"name": tool.name, "parameters": tool.parameters} for tool in options.tools]
+        history, begun = _split(to_messages(messages), options)
         thinks = thinks if begun is None else bool(begun.reasoning)
-        replays = self._replays(history, schemas) if turn.replay == "exact" else {}
+        replays = self._replays(history, schemas) if options.replay == "exact" else {}
         segments = self._template.template.render(history, tools=definitions, think=thinks, replays=replays)
         segments += [] if begun is None else _beginning(begun, is_open=ends_in_thinking(segments))
         thinking = ends_in_thinking(segments)
@@ -113,7 +119,7 @@ class Prompts:
             params,
             functools.partial(OutputParser, self._tokenizer, thinking, schemas),
             started,
-            self._rules.guides(turn, thinking=thinking, room=room, said=said),
+            self._rules.guides(options, thinking=thinking, room=room, said=said),
             seen,
             thinking,
             _how_replayed(history, segments),
@@ -167,9 +173,9 @@ class _Begun:
     text: str
 
 
-def _split(messages: list[Message], turn: ReplyOptions) -> tuple[list[Message], _Begun | None]:
+def _split(messages: list[Message], options: ReplyOptions) -> tuple[list[Message], _Begun | None]:
     """The conversation, and the reply that is to be continued. Raises RequestError."""
-    if not turn.prefill or not messages or messages[-1].role != "assistant":
+    if not options.prefill or not messages or messages[-1].role != "assistant":
         return messages, None
     last = with_reasoning_apart(messages[-1])
     parts = [TextPart(last.content)] if isinstance(last.content, str) else last.content

@@ -23,9 +23,10 @@ import numpy.typing as npt
 from loqal import settings
 from loqal.chat.template.select import TemplateChoice, choose_template
 from loqal.chat.tokens.tokenizer import Tokenizer
-from loqal.engine import sequence as engine_sequence
 from loqal.engine.engine import Engine
+from loqal.engine.event_stream import EventStream
 from loqal.engine.memory_plan import MemoryPlan
+from loqal.engine.sequence import Sequence as EngineSequence
 from loqal.errors import RequestError
 from loqal.hub.find import find
 from loqal.media.fetch import Policy
@@ -37,8 +38,8 @@ from loqal.runtime.model_info import ModelInfo, describe
 from loqal.runtime.prompts import MessageLike, Prepared, Prompts, as_reply_options, shown
 from loqal.runtime.reply_stream import ReplyStream
 from loqal.types.messages import MediaInfo, MediaPart
-from loqal.types.reply import Rendered, Reply, TokenLogprobs
-from loqal.types.reply_options import AnswerFormat, ReplyOptions
+from loqal.types.reply import Rendered, Reply, TokenEvent, TokenLogprobs
+from loqal.types.reply_options import AnswerFormat, ChatArguments, ReplyArguments, ReplyOptions
 from loqal.types.sampling import SamplingParams
 from loqal.weights.load import Checkpoint, open_checkpoint
 
@@ -172,56 +173,33 @@ class Runtime:
         self,
         messages: Iterable[MessageLike],
         params: SamplingParams | None = None,
-        *,
-        turn: ReplyOptions | None = None,
-        think: bool | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        priority: int = 0,
-        client: str = "",
+        **arguments: Unpack[ChatArguments],
     ) -> Reply:
         """The whole reply to a conversation. Arguments and errors as in ``stream_chat``."""
-        return self.stream_chat(
-            messages, params, turn=turn, think=think, tools=tools, priority=priority, client=client
-        ).finish()
+        return self.stream_chat(messages, params, **arguments).finish()
 
     def stream_chat(
         self,
         messages: Iterable[MessageLike],
         params: SamplingParams | None = None,
-        *,
-        turn: ReplyOptions | None = None,
-        think: bool | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        priority: int = 0,
-        client: str = "",
+        **arguments: Unpack[ChatArguments],
     ) -> ReplyStream:
-        """The reply to a conversation while it is written.
+        """The reply to a conversation, streamed.
 
         Args:
             messages: Message objects, or dicts with the same keys.
-            params: what is None in it follows the model's card.
-            turn: how the reply is to be written: tools, thinking, the form of the answer.
-            think: whether to reason before answering, in place of the turn's; None as the model's template says.
-            tools: definitions of functions the model may call, in place of the turn's.
-            priority: the lowest number is served first, if need be at the cost of those that are running.
-            client: who asks; clients share the machine evenly.
+            params: sampling parameters; those that are None follow the model's card.
+            **arguments: ``options``, ``think``, ``tools``, ``priority`` and ``client``, see
+                ``loqal.types.reply_options.ChatArguments``.
 
         Raises:
             RequestError: a message or parameter is not understood or out of range.
             ContextError: the conversation does not fit the context.
         """
-        prepared = self._prompts.chat(messages, params, as_reply_options(turn, think, tools))
-        return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
+        return self.stream_choices(messages, params, n=1, **arguments)[0]
 
-    def render(
-        self,
-        messages: Iterable[MessageLike],
-        *,
-        turn: ReplyOptions | None = None,
-        think: bool | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-    ) -> Rendered:
-        """What a conversation becomes before the model reads it, and what of it is known. Nothing is computed.
+    def render(self, messages: Iterable[MessageLike], **arguments: Unpack[ReplyArguments]) -> Rendered:
+        """The prompt of a conversation, and how much of it is in the prefix cache. Nothing is computed.
 
         Arguments and errors as in ``stream_chat``.
 
@@ -231,10 +209,10 @@ class Runtime:
             True
         """
         engine = self._open_engine()
-        prepared = self._prompts.chat(messages, SamplingParams(seed=0), as_reply_options(turn, think, tools))
+        prepared = self._prompts.chat(messages, SamplingParams(seed=0), as_reply_options(**arguments))
         engine.check_length(len(prepared.prompt_ids), room=1)
         media = self._media_encoder.spans(prepared.prompt_ids, prepared.seen)
-        sequence = engine_sequence.Sequence(prepared.prompt_ids, prepared.params, media=media)
+        sequence = EngineSequence(prepared.prompt_ids, prepared.params, media=media)
         report = engine.forecast(sequence)
         return Rendered(
             tuple(prepared.prompt_ids),
@@ -280,7 +258,12 @@ class Runtime:
         return self._start([dataclasses.replace(prepared, priority=priority, client=client)])[0]
 
     def choices(
-        self, messages: Iterable[MessageLike], params: SamplingParams | None = None, **more: Any
+        self,
+        messages: Iterable[MessageLike],
+        params: SamplingParams | None = None,
+        *,
+        n: int,
+        **arguments: Unpack[ChatArguments],
     ) -> list[Reply]:
         """The whole replies. Arguments and errors as in ``stream_choices``.
 
@@ -288,7 +271,7 @@ class Runtime:
         >>> [reply.usage.cached_tokens > 0 for reply in replies]
         [False, True]
         """
-        return [stream.finish() for stream in self.stream_choices(messages, params, **more)]
+        return [stream.finish() for stream in self.stream_choices(messages, params, n=n, **arguments)]
 
     def stream_choices(
         self,
@@ -296,18 +279,18 @@ class Runtime:
         params: SamplingParams | None = None,
         *,
         n: int,
-        turn: ReplyOptions | None = None,
-        think: bool | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
         priority: int = 0,
         client: str = "",
+        **arguments: Unpack[ReplyArguments],
     ) -> list[ReplyStream]:
-        """``n`` replies to one conversation, whose prompt is read once, while they are written.
+        """``n`` streamed replies to one conversation, whose prompt is read once.
 
         The seed of each is one more than that of the one before. Other arguments and errors as in ``stream_chat``.
         """
-        first = self._prompts.chat(messages, params, as_reply_options(turn, think, tools))
-        return self._start(_repeated(dataclasses.replace(first, priority=priority, client=client), n))
+        first = self._prompts.chat(messages, params, as_reply_options(**arguments))
+        prepared = _repeated(dataclasses.replace(first, priority=priority, client=client), n)
+        sequences = [self._sequence(one) for one in prepared]
+        return self._streams(prepared, sequences, self._open_engine().submit_all(sequences))
 
     def stream_completions(
         self,
@@ -450,29 +433,36 @@ class Runtime:
         return self._engine
 
     def _start(self, prepared: Sequence[Prepared]) -> list[ReplyStream]:
-        """Hand requests to the engine together."""
-        engine, sequences = self._open_engine(), []
-        for one in prepared:
-            engine.check_length(len(one.prompt_ids), room=1)  # before anything is encoded
-            positions, media = self._media_encoder.encode(one.prompt_ids, one.seen)
-            end_ids = set(one.params.stop_token_ids) | (set() if one.params.ignore_eos else self._end_ids)
-            starts = cache_report.message_starts(one.prompt_ids, self._tokenizer)
-            sequences.append(
-                engine_sequence.Sequence(
-                    one.prompt_ids,
-                    one.params,
-                    end_ids,
-                    positions=positions,
-                    media=media,
-                    boundaries=starts,
-                    priority=one.priority,
-                    client=one.client,
-                    guide=one.guide(),
-                )
-            )
+        """Submit requests to the engine together."""
+        sequences = [self._sequence(one) for one in prepared]
+        return self._streams(prepared, sequences, self._open_engine().submit_all(sequences))
+
+    def _sequence(self, one: Prepared) -> EngineSequence:
+        """A request as the engine takes it, its images and videos encoded."""
+        self._open_engine().check_length(len(one.prompt_ids), room=1)  # before anything is encoded
+        positions, media = self._media_encoder.encode(one.prompt_ids, one.seen)
+        return EngineSequence(
+            one.prompt_ids,
+            one.params,
+            set(one.params.stop_token_ids) | (set() if one.params.ignore_eos else self._end_ids),
+            positions=positions,
+            media=media,
+            boundaries=cache_report.message_starts(one.prompt_ids, self._tokenizer),
+            priority=one.priority,
+            client=one.client,
+            guide=one.guide(),
+        )
+
+    def _streams(
+        self,
+        prepared: Sequence[Prepared],
+        sequences: Sequence[EngineSequence],
+        events: Sequence[EventStream[TokenEvent]],
+    ) -> list[ReplyStream]:
+        """The replies of submitted sequences."""
         return [
             ReplyStream(
-                events,
+                own_events,
                 one.parser(_call_stem(one)),
                 sequence,
                 load_ms=self.load_ms,
@@ -481,13 +471,13 @@ class Runtime:
                 media=one.seen.infos,
                 replays=one.replays,
             )
-            for one, sequence, events in zip(prepared, sequences, engine.submit_all(sequences), strict=True)
+            for one, sequence, own_events in zip(prepared, sequences, events, strict=True)
         ]
 
     def _ids(self, text: str | Sequence[int]) -> list[int]:
         return self._tokenizer.encode_text(text) if isinstance(text, str) else list(text)
 
-    def _explain(self, sequence: engine_sequence.Sequence) -> str | None:
+    def _explain(self, sequence: EngineSequence) -> str | None:
         return cache_report.explain(sequence.cache, sequence.token_ids[: sequence.prompt_len], self._tokenizer)
 
 

@@ -1,10 +1,10 @@
-"""What a caller may ask of one turn, in one spelling for every dialect. Plain records, like ``types``."""
+"""Reply options: thinking, tools, structured output; the same records for every dialect of the server."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +96,27 @@ class ReplyOptions:
 
 Turn = ReplyOptions
 """An earlier name of ReplyOptions."""
+
+
+class ReplyArguments(TypedDict, total=False):
+    """Keyword arguments of every verb that renders a conversation.
+
+    ``options`` says how the reply is written, and ``turn`` is an earlier name of it. ``think`` and ``tools`` are short
+    for ``options.thinking.enabled`` and ``options.tools``, which they replace; tools are definitions in OpenAI's form.
+    """
+
+    options: ReplyOptions | None
+    turn: ReplyOptions | None
+    think: bool | None
+    tools: Sequence[Mapping[str, Any]] | None
+
+
+class ChatArguments(ReplyArguments, total=False):
+    """Keyword arguments of every verb that answers a conversation.
+
+    Requests with a lower ``priority`` are served first, if need be by preempting running ones. ``client`` names who
+    asks; clients share the machine evenly.
+    """
+
+    priority: int
+    client: str

@@ -88,7 +88,7 @@ class ChatRequest:
             self.messages,
             self.params,
             n=self.n,
-            turn=self.options,
+            options=self.options,
             priority=self.priority,
             client=f"{client}/{self.user}",
         )
