@@ -241,7 +241,7 @@ def _resolve(
     names = [setting.name for setting in all_settings]
     for name in given.keys() - names:
         raise RequestError(
-            f"There is no setting {name!r}.", f"The settings are {', '.join(names)}.", "Use one of these."
+            f"The setting {name!r} does not exist.", f"The settings are {', '.join(names)}.", "Use one of these."
         )
     values: dict[str, Any] = {}
     for setting in all_settings:

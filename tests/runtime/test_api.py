@@ -171,7 +171,7 @@ def test_a_miss_is_explained() -> None:
         assert 0 < edited.usage.cached_tokens < edited.usage.prompt_tokens
         assert "message 3 (user), character 3" in str(edited.usage.cache_miss)
     with loqal.load(context_len=512, cache_bytes=0) as model:
-        assert model.chat(QUESTION, params).usage.cache_miss == "The prefix cache is switched off."
+        assert model.chat(QUESTION, params).usage.cache_miss == "The prefix cache is disabled."
 
 
 def test_closing_lets_running_streams_end() -> None:

@@ -388,6 +388,6 @@ def test_a_cost_without_a_model(path: Path) -> None:
 
 def test_a_picture_that_the_plan_has_no_room_for_is_refused_before_it_is_decoded(model: Runtime) -> None:
     model._media_encoder._room = DecodeBudget(1_000_000)
-    with pytest.raises(RequestError, match=r"1,000,000 for it[\s\S]*max_tokens of at most \d+"):
+    with pytest.raises(RequestError, match=r"1,000,000 bytes for that[\s\S]*max_tokens of at most \d+"):
         model.chat([user(show(IMAGES[0]), "What is this?")], PARAMS)
     assert model._media_encoder.cache.num_encoded == 0

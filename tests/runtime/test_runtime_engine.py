@@ -70,7 +70,7 @@ def machine() -> Machine:
         for name, values in random_tensors(config).items()
     }
     store = StateStore(ops, config, num_slots=NUM_SLOTS, num_pages=NUM_PAGES)
-    store.spoils = True
+    store.poison_freed = True
     return Machine(Decoder(config, ops, tensors), store, ops)
 
 
@@ -171,7 +171,7 @@ def test_the_end_of_the_process_waits_for_a_thread_that_frees_its_states(machine
             was_known.append(threading.current_thread() in engine_module._RUNNING)
 
     engine.call(lambda loop: setattr(loop, "held", Held()))
-    engine._send(lambda loop: go_on.wait())
+    engine._inbox.put(lambda loop: go_on.wait())
     thread = engine._thread
     assert thread is not None
     machine.engines.clear()

@@ -18,6 +18,7 @@ from loqal.model.decoder import Decoder
 from loqal.model.draft_head import DraftHead
 from loqal.ops.interface import FloatArray, Ops
 from loqal.state import state_sizes
+from loqal.state.disk_cache import DiskCache
 from loqal.state.store import StateStore
 from loqal.testing.checkpoints import random_tensors
 from loqal.types.reply import TokenEvent
@@ -108,6 +109,7 @@ class Rig:
         budget_bytes: int | None = None,
         slot_group: int = 1,
         decoder: Decoder | None = None,
+        disk: DiskCache | None = None,
         **options: Any,
     ) -> None:
         self.config, self.ops = config, ops
@@ -123,9 +125,9 @@ class Rig:
             budget_bytes=budget_bytes,
             slot_group=slot_group,
         )
-        self.store.spoils = True
+        self.store.poison_freed = True
         chosen = EngineOptions(**({"context_len": CONTEXT_LEN, "chunk_tokens": 128, "max_sequences": 4} | options))
-        self.loop = Loop(self.decoder, self.store, chosen, draft_head=self.draft_head)
+        self.loop = Loop(self.decoder, self.store, chosen, draft_head=self.draft_head, disk=disk)
 
     def start(self, ask: Ask) -> Running:
         mailbox: Mailbox[TokenEvent] = Mailbox()

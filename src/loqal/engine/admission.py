@@ -1,8 +1,8 @@
-"""Who is in: sequences that wait, sequences that compute, and how they get from one to the other.
+"""Admission and preemption: the waiting queue and the running set.
 
 Invariants:
 * a sequence is in ``waiting`` without a state, or in ``active`` with one;
-* whatever leaves gives its state to the prefix cache, unless the state may be the reason why it leaves.
+* a sequence that leaves ``active`` gives its state to the prefix cache, unless the state may be what failed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from loqal.types.reply import TokenEvent
 
 
 class RequestQueue:
-    """The queue and the sequences that compute.
+    """The waiting queue and the running set.
 
     Args:
         drafter: told of every sequence that loses its state, if there is one.
@@ -46,15 +46,15 @@ class RequestQueue:
         self.waiting: list[RunningSequence] = []
         self.active: list[RunningSequence] = []
         self._num_arrived = 0
-        self._is_tight = False  # somebody gave way for want of memory; nobody new comes in before somebody has left
+        self._is_tight = False  # a sequence was preempted for memory: none is admitted before one has left
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether no sequence is waiting or running."""
         return not self.waiting and not self.active
 
     def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> RunningSequence:
-        """Take a sequence in."""
+        """Add a sequence to the queue."""
         self.fairness.arrive(sequence.client, {one.sequence.client for one in self.waiting + self.active})
         active = RunningSequence(sequence, mailbox, self._num_arrived, self._cache.media)
         self._num_arrived += 1
@@ -71,14 +71,14 @@ class RequestQueue:
             self.end(active)
 
     def urgency(self, active: RunningSequence) -> tuple[int, float, int]:
-        """The most urgent has the smallest."""
+        """The sort key of scheduling: the most urgent sequence has the smallest."""
         sequence = active.sequence
         return sequence.priority, self.fairness.served(sequence.client), active.arrival
 
     # Coming in ------------------------------------------------------------------------------------------------------
 
     def admit(self) -> None:
-        """Give states to those that wait, the most urgent first."""
+        """Admit waiting sequences, the most urgent first."""
         for active in sorted(self.waiting, key=self.urgency):
             if len(self.active) >= self._max_sequences or self._is_tight:
                 if not self._preempt_for(active):
@@ -96,7 +96,7 @@ class RequestQueue:
                 break
 
     def fork(self, leader: RunningSequence) -> list[RunningSequence]:
-        """Start those that wait with the very prompt that a sequence has just read, from its state."""
+        """Start waiting sequences that have the prompt which ``leader`` has just read, from its state."""
         forks: list[RunningSequence] = []
         for active in sorted(self.waiting, key=self.urgency):
             is_same = np.array_equal(active.prompt_keys, leader.prompt_keys)
@@ -114,7 +114,7 @@ class RequestQueue:
         return forks
 
     def _is_restoring(self, active: RunningSequence) -> bool:
-        """Go on bringing its beginning back from the disk; whether there is more to come."""
+        """Continue to restore the prefix from disk; True while more of it is to come."""
         if active.restoring is None:
             keys = active.keys(len(active.sequence.token_ids))
             active.restoring = self._cache.restore(keys, _limit(active.sequence))
@@ -122,7 +122,7 @@ class RequestQueue:
         return any(self.active and self._clock() > until for _ in active.restoring)
 
     def _begin(self, active: RunningSequence) -> None:
-        """Give a state to a sequence that waits: from the deepest capture, or a fresh one."""
+        """Give a waiting sequence its state: from the longest matching capture, or a fresh one."""
         sequence = active.sequence
         tokens = len(sequence.token_ids)
         keys = active.keys(tokens)
@@ -146,9 +146,10 @@ class RequestQueue:
             self._counts.cached_tokens += report.cached
 
     def _leader_of(self, active: RunningSequence) -> RunningSequence | None:
-        """A sequence that is reading the same beginning right now, and further than anything that is kept.
+        """A running sequence that is reading the same prefix, further than any capture of it.
 
-        Waiting for it saves reading twice: it leaves a copy where the two part, or forks where its prompt ends.
+        Waiting for it saves reading the prefix twice: it leaves a capture where the two differ, or forks at the end of
+        its prompt.
         """
         if active.sequence.reading is not None or active.sequence.num_generated or not self._cache.is_on:
             return None
@@ -170,19 +171,19 @@ class RequestQueue:
     # Going out ------------------------------------------------------------------------------------------------------
 
     def end(self, active: RunningSequence) -> None:
-        """The sequence is complete, or wanted no longer."""
+        """End a sequence that is complete or cancelled."""
         self._retire(active)
         active.mailbox.put(None)
 
     def discard(self, active: RunningSequence, error: BaseException) -> None:
-        """The sequence has failed, and its state may be the reason."""
+        """End a sequence with an error. Its state may be the cause, so it is not cached."""
         assert active.state is not None
         self._store.release(active.state)
         self._leave(active)
         active.mailbox.put(error)
 
     def discard_all(self, error: BaseException) -> None:
-        """Everything that computes has failed; or everything that waits, when nothing computes."""
+        """End every running sequence with an error; every waiting one when none is running."""
         if not self.active:
             for active in self.waiting:
                 active.restoring = None
@@ -192,33 +193,33 @@ class RequestQueue:
             self.discard(active, error)
 
     def preempt(self, active: RunningSequence, error: CapacityError) -> bool:
-        """Free memory for a sequence by putting the least urgent one aside. False when that is the sequence itself."""
+        """Free memory for a sequence by preempting the least urgent one. False when that is the sequence itself."""
         for one in self.waiting:
             one.restoring = iter(())  # what is on its way from the disk gives its memory back
         least = max(self.active, key=self.urgency)
         if least is active and len(self.active) == 1:
             self.discard(active, error)
             return False
-        self._put_aside(least)
+        self._requeue(least)
         self._is_tight = True
         return least is not active
 
     def _preempt_for(self, active: RunningSequence) -> bool:
-        """Put the least urgent running sequence aside when a waiting one has a higher priority."""
+        """Preempt the least urgent running sequence when a waiting one has a higher priority."""
         least = max(self.active, key=self.urgency, default=None)
         if least is None or least.sequence.priority <= active.sequence.priority:
             return False
-        self._put_aside(least)
+        self._requeue(least)
         return True
 
-    def _put_aside(self, active: RunningSequence) -> None:
-        """Back into the queue. What it has seen stays in the prefix cache for as long as there is room."""
+    def _requeue(self, active: RunningSequence) -> None:
+        """Move a running sequence back into the queue. Its state stays in the prefix cache while there is room."""
         self._retire(active)
         self.waiting.append(active)
         self._counts.preemptions += 1
 
     def _retire(self, active: RunningSequence) -> None:
-        """Turn the state of a sequence that stops into a capture."""
+        """Turn the state of a sequence that stops into a capture of the prefix cache."""
         assert active.state is not None
         capture = self._store.retire(active.state)
         self._cache.put(active.keys(capture.length), capture, save=True)
@@ -235,6 +236,6 @@ class RequestQueue:
 
 
 def _limit(sequence: Sequence) -> int:
-    """Tokens that may come from the cache: whoever draws or wants a row has to compute it."""
+    """Maximum tokens from the cache: a row that is sampled or read has to be computed."""
     last = len(sequence.token_ids) - 1
     return last if sequence.reading is None else min(sequence.reading.start, last)

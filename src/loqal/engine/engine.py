@@ -1,4 +1,4 @@
-"""Token ids in, token ids out, for many callers at once. Knows no text.
+"""The engine: sequences of token ids in, streams of token events out, for many callers at once.
 
 One thread owns the model and its states (``Loop``). Callers put jobs into its inbox and read tokens from streams;
 neither ever waits for a step to end, and a caller that reads slowly delays no other.
@@ -77,7 +77,7 @@ class Engine:
         return self.submit_all([sequence])[0]
 
     def submit_all(self, sequences: Ids[Sequence]) -> list[EventStream[TokenEvent]]:
-        """``submit`` several that arrive together, so that what they share is read once."""
+        """``submit`` several sequences that arrive together, so that a shared prefix is read once."""
         for sequence in sequences:
             self._check_ids(sequence.token_ids, room=0 if sequence.reading else 1)
             for token_id in sequence.params.logit_bias or ():
@@ -100,7 +100,7 @@ class Engine:
         """Log probabilities of every token from index ``start`` on, given those before it. Raises as ``submit`` does.
 
         Args:
-            num_top: how many of the likeliest alternatives come along.
+            num_top: how many of the most likely alternatives are included.
         """
         if not 0 < start < len(token_ids):
             raise RequestError(
@@ -143,7 +143,7 @@ class Engine:
         return sequence
 
     def forecast(self, sequence: Sequence) -> CacheReport:
-        """What the prefix cache in memory would do for a prompt now."""
+        """The in-memory prefix cache's report for a prompt, without taking anything."""
         report: CacheReport = self.call(lambda loop: loop.forecast(sequence))
         return report
 
@@ -156,12 +156,12 @@ class Engine:
         return done.result()
 
     def wait_idle(self) -> None:
-        """Return once nothing is running or waiting."""
+        """Wait until no sequence is running or waiting."""
         while not self.call(lambda loop: loop.is_idle):
             time.sleep(0.001)
 
     def close(self) -> None:
-        """Take nothing more; the thread ends when the open streams have ended. Closing twice does nothing."""
+        """Accept no more sequences; the thread ends when the open streams have ended. Closing twice does nothing."""
         is_idle = not self._is_closed and self._thread is not None and self.call(lambda loop: loop.is_idle)
         with self._start_lock:
             if self._is_closed:

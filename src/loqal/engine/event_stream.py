@@ -1,7 +1,7 @@
-"""How tokens leave the engine: one mailbox per sequence, read from any thread or from asyncio.
+"""Event streams: tokens from the engine's thread to any thread or event loop, through a mailbox per sequence.
 
-The engine never waits for a reader: what was not read yet piles up, bounded by the length of the reply. Closing a
-stream, or letting go of it, cancels its sequence.
+The engine never waits for a reader: unread items are buffered, at most a whole reply. Closing a stream, or dropping
+the last reference to it, cancels its sequence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Mailbox(Generic[Item]):
         self.wake: Callable[[], object] | None = None
 
     def put(self, item: Item | BaseException | None) -> None:
-        """Hand something over: an item, an error to raise, or None for the end."""
+        """Add an item, an error for the reader to raise, or None for the end."""
         self.items.put(item)
         wake = self.wake
         if wake is not None:
@@ -64,7 +64,7 @@ class EventStream(Generic[Item]):
         return found
 
     def poll(self) -> Item | None:
-        """What is there already; None when that is nothing, or the stream has ended."""
+        """The next item if one is there; None if not, or if the stream has ended."""
         try:
             return None if self._ended else self._open(self._mailbox.items.get_nowait())
         except queue.Empty:
@@ -72,11 +72,11 @@ class EventStream(Generic[Item]):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the stream has ended."""
         return self._ended
 
     def close(self) -> None:
-        """Cancel the sequence; its state is free after the step that is running. Does nothing after the end."""
+        """Cancel the sequence; its state is freed after the current step. Does nothing after the end."""
         if not self._ended:
             self._ended = True
             self._cancel()

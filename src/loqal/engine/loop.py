@@ -1,9 +1,8 @@
-"""The engine's work, step by step, on one thread.
+"""The engine's loop: schedules and runs steps, on one thread.
 
-A step feeds many sequences at once: a row for each that writes, rows for what it may write next, and as many rows of
-prompts as the time allows. Reading a prompt, writing a reply and verifying guesses are the same thing with different
-numbers of rows. What a sequence is given depends on its own tokens, parameters and seed only; everything here decides
-*when*.
+A step is one forward pass for many sequences: a row for each running reply, rows for its draft tokens, and as many rows
+of prompts as the time allows. Prefill, decode and verification of drafts differ only in the number of rows. Results
+depend on a sequence's own tokens, parameters and seed; what is decided here changes only when they come.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Loop:
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether no sequence is waiting or running."""
         return self._queue.is_empty
 
     def add(self, sequence: Sequence, mailbox: Mailbox[TokenEvent]) -> RunningSequence:
@@ -73,7 +72,7 @@ class Loop:
         return self._queue.add(sequence, mailbox)
 
     def forecast(self, sequence: Sequence) -> CacheReport:
-        """What the prefix cache would do for a prompt now."""
+        """The prefix cache's report for a prompt, without taking anything."""
         return self.cache.forecast(prompt_keys(sequence, self.cache.media), len(sequence.token_ids) - 1)
 
     def add_all(self, arrivals: list[tuple[Sequence, Mailbox[TokenEvent]]]) -> None:
@@ -93,12 +92,12 @@ class Loop:
             self._queue.cancel(active)
 
     def fail_all(self, error: BaseException) -> None:
-        """End what is running after an error in the middle of a step: no state can be trusted any more."""
+        """End every running sequence after an error inside a step, which leaves all states undefined."""
         self._queue.discard_all(error)
         self.cache.clear()
 
     def statistics(self) -> dict[str, float]:
-        """What the engine has done and holds, by name."""
+        """Counters and current sizes by name."""
         return {
             **dataclasses.asdict(self.counts),
             "active": len(self._queue.active),
@@ -109,17 +108,17 @@ class Loop:
         }
 
     def close(self) -> None:
-        """Finish writing to the disk and let go of views of weights. No step may follow."""
+        """Finish writing to disk and drop views of weights. No step may follow."""
         if self.cache.saved is not None:
             self.cache.saved.flush()
         self._drafter = self._queue.drafter = None
 
     def check(self) -> None:
-        """Assert that every slot and page belongs to somebody, and to nobody twice."""
+        """Assert that every slot and page has an owner, and none has two."""
         self._store.check([*(one.state for one in self._queue.active if one.state), *self.cache.holders])
 
     def tidy(self) -> None:
-        """See to what goes to the disk."""
+        """Advance the on-disk prefix cache."""
         if self.cache.saved is not None:
             self.cache.saved.collect()
 
@@ -160,38 +159,38 @@ class Loop:
         return [(active, run) for active, run in runs if active.state is run.state]
 
     def _drafts(self) -> dict[int, list[int]]:
-        """Tokens that sequences may write next, by arrival."""
+        """Draft tokens by arrival of their sequence."""
         active_ones = self._queue.active
         writing = [active for active in active_ones if active.is_writing]
         if self._drafter is None or len(writing) not in self.costs.by_rows:
-            return {}  # what a plain step costs has to be known first
+            return {}  # the cost of a step without drafts has to be known first
         other_s = self._options.latency_s if len(writing) < len(active_ones) else 0.0
         try:
-            guesses = self._drafter.propose(writing, self.costs, other_s)
-        except CapacityError:  # guesses are a convenience
+            drafts = self._drafter.propose(writing, self.costs, other_s)
+        except CapacityError:  # drafts are optional
             return {}
         return {
             active.arrival: tokens
-            for active, tokens in zip(writing, guesses, strict=True)
+            for active, tokens in zip(writing, drafts, strict=True)
             if tokens and active.state is not None and self._store.defer(active.state)
         }
 
-    def _shares(self, num_guesses: int, target_s: float) -> list[tuple[RunningSequence, int]]:
-        """Who computes how many rows now beside guesses, the most urgent first."""
+    def _shares(self, num_drafts: int, target_s: float) -> list[tuple[RunningSequence, int]]:
+        """How many rows each sequence gets in this step beside draft tokens, the most urgent first."""
         order = sorted(self._queue.active, key=self._queue.urgency)
         writing = [active for active in order if active.is_writing]
         reading = [active for active in order if not active.is_writing]
         rows = self._options.chunk_tokens
         if writing:
-            rows = self.costs.affordable_rows(len(writing) + num_guesses, target_s, rows)
+            rows = self.costs.affordable_rows(len(writing) + num_drafts, target_s, rows)
         shares = zip(reading, deal([active.num_missing for active in reading], rows), strict=True)
         return [(active, 1) for active in writing] + [(active, share) for active, share in shares if share]
 
-    def _prepare(self, active: RunningSequence, rows: int, guesses: list[int]) -> Run | None:
-        """Lay out the rows of one sequence and make room for them; None when it has to give way itself."""
+    def _prepare(self, active: RunningSequence, rows: int, drafts: list[int]) -> Run | None:
+        """The rows of one sequence, with memory reserved for them; None when the sequence itself is preempted."""
         while active.state is not None:
             try:
-                self._store.reserve(active.state, rows + len(guesses))
+                self._store.reserve(active.state, rows + len(drafts))
                 break
             except CapacityError as error:
                 if not self._queue.preempt(active, error):
@@ -199,7 +198,7 @@ class Loop:
         state, sequence = active.state, active.sequence
         if state is None:
             return None
-        start, end = state.length, state.length + rows + len(guesses)
+        start, end = state.length, state.length + rows + len(drafts)
         if sequence.reading is not None:
             logit_rows = list(range(max(0, sequence.reading.start - start), rows))
         else:
@@ -207,21 +206,21 @@ class Loop:
             logit_rows = list(range(rows - 1, end - start)) if is_last else []
         try:
             inputs = active.inputs(start, end)
-        except Exception as error:  # of whoever provides the media
+        except Exception as error:  # raised by the provider of the media
             self._queue.discard(active, error)
             return None
         return Run(
             state,
-            sequence.token_ids[start : start + rows] + guesses,
+            sequence.token_ids[start : start + rows] + drafts,
             sequence.positions(start, end),
             logit_rows,
-            [] if guesses else self._captures(active, start, end),  # of guesses, some may be taken back
-            bool(guesses),
+            [] if drafts else self._captures(active, start, end),  # drafts may be rejected
+            bool(drafts),
             inputs,
         )
 
     def _captures(self, active: RunningSequence, start: int, end: int) -> list[tuple[int, int]]:
-        """Rows of a run after which its state is copied, and the slots for the copies."""
+        """Rows of a run after which its state is captured, and the slots for the captures."""
         due = [length for length in active.planned if start < length <= end]
         active.planned = [length for length in active.planned if length > end]
         found = []
@@ -229,11 +228,11 @@ class Loop:
             try:
                 found.append((length - start - 1, self._store.capture_slot()))
             except CapacityError:
-                break  # copies are a convenience
+                break  # captures are optional
         return found
 
     def _drop_copies(self, runs: list[Run]) -> None:
-        """Give back the slots of copies that will not be made."""
+        """Release the slots of captures that will not be made."""
         for run in runs:
             for _, slot in run.captures:
                 self._store.drop_slot(slot)
@@ -261,22 +260,22 @@ class Loop:
                 active.sequence.drafts.plain_s += written * self.costs.of_rows(len(writing))
 
     def _keep(self, active: RunningSequence, run: Run) -> None:
-        """Put the copies that a step made into the prefix cache."""
+        """Put the captures of a step into the prefix cache."""
         start = run.state.length - len(run.token_ids)
         for row, slot in run.captures:
             length = start + row + 1
-            is_last = not active.planned and row == run.captures[-1][0]  # the next turn begins here
+            is_last = not active.planned and row == run.captures[-1][0]  # the next message begins here
             self.cache.put(active.keys(length), self._store.share(run.state, slot, length), save=is_last)
 
     def _note(self, active: RunningSequence, hidden: FloatArray) -> None:
-        """Show the drafter the newest hidden rows [n D] of tokens that stay."""
+        """Give the drafter the newest hidden rows [n D] of accepted tokens."""
         if self._drafter is not None and active.sequence.reading is None:
             end = active.length
             first = self._drafter.wanted_from(active, end - len(hidden), end)
             self._drafter.note(active, first, hidden[len(hidden) - (end - first) :])
 
     def _finish(self, runs: list[tuple[RunningSequence, Run]], hidden: FloatArray) -> None:
-        """Hand out what a step found: rows read, tokens drawn."""
+        """Deliver the results of a step: hidden rows of prompts that are read, sampled tokens of replies."""
         at = 0
         drawing: list[_Drawing] = []
         for active, run in runs:
@@ -298,7 +297,7 @@ class Loop:
             self._draw_all(drawing)
 
     def _hand_over(self, active: RunningSequence, reading: PromptRead, rows: FloatArray) -> None:
-        """Give rows to whoever wanted them."""
+        """Deliver hidden rows to the reader of a prompt."""
         try:
             if len(rows):
                 reading.take(rows)
@@ -309,7 +308,7 @@ class Loop:
             self._queue.end(active)
 
     def _draw_all(self, drawing: list[_Drawing]) -> None:
-        """Draw the next tokens of each sequence."""
+        """Sample the next tokens of each sequence."""
         enough: list[int | None] = []
         ready: list[_Drawing] = []
         for active, run, rows in drawing:
@@ -331,17 +330,17 @@ class Loop:
             at += len(rows)
 
     def _draw(self, active: RunningSequence, run: Run, rows: FloatArray, logits: list[HeadLogits]) -> None:
-        """Draw tokens for as long as the guesses that the rows go on with are the ones that are drawn."""
+        """Sample tokens as long as each equals the draft token that the next row was computed with."""
         sequence = active.sequence
-        guesses = run.token_ids[len(run.token_ids) - len(rows) + 1 :]
+        drafts = run.token_ids[len(run.token_ids) - len(rows) + 1 :]
         num_drawn, event = 0, None
         try:
-            for row, guess in zip(logits, [*guesses, None], strict=True):
+            for row, draft in zip(logits, [*drafts, None], strict=True):
                 event = self._choose(sequence, row)
                 num_drawn += 1
                 sequence.mark_drawn(self._clock())
                 active.mailbox.put(event)
-                if event.finish_reason is not None or event.token_id != guess:
+                if event.finish_reason is not None or event.token_id != draft:
                     break
         except LoqalError as error:
             self._queue.discard(active, error)
@@ -350,11 +349,11 @@ class Loop:
         if run.defer_state:
             self._store.advance(run.state, num_drawn, deferred=True)
             self._note(active, rows[:num_drawn])
-        if self._drafter is not None and guesses == run.token_ids[1:]:
-            self._drafter.observe(active, len(guesses), num_drawn - 1)
-            sequence.drafts.drafted += len(guesses)
+        if self._drafter is not None and drafts == run.token_ids[1:]:
+            self._drafter.observe(active, len(drafts), num_drawn - 1)
+            sequence.drafts.drafted += len(drafts)
             sequence.drafts.accepted += num_drawn - 1
-            self.counts.drafted_tokens += len(guesses)
+            self.counts.drafted_tokens += len(drafts)
             self.counts.accepted_tokens += num_drawn - 1
         if event is not None and event.finish_reason is not None:
             self._queue.end(active)

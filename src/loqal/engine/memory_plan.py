@@ -1,4 +1,4 @@
-"""What a model will take of the memory, to the byte and before anything is loaded, and what of it states may have.
+"""Memory plan: the bytes a model needs, computed before loading, and the share left for states.
 
 The engine allocates within the plan and refuses what does not fit. Python and its libraries are counted as they stand
 when the plan is made.
@@ -40,7 +40,7 @@ _DRAFT_IDS = 1024  # of the vocabulary that the draft head copies
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes by what they are for. Pages and slots share ``state_bytes``; what nobody needs keeps earlier states."""
+    """Bytes by purpose. Pages and slots share ``state_bytes``; the rest is the prefix cache."""
 
     limit_bytes: int
     process_bytes: int  # taken before loading
@@ -60,7 +60,7 @@ class MemoryPlan:
 
     @property
     def fixed_bytes(self) -> int:
-        """Everything but states and pictures that are being read."""
+        """Bytes of everything but states and media that are being decoded."""
         return (
             self.process_bytes
             + self.weight_bytes
@@ -73,11 +73,11 @@ class MemoryPlan:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """All bytes."""
         return self.fixed_bytes + self.picture_bytes + self.state_bytes
 
     def filled_bytes(self, num_sequences: int, context_len: int) -> int:
-        """What is resident when so many sequences hold so many tokens each and no picture was read."""
+        """Resident bytes with so many sequences of so many tokens each, when no image was read."""
         pages = -(-context_len // PAGE_TOKENS)
         slots = -(-num_sequences // self.slot_group) * self.slot_group
         states = num_sequences * pages * self.page_bytes + slots * self.slot_bytes
@@ -85,33 +85,33 @@ class MemoryPlan:
 
     @property
     def required_bytes(self) -> int:
-        """Of ``state_bytes``: one full context, and a slot and a page for everyone else who computes."""
+        """Share of ``state_bytes`` for one full context, and a slot and a page for each other running sequence."""
         pages = -(-self.context_len // PAGE_TOKENS) + self.max_sequences
         slots = -(-self.max_sequences // self.slot_group) * self.slot_group
         return pages * self.page_bytes + slots * self.slot_bytes
 
     @property
     def cache_bytes(self) -> int:
-        """Of ``state_bytes``: what is left for the prefix cache when one context is full."""
+        """Share of ``state_bytes`` left for the prefix cache when one context is full."""
         return self.state_bytes - self.required_bytes
 
     @property
     def num_pages(self) -> int:
-        """Most pages."""
+        """Maximum number of pages."""
         return self.state_bytes // self.page_bytes
 
     @property
     def num_slots(self) -> int:
-        """Most slots."""
+        """Maximum number of slots."""
         return max(self.max_sequences, self.state_bytes // max(self.slot_bytes, 1))
 
     def largest_context(self) -> int:
-        """Most tokens of one sequence within the limit."""
+        """Maximum tokens of one sequence within the limit."""
         others = self.max_sequences * (self.slot_bytes + self.page_bytes)
         return max(0, (self.limit_bytes - self.fixed_bytes - others) // self.page_bytes * PAGE_TOKENS)
 
     def most_sequences(self) -> int:
-        """Most sequences of ``context_len`` tokens each within the limit."""
+        """Maximum number of sequences of ``context_len`` tokens each within the limit."""
         each = self.slot_bytes + -(-self.context_len // PAGE_TOKENS) * self.page_bytes
         return max(0, (self.limit_bytes - self.fixed_bytes) // each)
 
@@ -123,13 +123,13 @@ class MemoryPlan:
             ("weights", self.weight_bytes),
             ("vision tower", self.vision_bytes),
             ("draft head", self.draft_head_bytes),
-            ("scratch of a step", self.scratch_bytes),
-            ("encoded pictures", self.image_bytes),
-            ("a picture while it is read", self.picture_bytes),
-            ("guessed tokens", self.journal_bytes),
-            (f"a context of {self.context_len:,} tokens, {self.max_sequences} at a time", self.required_bytes),
-            ("states of earlier requests", self.cache_bytes),
-            ("in all", self.total_bytes),
+            ("scratch memory of a step", self.scratch_bytes),
+            ("cache of encoded images", self.image_bytes),
+            ("an image while it is decoded", self.picture_bytes),
+            ("speculation journal", self.journal_bytes),
+            (f"a context of {self.context_len:,} tokens, {self.max_sequences} requests", self.required_bytes),
+            ("prefix cache", self.cache_bytes),
+            ("total", self.total_bytes),
         )
         table = [f"{name:48} {num_bytes:18,}" for name, num_bytes in parts]
         return [
@@ -140,7 +140,7 @@ class MemoryPlan:
 
 
 def default_kv_bits(weight_format: str) -> int:
-    """How keys and values are kept unless told otherwise: as exactly as float32 weights deserve, else float16."""
+    """Default bits of a stored key or value: 32 with F32 weights, else 16."""
     return 32 if weight_format == "F32" else 16
 
 
@@ -164,10 +164,10 @@ def account(
     chunk_tokens: int,
     process_bytes: int,
     limit_bytes: int,
-    guesses: bool = True,
+    drafts: bool = True,
     image_bytes: int = 0,
 ) -> MemoryPlan:
-    """What a model takes, whether it fits or not. Nothing has to be there but its shape and the formats of its tensors.
+    """The bytes a model needs, whether it fits or not, from its shape and the formats of its tensors alone.
 
     Args: as for ``make_plan``; ``process_bytes`` is what Python takes before anything is loaded.
     """
@@ -180,7 +180,7 @@ def account(
         draft_head_bytes=draft_head,
         scratch_bytes=_scratch(config, chunk_tokens),
         image_bytes=image_bytes,
-        journal_bytes=max_sequences * JOURNAL_ROWS * journal_bytes(config) if guesses else 0,
+        journal_bytes=max_sequences * JOURNAL_ROWS * journal_bytes(config) if drafts else 0,
         state_bytes=0,
         page_bytes=page_bytes(config, kv_bits),
         slot_bytes=slot_bytes(config),
@@ -202,7 +202,7 @@ def make_plan(
     chunk_tokens: int,
     cache_bytes: int | None = None,
     limit_bytes: int | None = None,
-    guesses: bool = True,
+    drafts: bool = True,
     image_bytes: int = 0,
     picture_bytes: int = 0,
 ) -> MemoryPlan:
@@ -230,7 +230,7 @@ def make_plan(
         chunk_tokens=chunk_tokens,
         process_bytes=resident_bytes(),
         limit_bytes=limit,
-        guesses=guesses,
+        drafts=drafts,
         image_bytes=image_bytes,
     )
     if context_len is None:
@@ -250,7 +250,7 @@ def make_plan(
 
 
 def _weights(config: ModelConfig, ops: Ops, format_of: Callable[[str], str]) -> tuple[int, int, int]:
-    """Bytes of trunk, vision tower and draft head: what building them asks the backend for."""
+    """Bytes of decoder, vision tower and draft head: what the backend allocates for them."""
     tensors = {entry.name: hollow(entry.name, format_of(entry.name), entry.shape) for entry in entries(config)}
     counting: Any = CountingOps(ops)
     trunk = Decoder(config, counting, tensors)
@@ -271,7 +271,7 @@ def _row_bytes(config: ModelConfig, ops: Ops, format: str) -> int:
 
 
 def _scratch(config: ModelConfig, rows: int) -> int:
-    """What a step of so many rows works in, and the logits of some rows.
+    """Scratch memory in bytes of a step of so many rows, and of the logits of some rows.
 
     Blocks of results are kept for the next step, so what counts are the blocks of every place of a step: those alive
     together while a mixer, the feed-forward network or the head runs.

@@ -1,4 +1,4 @@
-"""What the engine counts."""
+"""Counters of the engine and of speculative decoding."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ class Counts:
     read_tokens: int = 0  # of prompts, computed
     cached_tokens: int = 0  # of prompts, taken from the prefix cache or from a sequence beside
     written_tokens: int = 0
-    drafted_tokens: int = 0  # guesses that were verified
-    accepted_tokens: int = 0  # guesses that were right
+    drafted_tokens: int = 0  # draft tokens that were verified
+    accepted_tokens: int = 0  # draft tokens that were accepted
     preemptions: int = 0
     longest_step_s: float = 0.0
 
 
 @dataclass(slots=True)
 class DraftCounts:
-    """What guessing did for one sequence."""
+    """Speculative decoding of one sequence."""
 
     drafted: int = 0
     accepted: int = 0
-    spent_s: float = 0.0  # in steps that wrote, guessing included
-    plain_s: float = 0.0  # that the same tokens would have taken without guesses
+    spent_s: float = 0.0  # in decode steps, drafting included
+    plain_s: float = 0.0  # estimated for the same tokens without drafts
 
     @property
     def gain(self) -> float | None:
-        """How many times as fast writing was as without guesses; None when nothing was measured."""
+        """Decode speedup from speculative decoding; None when it was not measured."""
         return self.plain_s / self.spent_s if self.spent_s > 0 else None

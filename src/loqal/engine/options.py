@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 CHUNK_TOKENS = 512
-"""Maximum prompt tokens in one step. Larger chunks run no faster and take more memory; results do not depend on it."""
+"""Maximum prompt tokens in one step. Results do not depend on it."""
 
 LATENCY_S = 0.12
 """Target duration of a step while a running reply waits for its next token."""

@@ -1,4 +1,4 @@
-"""A sequence that the engine is working on: its state, its place in the queue, and where its tokens go."""
+"""A waiting or running sequence: its state, its place in the queue, and its mailbox."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class RunningSequence:
 
     @property
     def length(self) -> int:
-        """Tokens its state has seen."""
+        """Tokens its state holds."""
         return 0 if self.state is None else self.state.length
 
     @property
     def num_missing(self) -> int:
-        """Tokens that its state has not seen yet."""
+        """Tokens its state does not hold yet."""
         return len(self.sequence.token_ids) - self.length
 
     @property
@@ -49,11 +49,11 @@ class RunningSequence:
 
     @property
     def prompt_keys(self) -> Keys:
-        """What the prefix cache knows the prompt by."""
+        """Keys of the prompt in the prefix cache."""
         return self._prompt_keys
 
     def keys(self, length: int) -> Keys:
-        """What the prefix cache knows the first tokens by, generated ones included."""
+        """Keys of the first tokens in the prefix cache, generated ones included."""
         if length <= len(self._prompt_keys):
             return self._prompt_keys[:length]
         generated = np.array(self.sequence.token_ids[self.sequence.prompt_len : length], np.int64)
@@ -75,7 +75,7 @@ class RunningSequence:
 
 
 def prompt_keys(sequence: Sequence, media: MediaKeys) -> Keys:
-    """What the prefix cache knows a prompt by."""
+    """Keys of a prompt in the prefix cache."""
     keys = np.array(sequence.token_ids[: sequence.prompt_len], np.int64)
     for span in sequence.media:
         keys[span.start : span.end] = media.keys(span.digest, span.length)

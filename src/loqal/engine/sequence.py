@@ -1,4 +1,4 @@
-"""One sequence inside the engine: its tokens, how the next one is chosen, and when it ends."""
+"""A sequence: its tokens, sampling parameters and constraint, and when it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from loqal.types.sampling import SamplingParams
 class MediaSpan:
     """A run of prompt rows that enter the network as embeddings instead of tokens.
 
-    The token ids of these rows are placeholders; what stands there is told apart by ``digest`` alone, so two spans with
+    The token ids of these rows are placeholders; their content is identified by ``digest`` alone, so two spans with
     one digest must have the same embeddings and positions relative to their first row.
     """
 
@@ -56,16 +56,16 @@ class Sequence:
         positions: rotary positions of the prompt [n 3]; None for plain text, where they count from 0. Generated tokens
             go on one past the largest of them.
         media: spans of the prompt that are not tokens, ascending and apart.
-        boundaries: indices where the prompt may be cut with profit for the prefix cache, such as starts of messages.
-        priority: the more urgent has the lower number.
+        boundaries: indices that are worth capturing for the prefix cache, such as starts of messages.
+        priority: lower numbers are scheduled first.
         client: who asked; clients share the machine evenly.
         reading: what to do with the prompt's hidden rows; None writes a reply instead.
-        guide: says what the reply may be, token by token; None for anything.
+        guide: constrains the reply, token by token; None for none.
 
     Attributes:
         cache: what the prefix cache did for the prompt, once its reading began.
         num_read: leading tokens of the prompt that are done, cached ones included.
-        drafts: what guessing ahead did for it.
+        drafts: counts of speculative decoding.
         began_s, first_drawn_s, last_drawn_s: when its reading began and tokens were drawn, on the engine's clock.
     """
 
@@ -120,13 +120,13 @@ class Sequence:
         return found
 
     def mark_drawn(self, now_s: float) -> None:
-        """Note when a token was drawn."""
+        """Record when a token was sampled."""
         if self.num_generated == 1:
             self.first_drawn_s = now_s
         self.last_drawn_s = now_s
 
     def allowed(self) -> TokenMask | None:
-        """What may be drawn next; None for everything. Raises what the guide raises."""
+        """The allowed next tokens; None for all. Raises what the constraint raises."""
         if self._allowed_at != self.num_generated:
             self._allowed, self._allowed_at = self._ask(), self.num_generated
         return self._allowed

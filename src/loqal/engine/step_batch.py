@@ -1,4 +1,4 @@
-"""Lay the runs of several sequences end to end as the arrays of one step."""
+"""Step batch: the runs of several sequences laid end to end as the arrays of one step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Run:
     positions: IntArray  # [n 3]
     logit_rows: Sequence[int] = ()  # rows of this run whose logits are wanted
     captures: Sequence[tuple[int, int]] = ()  # rows of this run after which the state is copied, and to which slot
-    defer_state: bool = False  # keep the recurrent state as it is, since some of the tokens may be taken back
+    defer_state: bool = False  # leave the recurrent state unchanged, since some of the tokens may be rejected
     inputs: Sequence[tuple[int, FloatArray]] = ()  # rows that are no tokens: the first of a block, and the block [n D]
 
 

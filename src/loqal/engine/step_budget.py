@@ -1,7 +1,7 @@
-"""Who computes what in the next step. Pure decisions: no array, no clock, no state of a model.
+"""Step budget: cost model and fair sharing of rows. Pure: no arrays, no clock, no state of a model.
 
-Every sequence that writes gets its row in every step, so that none waits for another. What is left of the time a step
-may take goes to prompts, the most urgent first; among equals the client that was served least, then who came first.
+Every running reply gets its row in every step, so that none waits for another. The rest of a step's time goes to
+prompts, the most urgent first; among equals to the client that was served least, then in order of arrival.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ROW_SHARE = 0.06  # of the time of a step that one more row takes, before it wa
 
 @dataclass(slots=True)
 class StepCosts:
-    """Seconds that steps take, from those that were measured.
+    """Durations of steps in seconds, learned from measured ones.
 
     Small steps are bound by reading weights and long ones by arithmetic, so the cost of few rows is kept by their
     number and that of many per row.
@@ -49,7 +49,7 @@ class StepCosts:
         return self.by_rows[nearest]
 
     def of_rows(self, rows: int) -> float:
-        """Seconds of a step without prompts, a guess where it was not measured: more rows cost a little more each."""
+        """Seconds of a step without prompts, estimated where not measured: each further row costs a little more."""
         if not self.by_rows:
             return 1.0 + _ROW_SHARE * rows
         below = max((seen for seen in self.by_rows if seen <= rows), default=None)
@@ -64,7 +64,7 @@ class StepCosts:
         return self.by_rows[below] + share * (self.by_rows[above] - self.by_rows[below])
 
     def affordable_rows(self, writing_rows: int, target_s: float, most: int) -> int:
-        """Rows of prompts that fit a step beside the writing ones; at least one, or nobody would ever begin."""
+        """Rows of prompts that fit a step beside the decoding ones; at least one, so that every prompt advances."""
         if self.per_row is None:
             return min(_FIRST_GUESS_ROWS, most)
         fitting = int((target_s - self.of_writing(writing_rows)) / self.per_row)
@@ -72,13 +72,13 @@ class StepCosts:
 
 
 class Fairness:
-    """How much each client was served. A client that comes back after a pause has no credit for it."""
+    """Rows computed by client. A client that returns after a pause has no credit for it."""
 
     def __init__(self) -> None:
         self._served: dict[str, float] = {}
 
     def arrive(self, client: str, present: Iterable[str]) -> None:
-        """A client has work to do; ``present`` are those that have some already."""
+        """Register a client with new work; ``present`` are the clients that have some already."""
         least = min((self._served[other] for other in present if other in self._served), default=0.0)
         self._served[client] = max(self._served.get(client, 0.0), least)
 

@@ -1,4 +1,4 @@
-"""The network: token ids in, hidden rows out. Written once, for every size and every backend."""
+"""The decoder network: token ids to hidden rows, for every model size and backend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loqal.ops.records import AttentionMixer, DeltaMixer, DeltaWeights, DenseMlp
 
 
 class MixerStates(Protocol):
-    """What the trunk needs of a state store: the backend's handle of every layer, in order."""
+    """The states that the decoder needs: the backend's handle of every layer, in order."""
 
     @property
     def mixers(self) -> Sequence[Pages | Slots]:
@@ -21,7 +21,7 @@ class MixerStates(Protocol):
 
 
 def put_layer(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefix: str, mixer: str) -> Layer:
-    """The weights of one decoder layer, taken into the backend."""
+    """The weights of one decoder layer, packed by the backend."""
 
     def norm(name: str) -> Norm:
         return Norm(ops.put_vector(tensors[prefix + name]), config.norm_eps)
@@ -81,7 +81,7 @@ def _experts(config: ModelConfig, ops: Ops, tensors: Mapping[str, Tensor], prefi
 
 
 class Decoder:
-    """The trunk: embedding, layers, final norm, and the head for the rows somebody asked for.
+    """Embedding, layers, final norm, and the head for selected rows.
 
     Args:
         tensors: canonical names (model/tensor_names.py) to tensors.
@@ -100,7 +100,7 @@ class Decoder:
         self.head = self._embed if config.tied_head else ops.pack_weight(tensors["output"])
 
     def embed(self, batch: StepBatch) -> FloatArray:
-        """What enters the network: embedding rows of the step's tokens, or the rows that replace them: -> [T D]."""
+        """The inputs of the network: embedding rows of the step's tokens, or the rows that replace them: -> [T D]."""
         h = self.ops.embed(self._embed, batch.token_ids)
         return h if batch.input_embeddings is None else self.ops.put_rows(h, batch.input_rows, batch.input_embeddings)
 

@@ -1,4 +1,4 @@
-"""The multi-token-prediction head: guesses the token after next from a hidden row and the next token."""
+"""The multi-token-prediction head: drafts the token after next from a hidden row and the next token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DraftHead:
         """Hidden rows that ``Decoder.unembed`` turns into draft logits: [T D] -> [T D].
 
         Row t pairs ``hidden[t]``, the trunk's output at some position after its final norm (or this head's own output,
-        to guess further ahead), with ``batch.token_ids[t]``, the token that follows that position.
+        to draft further ahead), with ``batch.token_ids[t]``, the token that follows that position.
         """
         ops, config = self._trunk.ops, self._trunk.config
         rotary = ops.rotary(batch.positions, config.rope)

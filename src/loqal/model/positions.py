@@ -1,6 +1,7 @@
-"""Rotary positions of a prompt: text advances all three axes, a picture spreads over height and width.
+"""Rotary positions of a prompt: text advances all three axes, an image extends over height and width.
 
-A picture stands at one time; its rows and columns count from there, and what follows goes on past the longer side.
+An image has one time position; its rows and columns count from there, and the text after it continues past the longer
+side.
 Every pair of frames of a video is a picture of its own.
 """
 
@@ -15,7 +16,7 @@ from loqal.ops.interface import IntArray
 
 
 class Placed(NamedTuple):
-    """A picture in the prompt: the index of its first token, and its tokens by row and column."""
+    """An image in the prompt: the index of its first token, and its tokens by row and column."""
 
     start: int
     rows: int

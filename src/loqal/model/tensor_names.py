@@ -1,4 +1,4 @@
-"""The one table of weight names: ours, the safetensors one and the GGUF one, with shape and conversion.
+"""Tensor names: ours, those of safetensors and those of GGUF, with shape and conversion.
 
 ``entries(config)`` lists every tensor a model of that shape has. ``hf_options`` and ``gguf_options`` say in which ways
 a checkpoint may store one of them; ``resolve`` matches them with the names a checkpoint really holds. Pure logic: no
@@ -343,7 +343,7 @@ def _ollama_vision(entry: Entry) -> Iterator[Option]:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What ``resolve`` found: an option for each tensor, tensors with no source, and names nobody asked for."""
+    """What ``resolve`` found: an option for each tensor, tensors with no source, and unused names."""
 
     found: dict[str, tuple[Entry, Option]]
     missing: tuple[Entry, ...]

@@ -1,4 +1,4 @@
-"""The vision tower: patches of a picture, or of one pair of frames, to rows that stand for tokens.
+"""The vision tower: patches of an image, or of a pair of video frames, to embedding rows.
 
 Patches see all others of their own picture and nothing else; so a video is encoded pair by pair. Work is done in slices
 of rows, each small enough that a step of the decoder in between does not have to wait long.
@@ -24,7 +24,7 @@ _SLICE_BYTES = 64 << 20  # of slices, more than was measured (45 MB)
 
 
 class PatchRows(Protocol):
-    """Patches that are read as they are needed."""
+    """Patches that are read on demand."""
 
     def __len__(self) -> int:
         """N, how many there are."""
@@ -109,7 +109,7 @@ class VisionTower:
         self._fc1, self._fc2 = _Linear(ops, tensors, "vision.merger.fc1"), _Linear(ops, tensors, "vision.merger.fc2")
 
     def encode(self, patches: PatchRows, rows: int, columns: int) -> FloatArray:
-        """The rows of one picture of rows x columns patches, in merge block order: -> [rows*columns/merge^2, D]."""
+        """The rows of one image of rows x columns patches, in merge block order: -> [rows*columns/merge^2, D]."""
         config, ops, count = self.config, self._ops, len(patches)
         assert count == rows * columns
         places = block_places(rows, columns, config.merge_size)
@@ -137,7 +137,7 @@ class VisionTower:
 
 
 def encoding_bytes(config: VisionConfig, num_patches: int) -> int:
-    """Most memory that encoding a picture of so many patches takes, beside weights and the patches themselves.
+    """Peak memory in bytes of encoding an image of so many patches, without weights and the patches themselves.
 
     The residual, queries with keys and values of all patches, the same laid out by heads, angles, and the result; then
     the arrays of a slice, and those of other slices that are kept for the next.
@@ -174,7 +174,7 @@ def interpolated(table: FloatArray, places: IntArray, rows: int, columns: int) -
 
 
 def _between(index: IntArray, size: int, side: int) -> tuple[IntArray, FloatArray]:
-    """Between which entries of a table a place lies: the lower one, and how far towards the next."""
+    """The table entry below a coordinate, and the fraction of the way to the next."""
     source = index.astype(np.float32) * np.float32(side - 1) / np.float32(max(size - 1, 1))
     low = np.floor(source)
     return low.astype(np.int32), (source - low).astype(np.float32)

@@ -1,1 +1,1 @@
-"""The only door to arithmetic."""
+"""Operations: the interface of the compute backends, their implementations, and the decoder layer made of them."""

@@ -1,4 +1,4 @@
-"""Pick a backend."""
+"""Choose the compute backend."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def choose_ops(
 
         return ReferenceOps()
     if backend != "cpu":
-        raise RequestError(f"There is no backend {backend!r}.", "Known are cpu and reference.", "Use one of these.")
+        raise RequestError(f"backend is {backend!r}.", "It must be cpu or reference.", "Choose one of these.")
     try:
         from loqal.ops.backends.cpu import CpuOps
     except ImportError as error:
@@ -54,5 +54,5 @@ def _not_built(error: ImportError) -> InstallationError:
     return InstallationError(
         "The native kernels are missing.",
         f"Python could not import them: {error}.",
-        "Install loqal again (pip install .), with a C++20 compiler at hand.",
+        "Reinstall loqal (pip install .) with a C++20 compiler available.",
     )

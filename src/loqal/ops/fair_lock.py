@@ -1,7 +1,7 @@
-"""Who computes next: first come, first served.
+"""FIFO lock on the compute backend.
 
-A step of the decoder and a slice of an encoded picture both want all threads. They take turns, so that whoever streams
-a reply waits for one slice at a time, however large the picture is.
+A step of the decoder and a slice of an image encoding both use all threads. They alternate in order of arrival, so that
+a streamed reply waits for one slice at a time, however large the image is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import TracebackType
 
 
 class FairLock:
-    """A lock that is handed over in the order in which it was asked for. Not reentrant."""
+    """A lock that is granted in order of arrival. Not reentrant."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()

@@ -1,4 +1,4 @@
-"""The operations the network is made of, and the arrays they pass around.
+"""The interface of compute backends: the operations of the network and their arrays.
 
 The model calls these and nothing else; a backend supplies them. ``reference`` (NumPy) is the specification, ``cpu`` the
 native kernels. Letters in shapes: T tokens in the step, S sequences in the step, H heads, D model width, E experts,
@@ -41,7 +41,7 @@ RawArray = npt.NDArray[Any]
 Layers = Any  # a backend's own form of some decoder layers
 Pages = Any  # a backend's own store of keys and values of one layer
 Slots = Any  # a backend's own store of recurrent states of one layer
-VisionHeads = Any  # a backend's own form of the queries, keys and values of one picture
+VisionHeads = Any  # a backend's own form of the queries, keys and values of one image
 
 NUMERICS_VERSION = 1
 """Raised whenever a change alters a bit of any result; saved states carry it (docs/numerics.md)."""
@@ -56,7 +56,7 @@ JOURNAL_ROWS = 8
 """Most rows of a step that a sequence may keep out of its recurrent state until it is known which of them stay."""
 
 VISION_SPAN = 512
-"""Attention inside a picture visits keys in spans of this many patches, counted from the first."""
+"""Attention inside an image visits keys in spans of this many patches, counted from the first."""
 
 RUN_INPUTS = 32
 """Inputs that share one scale when an activation is quantized for an int8 product."""
@@ -135,7 +135,7 @@ class Ops(Protocol):
         ...
 
     def new_pages(self, num_pages: int, shape: AttentionShape, kv_bits: int = 16) -> Pages:
-        """Room for ``num_pages`` pages of keys and values of one attention layer.
+        """Allocate ``num_pages`` pages of keys and values of one attention layer.
 
         ``kv_bits`` says how they are stored, and so decides bits of the results: 16 is float16, 32 float32; with 8,
         runs of KV_BLOCK dimensions share a float16 scale, largest magnitude / 127, and are rounded half to even.
@@ -143,7 +143,7 @@ class Ops(Protocol):
         ...
 
     def new_slots(self, num_slots: int, shape: DeltaShape, num_journals: int = 0) -> Slots:
-        """Room for ``num_slots`` recurrent states (float32) of one Gated DeltaNet layer, all zero, and for journals."""
+        """Allocate ``num_slots`` recurrent states (float32) of one Gated DeltaNet layer, all zero, and for journals."""
         ...
 
     def commit(self, slots: Slots, slot: int, journal: int, count: int) -> None:
@@ -163,19 +163,19 @@ class Ops(Protocol):
         ...
 
     def discard_slot(self, slots: Slots, slot: int) -> None:
-        """Give the memory of one recurrent state back to the system. Its values are lost; it may be used again."""
+        """Return the memory of one recurrent state to the system. Its values are lost; it may be used again."""
         ...
 
     def discard_page(self, pages: Pages, page: int) -> None:
-        """Give the memory of one page back to the system. Its values are lost; it may be used again."""
+        """Return the memory of one page to the system. Its values are lost; it may be used again."""
         ...
 
     def slot_arrays(self, slots: Slots, slot: int) -> tuple[RawArray, ...]:
-        """The memory of one recurrent state, to be saved, restored or spoiled: arrays of any type, not copies."""
+        """The memory of one recurrent state, to be saved, restored or poisoned: arrays of any type, not copies."""
         ...
 
     def page_arrays(self, pages: Pages, page: int) -> tuple[RawArray, ...]:
-        """The memory of one page, to be saved, restored or spoiled: arrays of any type, not copies."""
+        """The memory of one page, to be saved, restored or poisoned: arrays of any type, not copies."""
         ...
 
     # The network ------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ class Ops(Protocol):
         ...
 
     def top_k(self, x: FloatArray, head: Weight, k: int, excluded: IntArray) -> tuple[IntArray, FloatArray]:
-        """What ``candidates`` finds in each row of ``unembed`` once the excluded ids (ascending) are taken out.
+        """``candidates`` of each row of ``unembed`` without the excluded ids (ascending).
 
         [R D] -> ids [R n], logits [R n], where n = min(k, V - excluded). The rows themselves are not stored.
         """
@@ -321,7 +321,7 @@ class Ops(Protocol):
         ...
 
     def vision_heads(self, qkv: FloatArray, rotary: Rotary, num_heads: int) -> VisionHeads:
-        """Take one picture's [N 3*H*head_dim] into the backend's own layout for ``vision_attention``.
+        """Take one image's [N 3*H*head_dim] into the backend's own layout for ``vision_attention``.
 
         ``qkv`` holds queries, keys and values side by side, heads in order. Queries and keys are turned over the whole
         head, pair i being dimensions i and i + head_dim/2; queries are scaled by head_dim^-0.5.

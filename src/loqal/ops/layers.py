@@ -1,4 +1,4 @@
-"""A decoder layer, made of the operations: what ``Ops.run_layers`` stands for. Written once, for every size."""
+"""The decoder layer, made of operations: the definition of ``Ops.run_layers`` for every model size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed weights kept in a file, mapped at the next start instead of packed again.
+"""Packed file: a cache of repacked weights that the next start maps into memory.
 
 Layout: the magic, the length of a JSON header and its digest, the header, then each weight at a multiple of 4096. The
 header carries the version of the packed layouts and the identity of the source files. A file in which either differs,
@@ -29,7 +29,7 @@ _MAX_HEADER_BYTES = 64 << 20
 
 
 def source_identity(files: Sequence[Path]) -> list[list[Any]]:
-    """What a change of the source files would change: name, size and time of each, cheap to ask."""
+    """An identity of the source files: name, size and time of each."""
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 

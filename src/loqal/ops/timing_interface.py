@@ -1,4 +1,4 @@
-"""What a backend offers to whoever measures it, beside its operations."""
+"""Measuring interface of backends: peak rates of the machine, and counters of work done."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from loqal.ops.interface import Ops, Weight
 
 @dataclass(frozen=True, slots=True)
 class WorkDone:
-    """What a backend has done since it was made."""
+    """Counters since the backend was created."""
 
-    busy_s: float  # inside operations, as against the Python between them
+    busy_s: float  # inside operations, without the Python between them
     weight_bytes: int  # of the weights that operations multiplied with; a weight counts once a call
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint and settings become an engine: the plan first, then the weights, then the states."""
+"""Assembly: a checkpoint and settings to an engine; first the memory plan, then weights, then states."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from loqal.state.store import StateStore
 from loqal.system.file_digest import files_digest
 from loqal.weights.load import Checkpoint
 
-_PUBLISHED_CONTEXT, _PUBLISHED_YARN_CONTEXT = 262_144, 1_010_000  # with and without a YaRN factor of 4
+_PUBLISHED_CONTEXT, _PUBLISHED_YARN_CONTEXT = 262_144, 1_010_000  # without and with a YaRN factor of 4
 
 
 def effective_config(config: ModelConfig, chosen: Settings) -> ModelConfig:
-    """The shape of a model as the settings want it: stretched positions, no draft head.
+    """The shape of a model under the settings: YaRN, draft head or none.
 
     Raises RequestError when the context is longer than the positions reach, with both lengths.
     """
@@ -40,17 +40,17 @@ def effective_config(config: ModelConfig, chosen: Settings) -> ModelConfig:
     if chosen.yarn is not None:
         config = _stretched(config, chosen.yarn)
     if chosen.context_len is not None and chosen.context_len > config.context_len:
-        hint = "" if config.rope.yarn else ", or stretch the positions (yarn=2 or yarn=4), which may cost quality"
+        hint = "" if config.rope.yarn else ", or extend the context with yarn=2 or yarn=4, which may reduce quality"
         raise RequestError(
             f"context_len is {chosen.context_len}.",
-            f"The model was made for at most {config.context_len} tokens.",
+            f"The model supports at most {config.context_len} tokens.",
             f"Choose a context_len up to that{hint}.",
         )
     return config
 
 
 def plan(checkpoint: Checkpoint, chosen: Settings) -> MemoryPlan:
-    """What the model will take. Raises CapacityError when that is more than the limit."""
+    """The memory plan of a model. Raises CapacityError when it exceeds the limit."""
     config = effective_config(checkpoint.config, chosen)
     return _plan(checkpoint, config, chosen, choose_ops(chosen.backend, isa=chosen.isa, threads=1))
 
@@ -58,7 +58,7 @@ def plan(checkpoint: Checkpoint, chosen: Settings) -> MemoryPlan:
 def assemble(
     checkpoint: Checkpoint, chosen: Settings, padding_ids: Sequence[int]
 ) -> tuple[Engine, MemoryPlan, VisionTower | None]:
-    """Load a checkpoint and put an engine on top; with what was planned, and the vision tower if there is one.
+    """Load a checkpoint and create its engine; returns it, the memory plan, and the vision tower if there is one.
 
     Args:
         padding_ids: rows of the vocabulary without a token.
@@ -88,15 +88,15 @@ def assemble(
         )
     except OSError as error:
         raise RequestError(
-            f"The packed weights cannot be kept in {chosen.packed_file}.",
+            f"The packed file {chosen.packed_file} cannot be written.",
             f"{error.strerror or error}.",
-            "Choose another packed_file, or none.",
+            "Choose another packed_file, or leave the setting out.",
         ) from error
     except MemoryError as error:
         raise CapacityError(
-            f"{checkpoint.name} does not fit into the memory.",
-            f"It takes {plan.total_bytes:,} bytes with a context of {plan.context_len:,} tokens.",
-            "Choose a smaller context_len, or a model of fewer or smaller weights.",
+            f"{checkpoint.name} does not fit in memory.",
+            f"It needs {plan.total_bytes:,} bytes with a context of {plan.context_len:,} tokens.",
+            "Choose a smaller context_len, a smaller model, or a lower quantization.",
         ) from error
     disk = None
     if chosen.cache_dir is not None and plan.cache_bytes > 0:
@@ -111,7 +111,7 @@ def assemble(
 
 
 def _plan(checkpoint: Checkpoint, config: ModelConfig, chosen: Settings, ops: Ops) -> MemoryPlan:
-    # The specification touches all memory it is given, so it gets no more than it needs.
+    # The reference backend touches all memory it allocates, so it gets no prefix cache by default.
     cache_bytes = 0 if chosen.cache_bytes is None and chosen.backend == "reference" else chosen.cache_bytes
     return memory_plan.make_plan(
         config,
@@ -123,7 +123,7 @@ def _plan(checkpoint: Checkpoint, config: ModelConfig, chosen: Settings, ops: Op
         chunk_tokens=CHUNK_TOKENS,
         cache_bytes=cache_bytes,
         limit_bytes=chosen.memory_bytes,
-        guesses=chosen.drafts != "off",
+        drafts=chosen.drafts != "off",
         image_bytes=chosen.media_cache_bytes if config.vision is not None else 0,
         picture_bytes=largest_reading_bytes(config.vision, checkpoint.metadata),
     )
@@ -132,7 +132,7 @@ def _plan(checkpoint: Checkpoint, config: ModelConfig, chosen: Settings, ops: Op
 def _disk_cache(
     folder: Path, quota_bytes: int, checkpoint: Checkpoint, config: ModelConfig, ops: Ops, plan: MemoryPlan
 ) -> DiskCache:
-    """States on disk, for this checkpoint and this arithmetic only."""
+    """The on-disk prefix cache of this checkpoint and this numerics version."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         identity = "\n".join(
@@ -147,12 +147,14 @@ def _disk_cache(
         return DiskCache(folder, identity.encode(), quota_bytes)
     except OSError as error:
         raise RequestError(
-            f"States cannot be kept in {folder}.", f"{error.strerror or error}.", "Choose another cache_dir, or none."
+            f"The cache directory {folder} cannot be used.",
+            f"{error.strerror or error}.",
+            "Choose another cache_dir, or leave the setting out.",
         ) from error
 
 
 def _digest(files: Sequence[Path], folder: Path) -> str:
-    """A digest of all bytes of a checkpoint, looked up by names, sizes and times where it was made before."""
+    """The digest of all bytes of a checkpoint, cached by names, sizes and times of the files."""
     known_path = folder / "checkpoints.json"
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
@@ -179,8 +181,8 @@ def _stretched(config: ModelConfig, factor: int) -> ModelConfig:
     if config.rope.yarn is not None:
         raise RequestError(
             f"yarn is {factor}.",
-            f"The file stretches its positions by {config.rope.yarn.factor:g} already.",
-            "Leave yarn out.",
+            f"The file already applies YaRN with a factor of {config.rope.yarn.factor:g}.",
+            "Leave the setting yarn out.",
         )
     native = config.context_len
     reach = native * factor

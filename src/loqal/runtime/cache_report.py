@@ -1,4 +1,4 @@
-"""Where a prompt may be cut for the prefix cache, and in words why it had to be read again."""
+"""Cache report: message boundaries for the prefix cache, and the reason of a cache miss in words."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from loqal.errors import RequestError
 
 _TURN = "<|im_start|>"
 _WORDS = {
-    MissReason.OFF: "The prefix cache is switched off.",
-    MissReason.UNKNOWN: "No earlier request that is remembered begins like this one.",
+    MissReason.OFF: "The prefix cache is disabled.",
+    MissReason.UNKNOWN: "No cached request begins with the same tokens.",
 }
 
 
 def message_starts(prompt_ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
-    """Indices of the tokens that open a turn."""
+    """Indices of the tokens that open a message."""
     turn = tokenizer.special_ids.get(_TURN)
     return [index for index, token_id in enumerate(prompt_ids) if token_id == turn]
 
 
 def explain(report: CacheReport, prompt_ids: Sequence[int], tokenizer: Tokenizer) -> str | None:
-    """Why more of a prompt was not taken from the cache; None when as much was as can be."""
+    """Why no more of a prompt came from the cache; None when as much did as can."""
     if report.reason is None:
         return None
     if report.reason in _WORDS:
@@ -32,10 +32,8 @@ def explain(report: CacheReport, prompt_ids: Sequence[int], tokenizer: Tokenizer
     except RequestError:  # ids without text
         where = f"token {report.known + 1}"
     if report.reason is MissReason.EVICTED:
-        return (
-            f"The prompt was known up to {where}, but its state after token {report.cached} had to give way to others."
-        )
-    return f"It first differs from what is remembered at {where}."
+        return f"The prompt was cached up to {where}, but its state after token {report.cached} was evicted."
+    return f"It first differs from cached requests at {where}."
 
 
 def _place(index: int, prompt_ids: Sequence[int], tokenizer: Tokenizer) -> str:

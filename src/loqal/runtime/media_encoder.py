@@ -1,4 +1,4 @@
-"""Images and videos of a request: planned by the media layer, encoded by the vision tower, remembered by content."""
+"""Media encoder: plans the images and videos of a request, encodes them, and caches the results by content."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from loqal.types.messages import MediaInfo
 
 
 class EncoderCache:
-    """Encoded pictures by content, the least recently used dropped first. For several threads.
+    """LRU cache of encoded images by content. Thread-safe.
 
-    Two requests that bring the same new picture at once wait for one encoding of it.
+    Two requests with the same new image at once wait for one encoding of it.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -40,7 +40,7 @@ class EncoderCache:
         self.num_encoded = 0
 
     def get(self, digest: bytes, make: Callable[[], FloatArray]) -> FloatArray:
-        """The rows of a picture, made when they are not kept. Raises what ``make`` raises."""
+        """The rows of an image, computed unless cached. Raises what ``make`` raises."""
         while True:
             with self._mutex:
                 rows = self._kept.get(digest)
@@ -92,7 +92,7 @@ class PlannedMedia:
 
 
 class MediaEncoder:
-    """What a model with a vision tower needs to see.
+    """Plans and encodes the images and videos of one model.
 
     Args:
         tower: None for a model without one, which refuses every image.
@@ -119,9 +119,9 @@ class MediaEncoder:
             return PlannedMedia(list(segments), ())
         if self._tower is None:
             raise RequestError(
-                "The conversation holds an image or a video.",
+                "The conversation contains an image or a video.",
                 "The model was loaded without a vision tower.",
-                "Load one that has it; for a GGUF model, its mmproj file may be named or lie beside it.",
+                "Load a model that has one; for a GGUF model, name its mmproj file or put it next to the model.",
             )
         media_slots.check_vocabulary(self._tokenizer)
         items = tuple(self._preparer.prepare(part) for part in parts)
@@ -132,7 +132,7 @@ class MediaEncoder:
         )
 
     def encode(self, prompt_ids: Sequence[int], seen: PlannedMedia) -> tuple[IntArray | None, tuple[MediaSpan, ...]]:
-        """Positions of a prompt and the spans of its media, encoded now unless they are remembered.
+        """Positions of a prompt and the spans of its media, encoded now unless they are cached.
 
         Encoding takes turns with running replies. Raises MediaError when something cannot be decoded.
         """
@@ -160,15 +160,15 @@ class MediaEncoder:
             return self._tower.encode(view.patches(), view.grid.rows, view.grid.columns)
 
     def _check_room(self, item: Item) -> None:
-        """Refuse what does not fit the memory, before anything is decoded."""
+        """Reject media that do not fit the memory plan, before anything is decoded."""
         assert self._tower is not None
         needed, view = reading_bytes(self._tower.config, item.views[0]), item.views[0]
         if needed > self._room.size_bytes:
             most = view.num_tokens * self._room.size_bytes // needed
             raise RequestError(
-                f"{item.name} takes {needed:,} bytes of memory while it is read.",
-                f"The plan of this model has {self._room.size_bytes:,} for it.",
-                f"Send it smaller, with max_tokens of at most {most}, or raise memory_bytes.",
+                f"{item.name} needs {needed:,} bytes of memory while it is decoded.",
+                f"The memory plan of this model has {self._room.size_bytes:,} bytes for that.",
+                f"Send a smaller one with max_tokens of at most {most}, or raise memory_bytes.",
             )
 
 
@@ -187,13 +187,13 @@ def make_preparer(config: VisionConfig | None, files: Mapping[str, object], poli
 
 
 def reading_bytes(config: VisionConfig, view: PreparedImage) -> int:
-    """Most memory that a picture, or a pair of frames, takes until it is encoded."""
+    """Peak memory of an image, or a pair of frames, until it is encoded."""
     making, kept = view.reading_bytes
     return max(making, kept + encoding_bytes(config, view.grid.num_patches))
 
 
 def largest_reading_bytes(config: VisionConfig | None, files: Mapping[str, object]) -> int:
-    """The same of the largest picture that the rules of a checkpoint allow; 0 without a tower."""
+    """``reading_bytes`` of the largest image that a checkpoint's rules allow; 0 without a vision tower."""
     if config is None:
         return 0
     pixels = make_preparer(config, files, Policy()).largest_pixels

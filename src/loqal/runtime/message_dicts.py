@@ -1,4 +1,4 @@
-"""Plain dicts to messages, for callers who write conversations as JSON. Nothing in them is ignored."""
+"""Message dicts: conversations in JSON form to messages. Unknown keys are rejected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _message(value: Any, path: str) -> Message:
         raise _refusal(f"{path}.role", f"is {fields['role']!r}", f"Roles are {', '.join(_ROLES)}.")
     reasoning = fields.get("reasoning")
     if reasoning is not None and not isinstance(reasoning, str):
-        raise _refusal(f"{path}.reasoning", "must be a text", "Leave it out if there is none.")
+        raise _refusal(f"{path}.reasoning", "must be a string", "Leave it out if there is none.")
     calls = fields.get("tool_calls") or ()
     if isinstance(calls, (str, Mapping)) or not isinstance(calls, Sequence):
         raise _refusal(f"{path}.tool_calls", "must be a list", "Leave it out if there are none.")
@@ -58,7 +58,7 @@ def _content(value: Any, path: str) -> str | tuple[Part, ...]:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping) or not isinstance(value, Sequence):
-        raise _refusal(path, "must be a text or a list of parts", "Write the text itself.")
+        raise _refusal(path, "must be a string or a list of parts", "Write the text itself.")
     return tuple(_part(part, f"{path}[{index}]") for index, part in enumerate(value))
 
 
@@ -71,7 +71,7 @@ def _part(value: Any, path: str) -> Part:
     if kind == "text":
         text = _fields(value, path, {"type", "text"}, set())["text"]
         if not isinstance(text, str):
-            raise _refusal(f"{path}.text", "must be a text", "Write a string.")
+            raise _refusal(f"{path}.text", "must be a string", "Write the text as a string.")
         return TextPart(text)
     if kind == "image" or kind == "video":
         bounds = {"min_tokens", "max_tokens"} if kind == "image" else {"max_tokens", "fps", "max_frames"}
@@ -90,12 +90,12 @@ def _tool_call(value: Any, path: str) -> ToolCall:
             arguments = json.loads(arguments)
         except ValueError:
             raise _refusal(
-                f"{path}.arguments", "is a text that is not JSON", "Give an object, or its JSON text."
+                f"{path}.arguments", "is a string that is not JSON", "Give an object, or its JSON text."
             ) from None
     if not isinstance(arguments, Mapping):
         raise _refusal(f"{path}.arguments", "must be an object", "Give an object, or its JSON text.")
     if not isinstance(fields["name"], str):
-        raise _refusal(f"{path}.name", "must be a text", "Give the name of the function.")
+        raise _refusal(f"{path}.name", "must be a string", "Give the name of the function.")
     return ToolCall(fields["name"], arguments, fields.get("id"))
 
 
@@ -105,12 +105,14 @@ def _fields(value: Any, path: str, required: set[str], optional: set[str]) -> Ma
         raise _refusal(path, f"is a {type(value).__name__}", "Give an object.")
     for key in value:
         if key not in required | optional:
-            raise _refusal(f"{path}.{key}", "is not known", f"Known are {', '.join(sorted(required | optional))}.")
+            raise _refusal(
+                f"{path}.{key}", "is not known", f"The known keys are {', '.join(sorted(required | optional))}."
+            )
     for key in sorted(required):
         if key not in value:
-            raise _refusal(f"{path}.{key}", "is missing", f"Required are {', '.join(sorted(required))}.")
+            raise _refusal(f"{path}.{key}", "is missing", f"The required keys are {', '.join(sorted(required))}.")
     return value
 
 
 def _refusal(path: str, what: str, fix: str) -> RequestError:
-    return RequestError(f"{path} {what}.", "loqal ignores nothing in a request.", fix)
+    return RequestError(f"{path} {what}.", "Messages are checked strictly; no field is ignored.", fix)

@@ -1,4 +1,4 @@
-"""What a checkpoint is, in numbers and words, without reading its weights."""
+"""Model info: the facts of a checkpoint, without reading its weights."""
 
 from __future__ import annotations
 

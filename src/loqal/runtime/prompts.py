@@ -1,4 +1,4 @@
-"""From what a caller asks to what the engine reads: a prompt in token ids, parameters, and how the reply is read."""
+"""Prompts: a conversation and its options to token ids, sampling parameters, a constraint and an output parser."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def _nothing() -> TokenConstraint | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request in token ids. ``parser`` and ``guide`` are made anew for every reply."""
+    """A request in token ids. ``parser`` and ``guide`` create new objects for every reply."""
 
     prompt_ids: list[int]
     params: SamplingParams
-    parser: Callable[[str], Parser]  # gets what the ids of calls begin with
+    parser: Callable[[str], Parser]  # takes the prefix of the ids of tool calls
     started: float  # when it arrived
     guide: Callable[[], TokenConstraint | None] = _nothing
     seen: PlannedMedia = dataclasses.field(default_factory=lambda: PlannedMedia([], ()))
@@ -73,10 +73,10 @@ def as_reply_options(
 
 
 class Prompts:
-    """Makes the prompts of one model.
+    """Prepares requests for one model.
 
     Args:
-        context_len: most tokens of prompt and reply together.
+        context_len: maximum number of tokens of prompt and reply together.
         end_ids: ids that end its replies; None for those of the vocabulary.
         size: the published size, for the model card's values.
         file_values: sampling values that the model's files state.
@@ -182,20 +182,20 @@ def _split(messages: list[Message], options: ReplyOptions) -> tuple[list[Message
     if last.tool_calls or not all(isinstance(part, TextPart) for part in parts):
         raise RequestError(
             f"messages[{len(messages) - 1}] cannot be continued.",
-            "It has calls of tools or pictures, and only text can be continued.",
-            "Let the last message be text, or ask without prefill.",
+            "It contains tool calls or images, and only text can be continued.",
+            "Make the last message plain text, or leave prefill out.",
         )
     begun = _Begun(last.reasoning or "", "".join(part.text for part in parts if isinstance(part, TextPart)))
     return messages[:-1], begun if begun.reasoning or begun.text else None
 
 
 def _beginning(begun: _Begun, *, is_open: bool) -> list[Segment]:
-    """What a reply that is to be continued adds to a prompt, which leaves its reasoning open or not."""
+    """The segments of a reply to be continued; ``is_open`` says whether the prompt has opened its reasoning."""
     if begun.reasoning and not is_open:
         raise RequestError(
-            "The last message has reasoning to continue.",
+            "The last message contains reasoning to continue.",
             "The chat template of the model does not begin a reply with reasoning.",
-            "Leave the reasoning out.",
+            "Remove the reasoning from the last message.",
         )
     close = Segment(f"\n{THINK_CLOSE}\n\n", is_template=True)
     answer = [Segment(begun.text)] if begun.text else []

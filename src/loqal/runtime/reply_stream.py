@@ -1,4 +1,4 @@
-"""A reply while it is written: token events in, pieces of text out, and the whole reply at the end."""
+"""Reply stream: token events to deltas of text, reasoning and tool calls, and to the whole reply."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loqal.types.reply import FinishReason, Reply, ReplyDelta, Timings, TokenEve
 
 
 class Parser(Protocol):
-    """FairLock tokens into pieces of a reply; ``OutputParser`` for chats, ``PlainParser`` for raw continuations."""
+    """Turns tokens into pieces of a reply; ``OutputParser`` for chats, ``PlainParser`` for raw continuations."""
 
     @property
     def reasoning_tokens(self) -> int:
@@ -26,11 +26,11 @@ class Parser(Protocol):
         ...
 
     def push(self, token_id: int) -> list[ReplyDelta]:
-        """What became certain with this token."""
+        """The pieces that this token completes."""
         ...
 
     def finish(self) -> list[ReplyDelta]:
-        """What was held back, at the end."""
+        """The pieces that were held back, at the end."""
         ...
 
 
@@ -52,9 +52,9 @@ class PlainParser:
 
 
 class StopFilter:
-    """Ends the answer before a stop string. Reasoning and tool calls pass: a stop string there is not meant.
+    """Ends the answer before a stop string. Reasoning and tool calls pass unchanged.
 
-    Pieces without content are withheld, and their token ids go to the next piece.
+    Pieces without content are held back, and their token ids go to the next piece.
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
@@ -83,7 +83,7 @@ class StopFilter:
         return shown
 
     def finish(self, deltas: Iterable[ReplyDelta], end_ids: tuple[int, ...] = ()) -> list[ReplyDelta]:
-        """The last pieces; a piece of its own carries ids that showed nothing, ``end_ids`` among them."""
+        """The last pieces; one without text carries the ids that produced none, ``end_ids`` among them."""
         shown = self.push(deltas)
         if not self.stopped:
             self._show(shown, ReplyDelta(text=self._stops.flush()))
@@ -162,7 +162,7 @@ class ReplyStream:
         self.close()
 
     def close(self) -> None:
-        """End the reply here. Does nothing after the end."""
+        """End the reply now. Does nothing after the end."""
         self._events.close()  # frees the sequence's state
         self._ready.clear()
         if self._finish_reason is None:
@@ -190,7 +190,7 @@ class ReplyStream:
 
     @property
     def pieces(self) -> tuple[ReplyDelta, ...]:
-        """What was read so far."""
+        """The pieces read so far."""
         return tuple(self._deltas)
 
     @property

@@ -1,4 +1,4 @@
-"""The Python API, and the one place where all parts are put together.
+"""The Python API: loads models, and turns conversations and prompts into replies.
 
     with loqal.load("model.gguf") as model:
         reply = model.chat([{"role": "user", "content": "Hello!"}])
@@ -82,7 +82,7 @@ def load(
 
 
 def inspect(model: str | os.PathLike[str] | None = None, *, mmproj: str | os.PathLike[str] | None = None) -> ModelInfo:
-    """Say what a model is without reading its weights. Arguments and errors as in ``load``."""
+    """Describe a model without reading its weights. Arguments and errors as in ``load``."""
     checkpoint = _open(model, mmproj)
     try:
         tokenizer = _tokenizer(checkpoint)
@@ -113,7 +113,7 @@ def plan(
 def media_info(
     part: MediaPart, model: str | os.PathLike[str] | None = None, *, mmproj: str | os.PathLike[str] | None = None
 ) -> MediaInfo:
-    """What an image or a video would become and cost: by the rules of a checkpoint, or of the published models.
+    """Size and token count of an image or a video, by the rules of a checkpoint or of the published models.
 
     Reads headers only. Raises RequestError, MediaError, and CheckpointError as ``load`` does.
     """
@@ -132,12 +132,12 @@ def _open(model: str | os.PathLike[str] | None, mmproj: str | os.PathLike[str] |
 
 
 class Runtime:
-    """A loaded model. Made by ``load``; usable from several threads; close it to give its memory back.
+    """A loaded model, created by ``load``. Thread-safe; closing it frees its memory.
 
     Attributes:
         info: what was loaded.
-        context_len: most tokens of prompt and reply together.
-        plan: what it takes of the memory.
+        context_len: maximum number of tokens of prompt and reply together.
+        plan: its memory plan.
         load_ms: how long loading took.
     """
 
@@ -225,7 +225,7 @@ class Runtime:
         )
 
     def media_info(self, part: MediaPart) -> MediaInfo:
-        """What an image or a video would become and cost. Reads headers only. Raises RequestError and MediaError."""
+        """Size and token count of an image or a video. Reads headers only. Raises RequestError and MediaError."""
         return describe_item(self._preparer.prepare(part))
 
     def generate(
@@ -243,11 +243,11 @@ class Runtime:
         priority: int = 0,
         client: str = "",
     ) -> ReplyStream:
-        """The continuation of a raw prompt while it is written, without a chat template.
+        """The streamed continuation of a raw prompt, without a chat template.
 
         Args:
-            prompt: token ids, or a text in which the names of control tokens stand for them.
-            answer: the form the continuation must have.
+            prompt: token ids, or a text in which names of control tokens become these tokens.
+            answer: the format that the continuation must have.
             priority, client: as in ``stream_chat``.
 
         Raises:
@@ -312,7 +312,7 @@ class Runtime:
     def batch(
         self, prompts: Iterable[str | Sequence[int] | Sequence[MessageLike]], params: SamplingParams | None = None
     ) -> list[Reply]:
-        """Replies to many prompts, computed beside each other, in order.
+        """Replies to many prompts, computed concurrently, in order.
 
         Args:
             prompts: conversations (see ``stream_chat``), and texts or token ids (see ``stream_generate``).
@@ -346,7 +346,7 @@ class Runtime:
         if pooling not in ("mean", "last"):
             raise RequestError(f"pooling is {pooling!r}.", "It must be 'mean' or 'last'.", "Choose one of these.")
         if not texts:
-            raise RequestError("There is nothing to embed.", "The text is empty.", "Give a text or ids.")
+            raise RequestError("The input is empty.", "Embedding needs at least one text.", "Give a text or token ids.")
         if isinstance(texts, str) or all(isinstance(item, int) for item in texts):
             single: FloatArray = self.embed([cast("str | Sequence[int]", texts)], pooling=pooling)[0]
             return single
@@ -362,7 +362,7 @@ class Runtime:
     ) -> tuple[TokenLogprobs, ...]:
         """Log probabilities of the tokens of a continuation after a prompt, each given those before it.
 
-        The two are tokenized apart. ``top`` likeliest alternatives of each come along. Raises RequestError and
+        The two are tokenized apart. ``top`` most likely alternatives of each are included. Raises RequestError and
         ContextError.
 
             >>> scores = model.score("one two", " three", top=1)
@@ -377,7 +377,7 @@ class Runtime:
         return self._open_engine().logits(list(token_ids))
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
-        """Token ids of a text. With ``control``, the names of control tokens in it stand for them."""
+        """Token ids of a text. With ``control``, names of control tokens in it become these tokens."""
         return self._tokenizer.encode_with_control(text) if control else self._tokenizer.encode_text(text)
 
     def detokenize(self, token_ids: Iterable[int], *, skip_special: bool = True) -> str:
@@ -393,14 +393,14 @@ class Runtime:
         return self._tokenizer.token_bytes(token_id)
 
     def warm_up_grammars(self) -> None:
-        """Make what replies of a given form need now rather than with the first of them.
+        """Prepare structured output now rather than with the first request that uses it.
 
         With a full vocabulary that takes about a second, during which other threads wait, and 130 MB.
         """
         self._prompts.warm_up_grammars()
 
     def statistics(self) -> dict[str, float]:
-        """What was computed so far and what is held now, by name: tokens, steps, captures, bytes of states, ...
+        """Counters and current sizes by name: tokens, steps, captures, bytes of states, ...
 
         >>> model.statistics()["written_tokens"] >= 0
         True
@@ -411,7 +411,7 @@ class Runtime:
     # Lifetime -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give the memory back, as soon as streams that are still open have ended. Closing twice does nothing."""
+        """Free the memory once open streams have ended. Closing twice does nothing."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -429,7 +429,7 @@ class Runtime:
 
     def _open_engine(self) -> Engine:
         if self._engine is None:
-            raise RequestError("The model was closed.", "A closed model answers nothing.", "Load it again.")
+            raise RequestError("The model was closed.", "A closed model accepts no requests.", "Load it again.")
         return self._engine
 
     def _start(self, prepared: Sequence[Prepared]) -> list[ReplyStream]:
@@ -491,7 +491,7 @@ def _repeated(first: Prepared, n: int) -> list[Prepared]:
 
 
 def _call_stem(one: Prepared) -> str:
-    """What the ids of a reply's calls begin with: a function of the request, like all of the reply."""
+    """The prefix of the ids of a reply's tool calls: a function of the request."""
     ids = np.array(one.prompt_ids, np.int32).tobytes()
     return f"call_{hashlib.blake2b(ids, digest_size=8, salt=str(one.params.seed).encode()[:16]).hexdigest()}_"
 

@@ -1,1 +1,1 @@
-"""What sequences remember."""
+"""States of sequences: KV pages, recurrent slots, captures, and their files on disk."""

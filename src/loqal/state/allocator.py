@@ -1,4 +1,4 @@
-"""Numbered pieces of one fixed store, handed out and counted."""
+"""Reference-counted allocator of the numbered units of a fixed pool."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loqal.ops.interface import IntArray
 
 
 class Allocator:
-    """Hands out the numbers 0 .. size-1 and counts who holds each.
+    """Allocates the numbers 0 .. size-1 and counts the holders of each.
 
     Memory comes and goes in groups of consecutive numbers, as large as the system's pages make them. Once one number of
     a group was handed out, all are *resident* until ``discard`` forgets the group. Resident numbers are handed out
@@ -32,7 +32,7 @@ class Allocator:
 
     @property
     def num_free(self) -> int:
-        """Numbers nobody holds."""
+        """How many numbers are free."""
         return len(self._fresh) + len(self._spare)
 
     @property
@@ -50,8 +50,8 @@ class Allocator:
         if not self.num_free:
             raise CapacityError(
                 f"All {self.size} {self._what} are in use.",
-                "The store was sized when the model was loaded and does not grow behind your back.",
-                "Wait for a running request to end, or load with a larger context or more sequences.",
+                "Their number was fixed when the model was loaded.",
+                "Wait for a running request to end, or load the model with a larger context_len or max_sequences.",
             )
         if not self._spare:
             last = self._fresh[-1] // self.group
@@ -63,7 +63,7 @@ class Allocator:
         return number
 
     def discard(self) -> list[int]:
-        """Forget one group of spare numbers, whose memory can then be given back; empty when there is none."""
+        """Forget one group of spare numbers, whose memory can then be released; empty when there is none."""
         groups: dict[int, list[int]] = {}
         for number in self._spare:
             groups.setdefault(number // self.group, []).append(number)
@@ -81,7 +81,7 @@ class Allocator:
         self._holders[number] += 1
 
     def is_held(self, number: int) -> bool:
-        """Whether anybody has it."""
+        """Whether a number has a holder."""
         return bool(self._holders[number] > 0)
 
     def is_shared(self, number: int) -> bool:

@@ -1,4 +1,4 @@
-"""States that outlive the process: files named after what they hold.
+"""Disk cache of states: files named by the content they hold.
 
 A full page of keys and values is one file, shared by all states that begin with the same tokens. The recurrent state
 at a length, with the last page when it is not full, is another; it names the tokens, so a folder can be searched
@@ -38,7 +38,7 @@ _ABOUT = struct.Struct("<QI")  # tokens, and digests of media, each with its len
 
 
 class DamagedError(Exception):
-    """A file is not what it was when it was written."""
+    """A file of the cache is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class DiskCache:
             raise DamagedError(str(error)) from error
 
     def forget(self, state: DiskState) -> None:
-        """Delete a state; its pages go when the quota asks for them."""
+        """Delete a state; its pages are deleted when the quota needs their space."""
         self.states.pop(state.name, None)
         (self._folder / f"{state.name}.state").unlink(missing_ok=True)
 
@@ -203,7 +203,7 @@ class DiskCache:
             raise
 
     def _describe(self, path: Path) -> DiskState | None:
-        """What a file says it is; None when it belongs to another identity. Raises DamagedError and OSError."""
+        """The header of a file; None when it belongs to another identity. Raises DamagedError and OSError."""
         name = path.stem
         size, used_s = path.stat().st_size, path.stat().st_mtime
         blocks = _checked_blocks(path, name, None)
@@ -234,7 +234,7 @@ class DiskCache:
         return found
 
     def _keep_quota(self, newest: DiskState) -> None:
-        """Delete what was used longest ago until the folder is within its quota."""
+        """Delete the least recently used states until the folder is within its quota."""
         files = self._files()
         total = sum(size for _, size, _ in files)
         for path, size, _ in sorted((f for f in files if f[0].suffix == ".state"), key=lambda file: file[2]):

@@ -1,4 +1,4 @@
-"""Bytes of what sequences remember, from the shape of a model alone."""
+"""Sizes of states in bytes, from the shape of a model alone."""
 
 from __future__ import annotations
 

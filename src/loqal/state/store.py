@@ -1,4 +1,4 @@
-"""What sequences remember: KV pages of the attention layers, recurrent slots of the Gated DeltaNet layers.
+"""State store: KV pages of the attention layers, recurrent slots of the Gated DeltaNet layers.
 
 A recurrent state cannot be cut or rewound: it exists at exactly one length. So a prefix can be taken up again only at a
 capture, which holds the pages up to a length together with a copy of every recurrent state at that same length.
@@ -51,7 +51,7 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class _Owed:
-    """Memory of some numbers of a pool in one layer that is given up, and not yet given back to the system."""
+    """Memory of some numbers of a pool in one layer that is free, and not yet returned to the system."""
 
     pool: Allocator
     numbers: list[int]
@@ -79,7 +79,7 @@ class StateStore:
 
     Attributes:
         reclaim: asked for memory when there is none left. It gives something back and returns True, or returns False.
-        spoils: fill what nobody holds any more with NaN, so that tests notice who still reads it.
+        poison_freed: fill freed memory with NaN, so that tests notice reads of it.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class StateStore:
         self.journals = Allocator(num_journals, "journals")
         self.budget_bytes = budget_bytes
         self.reclaim: Callable[[], bool] = lambda: False
-        self.spoils = False
+        self.poison_freed = False
         self._owed: deque[_Owed] = deque()
 
     @property
     def resident_bytes(self) -> int:
-        """Memory of pages and slots that was touched and not given up."""
+        """Bytes of pages and slots that were touched and not released."""
         return self.pages.resident_bytes + self.slots.resident_bytes
 
     def open(self) -> SequenceState:
@@ -150,7 +150,7 @@ class StateStore:
         state.pages.extend(fresh)
 
     def defer(self, state: SequenceState) -> bool:
-        """Get ready for a step whose tokens may be taken back. False when no journal is free."""
+        """Prepare for a step whose tokens may be rejected. False when no journal is free."""
         if state.journal < 0 and self.journals.num_free:
             state.journal = self.journals.take()
         return state.journal >= 0
@@ -167,7 +167,7 @@ class StateStore:
 
     def capture(self, state: SequenceState) -> Capture:
         """Copy the state as it stands. Pages are shared, not copied."""
-        self._settle(state)
+        self._commit(state)
         slot = self._take(self.slots)
         for store in self._slot_stores:
             self._ops.copy_slot(store, state.slot, slot)
@@ -178,7 +178,7 @@ class StateStore:
         return self._take(self.slots)
 
     def drop_slot(self, slot: int) -> None:
-        """Give back a slot of ``capture_slot`` that was not used."""
+        """Release a slot of ``capture_slot`` that was not used."""
         self._free_slot(slot)
 
     def share(self, state: SequenceState, slot: int, length: int) -> Capture:
@@ -190,7 +190,7 @@ class StateStore:
 
     def retire(self, state: SequenceState) -> Capture:
         """Turn a state that is no longer used into a capture, without a copy."""
-        self._settle(state)
+        self._commit(state)
         self._drop_journal(state)
         keep = num_pages(state.length)
         for page in state.pages[keep:]:
@@ -207,7 +207,7 @@ class StateStore:
         return SequenceState(slot, list(capture.pages), capture.length)
 
     def hold(self, capture: Capture) -> Capture:
-        """Keep a capture alive once more; ``release`` gives it back."""
+        """Add a reference to a capture; ``release`` drops it."""
         self.slots.share(capture.slot)
         for page in capture.pages:
             self.pages.share(page)
@@ -235,7 +235,7 @@ class StateStore:
         return SequenceState(capture.slot, list(capture.pages), capture.length)
 
     def release(self, held: SequenceState | Capture) -> None:
-        """Give back the slot and the pages."""
+        """Release the slot and the pages."""
         if isinstance(held, SequenceState):
             self._drop_journal(held)
         self._free_slot(held.slot)
@@ -243,7 +243,7 @@ class StateStore:
             self._free_page(page)
 
     def num_freed_bytes(self, capture: Capture) -> int:
-        """Memory that releasing a capture would free: its slot, and the pages that nobody else holds."""
+        """Bytes that releasing a capture would free: its slot, and the pages that have no other holder."""
         alone = int((self.pages.holders(np.array(capture.pages, np.int64)) == 1).sum())
         return self.slots.unit_bytes + alone * self.pages.unit_bytes
 
@@ -255,7 +255,7 @@ class StateStore:
         self.journals.check([one.journal for one in held if isinstance(one, SequenceState) and one.journal >= 0])
         assert self.budget_bytes is None or self.resident_bytes <= self.budget_bytes, "more memory than the budget"
 
-    def _settle(self, state: SequenceState) -> None:
+    def _commit(self, state: SequenceState) -> None:
         """Bring the slot up to the length of the state."""
         if state.pending:
             for store in self._slot_stores:
@@ -269,13 +269,13 @@ class StateStore:
 
     def _free_slot(self, slot: int) -> None:
         self.slots.release(slot)
-        if self.spoils and not self.slots.is_held(slot):
+        if self.poison_freed and not self.slots.is_held(slot):
             for store in self._slot_stores:
                 _spoil(self._ops.slot_arrays(store, slot))
 
     def _free_page(self, page: int) -> None:
         self.pages.release(page)
-        if self.spoils and not self.pages.is_held(page):
+        if self.poison_freed and not self.pages.is_held(page):
             for store in self._page_stores:
                 _spoil(self._ops.page_arrays(store, page))
 
@@ -296,9 +296,9 @@ class StateStore:
         if not pool.num_free or self.budget_bytes is None:
             return pool.take()  # raises, or is not bounded by bytes
         raise CapacityError(
-            f"The state of another token takes {pool.unit_bytes:,} bytes more.",
+            f"The state of another token needs {pool.unit_bytes:,} more bytes.",
             f"{self.resident_bytes:,} of the {self.budget_bytes:,} bytes planned for states are in use.",
-            "Wait for a running request to end, or load with more memory, a smaller context or fewer sequences.",
+            "Wait for a running request to end, or load the model with more memory_bytes or fewer max_sequences.",
         )
 
     def _touch(self, slot: int) -> None:

@@ -1,4 +1,4 @@
-"""Digests of whole files, for what is kept beside them and must not outlive a change."""
+"""File digests, which tell cached data of a file from data of another version of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine is, as far as the system tells. Nothing here is needed to run a model."""
+"""Hardware of this machine, as the operating system reports it. None of it is needed to run a model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def cpu_model() -> str:
 
 
 def largest_cache_bytes() -> int:
-    """Bytes of the largest cache of one core, shared or not; 0 where the system does not say."""
+    """Bytes of the largest cache of one core, shared or not; 0 when unknown."""
     sizes = [0]
     for path in _CACHES.glob("index*/size"):
         text = path.read_text().strip()
@@ -42,13 +42,13 @@ def largest_cache_bytes() -> int:
 
 
 def available_memory_bytes() -> int | None:
-    """Memory that new allocations can have without swapping; None where the system does not say."""
+    """Memory that can be allocated without swapping; None when unknown."""
     value = _field(_MEMORY_INFO, "MemAvailable")
     return int(value.split()[0]) * 1024 if value else None
 
 
 def gpus() -> list[Gpu]:
-    """Graphics processors and their memory, as the drivers of NVIDIA and AMD tell; no library of theirs is loaded."""
+    """Graphics processors and their memory, as the drivers of NVIDIA and AMD report; no library of theirs is loaded."""
     return _nvidia_gpus() + _amd_gpus()
 
 
@@ -75,7 +75,7 @@ def _amd_gpus() -> list[Gpu]:
 
 
 def _field(path: Path, name: str) -> str | None:
-    """The value behind the first ``name :`` of a file of such lines."""
+    """The value after the first ``name :`` of a file of such lines."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How much memory this process may use, and how much it uses."""
+"""Memory of this process: its limit and its resident size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def machine_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in the machine's memory now."""
+    """Resident bytes of this process."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -28,7 +28,7 @@ def resident_bytes() -> int:
 
 
 def _limit_files() -> list[Path]:
-    """Where the kernel says how much memory this process's control group, and those around it, may take."""
+    """Files with the memory limits of this process's control group and its parents."""
     files = [_CGROUP / "memory.max", _CGROUP / "memory/memory.limit_in_bytes"]
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Random checkpoints for our tests and for users': tiny ones in both file formats, and the published sizes as GGUF.
+"""Checkpoints with random weights for tests: tiny ones in both file formats, and the published sizes as GGUF.
 
 Tiny means narrow and shallow: heads keep their real sizes, and there are twice as many value heads as key heads, since
 a model with as many of both cannot reveal a wrong head order. The published sizes (``write_synthetic``) have real
@@ -237,7 +237,7 @@ def write_synthetic(path: Path, size: str, recipe: str, *, draft: bool = False, 
 
 
 def _maker(entry: Entry, stored: str, seed: tuple[int, int]) -> Callable[[], npt.NDArray[np.uint8]]:
-    """What makes the bytes of one tensor: random blocks for matrices, values with a real spread for small tensors."""
+    """Creates the bytes of one tensor: random blocks for matrices, values with a real spread for small tensors."""
 
     def make() -> npt.NDArray[np.uint8]:
         rng = np.random.default_rng(seed)

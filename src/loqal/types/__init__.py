@@ -1,1 +1,1 @@
-"""Records of requests and replies; they import nothing of loqal but its errors."""
+"""Records of requests and replies. They import nothing of loqal but its errors."""

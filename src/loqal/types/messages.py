@@ -28,7 +28,7 @@ class MediaPart:
     source: Any = None
     min_tokens: int | None = None  # images
     max_tokens: int | None = None
-    fps: float | None = None  # videos: frames looked at per second; of a list of frames, how fast it is
+    fps: float | None = None  # videos: frames sampled per second; for a list of frames, its frame rate
     max_frames: int | None = None  # videos
 
 
@@ -37,7 +37,7 @@ Part = TextPart | MediaPart
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What an image or a video becomes, and what it costs; known before its pixels are decoded.
+    """Size and token count of an image or a video, known before its pixels are decoded.
 
     Boxes that a model gives in thousandths of the picture are turned into its own pixels by ``box_pixels``.
     """
@@ -46,7 +46,7 @@ class MediaInfo:
     name: str
     source_size: tuple[int, int]  # width, height, upright
     size: tuple[int, int]  # as the model sees it
-    grid: tuple[int, int, int]  # pictures, then rows and columns of patches
+    grid: tuple[int, int, int]  # images or pairs of frames, then rows and columns of patches
     num_tokens: int
     frame_indices: tuple[int, ...] = ()
     seconds: tuple[float, ...] = ()  # of every pair of frames
@@ -72,7 +72,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. ``content`` is a string or a sequence of parts.
+    """One message of a conversation. ``content`` is a string or a sequence of parts.
 
     ``reasoning`` is the assistant's thinking, kept apart from its answer; ``None`` means not given. ``token_ids`` are
     those of the reply this message was (``Reply.token_ids``); where they agree with the rest of it, they are what the

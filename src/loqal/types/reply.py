@@ -20,7 +20,7 @@ class FinishReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Log probability of a chosen token and of the likeliest alternatives, from the unmodified distribution."""
+    """Log probability of a chosen token and of the most likely alternatives, from the unmodified distribution."""
 
     token_id: int
     logprob: float
@@ -40,8 +40,8 @@ class TokenEvent:
 class Usage:
     """Token counts of one request.
 
-    ``cached_tokens`` of the prompt were not computed again; ``cache_miss`` says in words why not more of them were.
-    ``drafted_tokens`` were guessed ahead to save time, and ``accepted_tokens`` of them were right.
+    ``cached_tokens`` of the prompt came from the prefix cache; ``cache_miss`` says in words why no more of them did.
+    ``drafted_tokens`` is the number of draft tokens proposed, ``accepted_tokens`` how many were accepted.
     """
 
     prompt_tokens: int
@@ -57,7 +57,7 @@ class Usage:
 class Timings:
     """Durations in milliseconds and speeds in tokens per second of one request.
 
-    ``draft_gain`` is how many times as fast writing was as without guessing ahead, None where it was not tried.
+    ``draft_gain`` is the decode speedup from speculative decoding, or None.
     """
 
     load_ms: float
@@ -69,7 +69,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of a call for clients that put calls together themselves.
+    """A piece of a tool call, for clients that assemble calls themselves.
 
     ``index`` counts the calls of a reply from 0. The first piece of a call has its name, the others None;
     ``arguments`` is a piece of the arguments' JSON text, and all of them in order are the whole.
@@ -108,9 +108,9 @@ class RenderedSegment:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What a conversation becomes before the model reads it.
+    """The prompt of a conversation.
 
-    ``cached_tokens`` would be taken from the prefix cache now, and ``cache_miss`` says why not more of them.
+    ``cached_tokens`` of it would come from the prefix cache now, and ``cache_miss`` says why no more of them would.
     ``replays`` says for each earlier message of the assistant how it became tokens.
     """
 

@@ -57,7 +57,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class NamedTool:
-    """The turn must call this tool."""
+    """The reply must call this tool."""
 
     name: str
 
@@ -78,10 +78,10 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class ReplyOptions:
-    """How a reply is to be written: reasoning first, then calls of tools or an answer, each with its own constraint.
+    """How a reply is written: reasoning first, then tool calls or an answer, each with its own constraint.
 
-    ``replay`` says how earlier turns of the assistant become tokens: exactly those that were written, where the
-    template permits (``exact``), or rendered anew (``template``). With ``prefill`` the last message of the
+    ``replay`` says how earlier replies become tokens: the original tokens where the template permits it (``exact``),
+    or rendered again (``template``). With ``prefill`` the last message of the
     conversation, if it is the assistant's, is continued rather than followed.
     """
 

@@ -1,4 +1,4 @@
-"""The prefix cache's part on disk: which captures are written, and how they come back.
+"""On-disk prefix cache: which captures are written, and how they are restored.
 
 Writing happens on a thread of its own, one capture at a time, and the engine never waits for it. Reading back happens
 between steps, a file at a time, so that running replies go on.
@@ -46,20 +46,20 @@ class DiskCaptures:
 
     @property
     def holders(self) -> list[SequenceState | Capture]:
-        """What is held here beside the cache."""
+        """Captures held here beside the cache."""
         return [*self.restoring, *([self._held] if self._held else [])]
 
     def offer(self, keys: Keys, capture: Capture) -> None:
-        """Write a capture of the cache when there is time, if it is still there then."""
+        """Queue a capture for writing; it is skipped if the cache has evicted it by then."""
         if capture.length >= LEAST_TOKENS:
             self._pending = [*self._pending[-_MOST_PENDING:], (keys.copy(), capture)]
 
     def withdraw(self, capture: Capture) -> None:
-        """The cache lets go of a capture."""
+        """Forget a capture that the cache evicts."""
         self._pending = [one for one in self._pending if one[1] is not capture]
 
     def collect(self) -> None:
-        """Take back what was written, and hand the writer the next."""
+        """Release captures that were written, and give the writer the next."""
         while not self._done.empty():
             keys, state = self._done.get()
             if state is not None:
@@ -76,7 +76,7 @@ class DiskCaptures:
             self._work.put((keys, capture))
 
     def flush(self) -> None:
-        """Wait until everything is written. Nothing may be offered afterwards."""
+        """Wait until all captures are written. None may be offered afterwards."""
         while self._pending or self._held is not None:
             if self._held is not None:
                 self._done.put(self._done.get())  # wait for the writer, and leave the word to ``collect``
@@ -86,7 +86,7 @@ class DiskCaptures:
             self._writer.join()
 
     def restore(self, keys: Keys, limit: int, base: Capture | None) -> Generator[None, None, Capture | None]:
-        """Read the deepest state back that is deeper than ``base`` and at most ``limit`` long.
+        """Restore the longest state on disk that is longer than ``base`` and at most ``limit`` tokens.
 
         Yields between files, and returns the capture; None when there is no such state any more.
 
@@ -121,7 +121,7 @@ class DiskCaptures:
         return self._store.retire(state)
 
     def _begin(self, length: int, base: Capture | None) -> SequenceState | None:
-        """A state with room for so many tokens; None when there is none."""
+        """A state with pages for so many tokens; None when memory does not suffice."""
         try:
             state = self._store.open()
         except CapacityError:

@@ -1,4 +1,4 @@
-"""Numbers that stand for rows of media where token ids are compared."""
+"""Keys of image and video rows, which take the place of token ids in the prefix cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROWS = 1 << 32
 
 
 class MediaKeys:
-    """Keys below zero, one per digest and row, never the same for two digests: -1 - (index << 32) - row.
+    """Negative keys, unique by digest and row: -1 - (index << 32) - row.
 
     The indices belong to this process; ``portable`` and ``localised`` translate them for files.
     """

@@ -1,10 +1,10 @@
-"""Saved states of beginnings, shared by all requests.
+"""Prefix cache: captures of states by token prefix, shared by all requests.
 
 A capture can be taken up by every sequence that begins with the very tokens (and media) it has seen. Which captures are
 made is decided here (``plan``), as is which go when memory is short: those that save the least reading per byte, where
 what was used longest ago counts least.
 
-Invariant: the cache holds one share of every slot and page of its captures, and gives it back when it lets go of them.
+Invariant: the cache holds one reference to every slot and page of its captures, and drops it when it evicts them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RECENT = 16  # uses of the cache after which a capture counts half
 
 
 class MissReason(enum.StrEnum):
-    """Why a prompt, or the rest of it, had to be read."""
+    """Why the prompt, or the rest of it, was not cached."""
 
     UNKNOWN = "unknown"  # nothing begins like it
     DIFFERS = "differs"  # it leaves what is known at some token
@@ -36,7 +36,7 @@ class MissReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CacheReport:
-    """What the cache did for one prompt."""
+    """The cache's result for one prompt."""
 
     cached: int = 0  # tokens that did not have to be read
     known: int = 0  # leading tokens that some earlier request shared
@@ -44,8 +44,8 @@ class CacheReport:
 
 
 @dataclass(slots=True, eq=False)
-class _Kept:
-    """One capture in the cache."""
+class _CachedCapture:
+    """One cached capture."""
 
     keys: Keys
     capture: Capture
@@ -54,7 +54,7 @@ class _Kept:
 
 
 class PrefixCache:
-    """Captures by token run.
+    """Captures by token prefix.
 
     Args:
         store: where the states live. The cache gives way whenever the store is short of memory.
@@ -64,8 +64,8 @@ class PrefixCache:
 
     def __init__(self, store: StateStore, *, is_on: bool = True, disk: DiskCache | None = None) -> None:
         self._store, self.is_on = store, is_on
-        self._tree: RadixTree[_Kept] = RadixTree(_MOST_KEYS)
-        self._kept: list[_Kept] = []
+        self._tree: RadixTree[_CachedCapture] = RadixTree(_MOST_KEYS)
+        self._kept: list[_CachedCapture] = []
         self._clock = 0
         self.num_evicted = 0
         self.media = MediaKeys()
@@ -83,11 +83,11 @@ class PrefixCache:
 
     @property
     def holders(self) -> list[SequenceState | Capture]:
-        """All that is kept, and what is on its way to or from the disk."""
+        """Cached captures, and those being written to or read from disk."""
         return [*(kept.capture for kept in self._kept), *(self.saved.holders if self.saved else ())]
 
     def take(self, keys: Keys, limit: int) -> tuple[Capture | None, CacheReport]:
-        """The deepest capture of at most ``limit`` tokens; it stays until ``unpin`` whatever else happens."""
+        """The longest capture of at most ``limit`` tokens, pinned until ``unpin``."""
         entry, report = self._look(keys, limit)
         self._clock += 1
         if entry is None:
@@ -97,10 +97,10 @@ class PrefixCache:
         return entry.capture, report
 
     def forecast(self, keys: Keys, limit: int) -> CacheReport:
-        """What ``take`` would report."""
+        """The report of ``take``, without taking anything."""
         return self._look(keys, limit)[1]
 
-    def _look(self, keys: Keys, limit: int) -> tuple[_Kept | None, CacheReport]:
+    def _look(self, keys: Keys, limit: int) -> tuple[_CachedCapture | None, CacheReport]:
         if not self.is_on:
             return None, CacheReport()
         found = self._tree.find(keys, limit)
@@ -114,13 +114,13 @@ class PrefixCache:
         return found.entry, CacheReport(found.length, found.known, reason)
 
     def unpin(self, capture: Capture) -> None:
-        """Let a capture of ``take`` go when it must."""
+        """Make a capture of ``take`` evictable again."""
         for kept in self._kept:
             if kept.capture is capture:
                 kept.pins -= 1
 
     def plan(self, prompt_len: int, report: CacheReport, marks: Iterable[int], required: Iterable[int]) -> list[int]:
-        """Lengths at which a prompt is worth capturing while it is read, ascending.
+        """Lengths at which a prompt is captured while it is read, ascending.
 
         Args:
             marks: starts of messages, where other requests may part; a page apart, or more where there are many. The
@@ -146,19 +146,19 @@ class PrefixCache:
         return sorted(wanted)
 
     def _most_marks(self) -> int:
-        """Captures of one prompt's messages: at most a quarter of the memory."""
+        """Maximum number of captures at the messages of one prompt: a quarter of the memory."""
         budget, slot = self._store.budget_bytes, self._store.slots.unit_bytes
         room = self._store.slots.size if budget is None else min(self._store.slots.size, budget // max(slot, 1))
         return max(2, room // 4)
 
     def remember(self, keys: Keys) -> None:
-        """Know a run from now on, so that the second to begin like it finds where they part."""
+        """Remember a run of tokens, so that the next one with the same prefix is captured where they differ."""
         if self.is_on:
             self._tree.insert(keys)
             self._tree.trim()
 
     def restore(self, keys: Keys, limit: int) -> Iterator[None]:
-        """Bring the deepest capture of at most ``limit`` tokens back from the disk, in pieces, if it is worth it."""
+        """Restore the longest capture of at most ``limit`` tokens from disk, in pieces, if that pays."""
         if self.saved is None:
             return
         base, _ = self.take(keys, limit)
@@ -171,7 +171,7 @@ class PrefixCache:
             self.put(keys[: restored.length], restored)
 
     def put(self, keys: Keys, capture: Capture, *, save: bool = False) -> None:
-        """Keep a capture of these keys, or let go of it when there is one already.
+        """Add a capture of these keys, or release it when there is one already.
 
         Args:
             save: on disk too, where there is one.
@@ -181,7 +181,7 @@ class PrefixCache:
             return
         assert len(keys) == capture.length
         self._clock += 1
-        kept = _Kept(keys.copy(), capture, self._clock)
+        kept = _CachedCapture(keys.copy(), capture, self._clock)
         known = self._tree.insert(kept.keys, kept)
         if known is None:
             self._kept.append(kept)
@@ -192,7 +192,7 @@ class PrefixCache:
             self._store.release(capture)
 
     def evict_one(self) -> bool:
-        """Let go of what saves the least per byte. False when there is nothing to let go of."""
+        """Evict the capture that saves the least per byte. False when none can be evicted."""
         free = [kept for kept in self._kept if not kept.pins]
         if not free:
             return False
@@ -201,16 +201,16 @@ class PrefixCache:
         return True
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Evict everything."""
         for kept in list(self._kept):
             self._drop(kept)
 
-    def _worth(self, kept: _Kept) -> float:
-        """Tokens that need not be read again, per byte, fading with the uses of the cache since."""
+    def _worth(self, kept: _CachedCapture) -> float:
+        """Tokens saved per byte, decayed by the uses of the cache since."""
         saved = kept.capture.length - self._tree.above(kept.keys)
         return saved / self._store.num_freed_bytes(kept.capture) / (1 + (self._clock - kept.used) / _RECENT)
 
-    def _drop(self, kept: _Kept) -> None:
+    def _drop(self, kept: _CachedCapture) -> None:
         self._kept.remove(kept)
         if self.saved is not None:
             self.saved.withdraw(kept.capture)

@@ -1,4 +1,4 @@
-"""A radix tree of token runs: which beginnings were seen before, and what is kept at which lengths of them.
+"""Radix tree of token runs: known prefixes, and the entries at lengths of them.
 
 Keys are token ids, or negative numbers that stand for rows of media (see ``MediaKeys``). A path from the root spells a
 run; entries hang at lengths of that run. The tree is plain bookkeeping: it owns no memory of a model.
@@ -36,7 +36,7 @@ class Node(Generic[Entry]):
 
 
 class Found(NamedTuple, Generic[Entry]):
-    """How far a run is known, and the deepest thing kept on the way."""
+    """The length of the known prefix of a run, and the deepest entry on the way."""
 
     known: int  # keys that agree with a remembered run
     length: int  # of the deepest entry within the limit, 0 without one

@@ -1,4 +1,4 @@
-"""How one row of logits becomes one token.
+"""Sampling: one row of logits to one token.
 
 The choice is a function of the row, the parameters, the seed, the position and what is allowed there, and of nothing
 else. Tokens that are not allowed count as if their logits were minus infinity. In this order:
@@ -7,8 +7,8 @@ else. Tokens that are not allowed count as if their logits were minus infinity. 
 1. penalties: repetition, then frequency and presence, over the tokens counted so far;
 2. temperature: logits are divided by it; at 0 the largest logit wins and steps 3 to 6 are skipped;
 3. top_k: the k largest stay (ties: the lower id);
-4. top_p: of these, the fewest likeliest whose probabilities reach p of their sum;
-5. min_p: of these, the ones at least min_p times as likely as the likeliest;
+4. top_p: of these, the fewest of the most likely whose probabilities reach p of their sum;
+5. min_p: of these, the ones at least min_p times as likely as the most likely one;
 6. Gumbel-max: noise keyed by (seed, position, token id) is added to each, the largest sum wins (ties: the lower id).
 
 Noise belongs to a token id, not to a draw, so the winner does not depend on how the candidates were found or on who
@@ -34,7 +34,7 @@ Candidates = Callable[[FloatArray, int], tuple[IntArray, FloatArray, float]]
 
 _FIRST_NUCLEUS = 256  # candidates tried first when top_p is not bounded by top_k; then 16 times as many, and so on
 
-# SplitMix64: the step of its counter, and the shifts and factors of its finaliser.
+# SplitMix64: the step of its counter, and the shifts and factors of its finalizer.
 _MASK = 2**64 - 1
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDS = (
@@ -112,7 +112,7 @@ def choose(
     counted: TokenCounts,
     allowed: TokenMask | None = None,
 ) -> int:
-    """The token that follows.
+    """The next token.
 
     Args:
         logits: its row is changed while this runs (penalties are applied in place), and restored before it returns.
@@ -132,7 +132,7 @@ def choose(
         if allowed is not None or params.logit_bias:
             row = _changed(row, params, allowed)
         plain = row[counted.ids]
-        row[counted.ids] = _penalise(plain, counted.counts, params)
+        row[counted.ids] = _penalize(plain, counted.counts, params)
         try:
             ids, scaled = _filter(row, params, candidates)
         finally:
@@ -186,22 +186,22 @@ def num_enough(params: SamplingParams, counted: TokenCounts) -> int | None:
 
 
 def logprobs(row: FloatArray, token_id: int, num_top: int, candidates: Candidates) -> TokenLogprobs:
-    """Log probabilities of a token and of the ``num_top`` likeliest, under the softmax of the row as it is."""
+    """Log probabilities of a token and of the ``num_top`` most likely, under the softmax of the row as it is."""
     ids, logits, log_sum = candidates(row, max(1, min(num_top, len(row))))
     top = tuple((int(i), float(x) - log_sum) for i, x in zip(ids, logits, strict=True) if x > -np.inf)
     return TokenLogprobs(token_id, float(row[token_id]) - log_sum, top[:num_top])
 
 
 def _mix(x: int) -> int:
-    """One step of SplitMix64 from the state ``x``: its counter, then its finaliser."""
+    """One step of SplitMix64 from the state ``x``: its counter, then its finalizer."""
     x = (x + int(_STEP)) & _MASK
     for shift, factor in _ROUNDS:
         x = ((x ^ (x >> int(shift))) * int(factor)) & _MASK
     return x ^ (x >> int(_LAST_SHIFT))
 
 
-def _penalise(logits: FloatArray, counts: IntArray, params: SamplingParams) -> FloatArray:
-    """Step 1, on the logits [N] of the counted tokens."""
+def _penalize(logits: FloatArray, counts: IntArray, params: SamplingParams) -> FloatArray:
+    """Step 1: penalties on the logits [N] of the counted tokens."""
     repetition, wide = _value(params.repetition_penalty), logits.astype(np.float64)
     wide = np.where(wide > 0, wide / repetition, wide * repetition)
     wide = wide - counts * _value(params.frequency_penalty) - _value(params.presence_penalty)
@@ -215,25 +215,25 @@ def _filter_largest(
     _, ours, theirs = np.intersect1d(ids, counted.ids, assume_unique=True, return_indices=True)
     if len(ours):
         logits = logits.copy()
-        logits[ours] = _penalise(logits[ours], counted.counts[theirs], params)
+        logits[ours] = _penalize(logits[ours], counted.counts[theirs], params)
         order = np.lexsort((ids, -logits))
         ids, logits = ids[order], logits[order]
     if _value(params.temperature) == 0:
         return ids[:1], logits[:1].astype(np.float64)
     top_k = int(_value(params.top_k))
-    return _keep_likeliest(ids[:top_k], logits[:top_k], params)
+    return _top_p(ids[:top_k], logits[:top_k], params)
 
 
-def _keep_likeliest(ids: IntArray, logits: FloatArray, params: SamplingParams) -> tuple[IntArray, DoubleArray]:
-    """Steps 2, 4 and 5 over what top_k left, largest first."""
+def _top_p(ids: IntArray, logits: FloatArray, params: SamplingParams) -> tuple[IntArray, DoubleArray]:
+    """Steps 2, 4 and 5 over the top k, largest first."""
     scaled, top_p = logits.astype(np.float64) / _value(params.temperature), _value(params.top_p)
     mass = np.cumsum(portable_math.exp(scaled - scaled[0]))
     num_kept = _nucleus(mass, top_p * mass[-1]) if top_p < 1 else len(ids)
-    return _keep_near(ids[:num_kept], scaled[:num_kept], params)
+    return _min_p(ids[:num_kept], scaled[:num_kept], params)
 
 
-def _keep_near(ids: IntArray, scaled: DoubleArray, params: SamplingParams) -> tuple[IntArray, DoubleArray]:
-    """Step 5."""
+def _min_p(ids: IntArray, scaled: DoubleArray, params: SamplingParams) -> tuple[IntArray, DoubleArray]:
+    """Step 5: drop tokens below min_p."""
     min_p = _value(params.min_p)
     if min_p == 0:
         return ids, scaled
@@ -249,11 +249,11 @@ def _filter(row: FloatArray, params: SamplingParams, candidates: Candidates) -> 
         return ids, logits.astype(np.float64)
     if top_k:
         ids, logits, _ = candidates(row, min(top_k, len(row)))
-        return _keep_likeliest(ids, logits, params)
+        return _top_p(ids, logits, params)
     if top_p < 1:
         ids, scaled, num_kept = _unbounded_nucleus(row, temperature, top_p, candidates)
-        return _keep_near(ids[:num_kept], scaled[:num_kept], params)
-    return _keep_near(np.arange(len(row), dtype=np.int32), row.astype(np.float64) / temperature, params)
+        return _min_p(ids[:num_kept], scaled[:num_kept], params)
+    return _min_p(np.arange(len(row), dtype=np.int32), row.astype(np.float64) / temperature, params)
 
 
 def _unbounded_nucleus(
@@ -274,7 +274,7 @@ def _unbounded_nucleus(
 
 
 def _nucleus(mass: DoubleArray, wanted: float) -> int:
-    """How many of the likeliest reach the wanted mass: those before which it was not reached yet."""
+    """Size of the smallest prefix of the sorted tokens that reaches the wanted probability mass."""
     return min(int(np.searchsorted(mass, wanted)) + 1, len(mass))
 
 

@@ -1,4 +1,4 @@
-"""What a request allows at each of its tokens, apart from what the model likes. The engine knows no text."""
+"""Token constraints: the mask of allowed tokens per step. The engine knows no text."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ Mask = npt.NDArray[np.uint32]
 
 
 class TokenConstraint(Protocol):
-    """Follows one reply and says what may come next. Called on the engine's thread, by one sequence only.
+    """Follows one reply and gives the tokens allowed next. Called on the engine's thread, by one sequence only.
 
-    What it says is a function of the tokens pushed so far and of the request.
+    Its answers are a function of the tokens pushed so far and of the request.
     """
 
     def mask(self) -> Mask | None:
-        """The tokens that may come next, at least one; None for all of them. Raises LoqalError to end the reply."""
+        """The allowed next tokens, at least one; None for all. Raises LoqalError to end the reply."""
         ...
 
     def banned(self) -> Sequence[int]:
-        """Ids that may not come next where there is no mask."""
+        """Ids that are not allowed next when there is no mask."""
         ...
 
     def push(self, token_id: int) -> None:
-        """The token that was drawn, one that the mask allowed."""
+        """Advance by a sampled token that the mask allowed."""
         ...
 
     def prepare(self) -> None:
-        """Begin to find the next mask, which is wanted after the next step."""
+        """Start to compute the next mask, which is needed after the next step."""
         ...
 
     def draft_hint(self, most: int) -> Sequence[int]:
-        """Up to ``most`` tokens that probably come next because little else is allowed; a help for guessing ahead."""
+        """Up to ``most`` draft tokens that are likely because the constraint allows little else."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TokenMask:
-    """Tokens that may be drawn: those of a mask, if there is one, without those that are banned."""
+    """The allowed tokens: those of a mask, if there is one, without the banned ones."""
 
     mask: Mask | None
     banned: IntArray
 
     @property
     def only(self) -> int | None:
-        """The one token of the mask when it has no other."""
+        """The only token of the mask; None when it has several."""
         if self.mask is None:
             return None
         words = np.flatnonzero(self.mask)
@@ -70,7 +70,7 @@ class TokenMask:
 
 
 def allow(mask: Mask | None, banned: IntArray) -> TokenMask | None:
-    """The tokens that may be drawn; None for all. A ban that would leave nothing of the mask does not hold."""
+    """The allowed tokens; None for all. A ban that would leave none of the mask is ignored."""
     banned = banned[banned >= 0]  # a caller's own end ids may be none of the vocabulary
     if mask is None:
         return TokenMask(None, banned) if len(banned) else None

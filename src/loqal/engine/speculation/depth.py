@@ -1,7 +1,7 @@
-"""How many tokens are worth guessing, from what steps cost and how often guesses were right. Pure arithmetic.
+"""Draft depth: how many draft tokens pay off, from step costs and acceptance rates. Pure arithmetic.
 
-A step that tries k guesses yields 1 + p + ... + p^k tokens on average. It is worth its price when that grows by more
-than the step's time does. Everything is measured, so where guessing never pays, it stops.
+A step that verifies k draft tokens yields 1 + p + ... + p^k tokens on average. It pays when that grows by more
+than the step's time does. All of it is measured, so drafting stops where it never pays.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_PRIOR = 0.5  # chance that a guess is right, before any was made
+_PRIOR = 0.5  # acceptance rate before any draft was verified
 _SMOOTHING = 0.1
-_MARGIN = 1.02  # guessing has to promise this much more than it costs
-_FIRST_PAUSE, _LONGEST_PAUSE = 16, 512  # steps before guessing is tried again
-_PLAIN_EVERY = 64  # steps without guesses in between keep their cost known
+_MARGIN = 1.02  # the expected gain must exceed the cost by this factor
+_FIRST_PAUSE, _LONGEST_PAUSE = 16, 512  # steps before drafting is tried again
+_PLAIN_EVERY = 64  # a step without drafts this often keeps its cost known
 
 
 @dataclass(slots=True)
 class AcceptanceRate:
-    """How often the guesses of one source were right for one sequence."""
+    """The acceptance rate of one source of draft tokens for one sequence."""
 
     chance: float = _PRIOR
     _seen: int = 0
@@ -28,7 +28,7 @@ class AcceptanceRate:
     _is_probing: bool = False
 
     def limit(self, most: int) -> int:
-        """How many guesses may be considered now: none in a plain step, one in a probe."""
+        """Maximum draft tokens now: none in a pause, one in a probe."""
         self._is_probing = self._waited >= self._pause
         if self._guessed >= _PLAIN_EVERY:
             self._guessed = 0
@@ -37,7 +37,7 @@ class AcceptanceRate:
 
     @property
     def expected(self) -> float:
-        """The chance to reckon with: a probe reckons with success."""
+        """The expected acceptance rate; a probe expects success."""
         return 1.0 if self._is_probing else self.chance
 
     def observe(self, tried: int, accepted: int) -> None:
@@ -68,13 +68,13 @@ def allocate(
     step_s: Callable[[int], float],
     pass_s: float,
 ) -> list[int]:
-    """Guesses for each sequence, so that the tokens per second of all together are the most.
+    """Draft tokens for each sequence, chosen to maximize the tokens per second of all together.
 
     Args:
-        chances: that a guess is right, by sequence.
-        limits: most guesses, by sequence.
+        chances: acceptance rates, by sequence.
+        limits: maximum draft tokens, by sequence.
         step_s: seconds of the step with so many rows in all.
-        pass_s: seconds of one pass of whatever guesses, for all sequences at once.
+        pass_s: seconds of one pass of the draft source, for all sequences at once.
     """
     depths = [0] * len(chances)
     rows = len(chances)

@@ -1,11 +1,11 @@
-"""Guessing tokens ahead, so that one step can confirm several.
+"""Speculative decoding: draft tokens for running replies, which the next step verifies.
 
-Three sources stand behind one interface: the form that a reply must have (``Guide.draft_hint``), the sequence itself
-(``NgramIndex``) and the model's draft head. What is guessed decides only how fast an answer comes: a guess is accepted
-exactly when it is the token that would have been drawn.
+Draft tokens come from three sources: the constraint of the reply (``TokenConstraint.draft_hint``), the sequence itself
+(``NgramIndex``) and the model's draft head. They change only the speed: a draft token is accepted exactly when it is
+the token that would have been sampled.
 
-The draft head keeps keys and values of its own, in the pages of the sequence but only from ``start`` on, since what
-lies far back helps a guess little and costs reading. Row p pairs the trunk's hidden row p with token p + 1.
+The draft head keeps keys and values of its own, in the pages of the sequence but only from ``start`` on, since distant
+positions improve drafts little and cost reading. Row p pairs the trunk's hidden row p with token p + 1.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ from loqal.types.sampling import SamplingParams
 
 MOST_DRAFTS = JOURNAL_ROWS - 1
 WINDOW_TOKENS = 2 * PAGE_TOKENS
-"""Hidden rows before the newest token that the draft head reads when guessing begins."""
+"""Hidden rows before the newest token that the draft head reads when it starts."""
 
-_HEAD_DEPTH = 4  # beyond this a guess of the head is rarely right
-_FORM_CHANCE = 0.9  # that what a form leaves open only seemingly comes as it usually does
-_CANDIDATES = 64  # of a guess, where the request bounds them in no other way
+_HEAD_DEPTH = 4  # deeper draft tokens of the head are rarely accepted
+_FORM_CHANCE = 0.9  # initial acceptance rate of a constraint's hints
+_CANDIDATES = 64  # of a draft token, where the request sets no lower top_k
 
 
 @dataclasses.dataclass(slots=True)
 class DraftState:
-    """What guessing remembers of one sequence."""
+    """State of speculative decoding for one sequence."""
 
     ngrams: NgramIndex = dataclasses.field(default_factory=NgramIndex)
     ngram_trust: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)
     head_trust: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)
     form_trust: AcceptanceRate = dataclasses.field(default_factory=lambda: AcceptanceRate(_FORM_CHANCE))
-    uses_head: bool = False  # for the guesses that are being verified
-    used: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)  # in whoever made them
+    uses_head: bool = False  # for the draft tokens that are being verified
+    used: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)  # of the source that proposed them
     start: int = 0  # first position with keys and values of the draft head
     done: int = 0  # positions before this one have them
     backlog: list[FloatArray] = dataclasses.field(default_factory=list)  # hidden rows from ``done`` on
 
     def restart(self, position: int) -> None:
-        """Begin anew with the hidden row at ``position``."""
+        """Restart with the hidden row at ``position``."""
         self.start = self.done = position
         self.backlog = []
 
     def shorten(self) -> None:
-        """Let go of old hidden rows, so that the first one left stands at the beginning of a page."""
+        """Drop old hidden rows, so that the first one left is at the start of a page."""
         rows = np.concatenate(self.backlog)
         first = max(self.done, self.backlog_end - WINDOW_TOKENS)
         first = min(-(-first // PAGE_TOKENS) * PAGE_TOKENS, self.backlog_end)
@@ -74,7 +74,7 @@ class DraftState:
 
 
 class Drafter:
-    """Guesses for all sequences of a step.
+    """Proposes draft tokens for all sequences of a step.
 
     Args:
         head: the model's draft head, or None.
@@ -95,18 +95,18 @@ class Drafter:
         self._states: dict[int, DraftState] = {}  # by arrival
 
     def forget(self, active: RunningSequence) -> None:
-        """The sequence is gone, or has lost its state."""
+        """Drop the state of a sequence that has ended or was preempted."""
         self._states.pop(active.arrival, None)
 
     def wanted_from(self, active: RunningSequence, start: int, end: int) -> int:
-        """From which of the tokens ``start`` to ``end`` on hidden rows are of use; ``end`` for none."""
+        """The first of the tokens ``start`` to ``end`` whose hidden row is needed; ``end`` for none."""
         if self._head is None:
             return end
         last_media = max((span.end for span in active.sequence.media), default=0)
         return min(end, max(start, last_media, len(active.sequence.token_ids) - WINDOW_TOKENS))
 
     def note(self, active: RunningSequence, position: int, hidden: FloatArray) -> None:
-        """Hidden rows [n D] of tokens that stay, the first of them at ``position``."""
+        """Add hidden rows [n D] of accepted tokens, the first of them at ``position``."""
         if self._head is None or not len(hidden):
             return
         state = self._states.setdefault(active.arrival, DraftState())
@@ -117,13 +117,13 @@ class Drafter:
             state.shorten()
 
     def observe(self, active: RunningSequence, tried: int, accepted: int) -> None:
-        """How many of the guesses of a step were right."""
+        """Learn how many of the draft tokens of a step were accepted."""
         state = self._states.setdefault(active.arrival, DraftState())
         for trust in (state.used,) if tried else (state.head_trust, state.ngram_trust, state.form_trust):
             trust.observe(tried, accepted)
 
     def propose(self, writing: Sequence[RunningSequence], costs: StepCosts, other_s: float) -> list[list[int]]:
-        """Guesses for each of the sequences that write.
+        """Draft tokens for each running reply.
 
         Args:
             other_s: seconds of the step that go to prompts.
@@ -133,8 +133,8 @@ class Drafter:
         for active, state in zip(writing, states, strict=True):
             most = self._most(active)
             copied, trust = self._known(active, state, most)
-            head_limit = min(state.head_trust.limit(most), _HEAD_DEPTH) if self._can_guess(active, state) else 0
-            # The sequence itself guesses for nothing, so it goes first where it is about as good.
+            head_limit = min(state.head_trust.limit(most), _HEAD_DEPTH) if self._can_draft(active, state) else 0
+            # N-grams cost nothing, so they are preferred where their rate is about as good.
             state.uses_head = head_limit > 0 and not (copied and trust.expected >= state.head_trust.expected)
             state.used = state.head_trust if state.uses_head else trust
             copies.append(copied)
@@ -142,16 +142,16 @@ class Drafter:
             limits.append(head_limit if state.uses_head else len(copied))
         pass_s = self._pass_s if any(state.uses_head for state in states) else 0.0
         depths = allocate(chances, limits, lambda rows: other_s + costs.of_rows(rows), pass_s)
-        guesses = [copied[:depth] for copied, depth in zip(copies, depths, strict=True)]
+        drafts = [copied[:depth] for copied, depth in zip(copies, depths, strict=True)]
         by_head = [i for i, state in enumerate(states) if state.uses_head and depths[i]]
         if by_head:
             found = self._run_head([(writing[i], states[i], depths[i]) for i in by_head])
             for i, tokens in zip(by_head, found, strict=True):
-                guesses[i] = tokens
-        return guesses
+                drafts[i] = tokens
+        return drafts
 
     def _known(self, active: RunningSequence, state: DraftState, most: int) -> tuple[list[int], AcceptanceRate]:
-        """Guesses that cost nothing: what the reply's form leaves little choice about, or what stood there before."""
+        """Draft tokens that cost nothing: the constraint's hint, or what followed the same n-gram before."""
         guide, sequence = active.sequence.guide, active.sequence
         draft_hint = [] if guide is None else list(guide.draft_hint(min(most, state.form_trust.limit(most))))
         if draft_hint:
@@ -159,19 +159,19 @@ class Drafter:
         return state.ngrams.propose(sequence.token_ids, min(most, state.ngram_trust.limit(most))), state.ngram_trust
 
     def _most(self, active: RunningSequence) -> int:
-        """Guesses that a sequence could use at all."""
+        """Maximum number of draft tokens that a sequence can use."""
         sequence = active.sequence
         left = self._context_len - len(sequence.token_ids)
         if sequence.params.max_tokens is not None:
             left = min(left, sequence.params.max_tokens - sequence.num_generated)
         return max(0, min(MOST_DRAFTS, left - 1))
 
-    def _can_guess(self, active: RunningSequence, state: DraftState) -> bool:
+    def _can_draft(self, active: RunningSequence, state: DraftState) -> bool:
         """Whether the hidden row of the newest token but one is there."""
         return self._head is not None and bool(state.backlog) and state.backlog_end == active.length
 
     def _run_head(self, wanted: list[tuple[RunningSequence, DraftState, int]]) -> list[list[int]]:
-        """Guesses of the draft head, one pass for every depth."""
+        """Draft tokens of the draft head, one pass for every depth."""
         started = self._clock()
         for active, _, depth in wanted:
             assert active.state is not None
@@ -182,25 +182,25 @@ class Drafter:
             tokens = active.sequence.token_ids[state.done + 1 : state.backlog_end + 1]
             runs.append(self._draft_run(active, state, state.done, tokens))
             state.done, state.backlog = state.backlog_end, []
-        guesses: list[list[int]] = [[] for _ in wanted]
+        drafts: list[list[int]] = [[] for _ in wanted]
         live = list(range(len(wanted)))
         num_passes = 0
         while live:
             num_passes += 1
             out = self._forward(runs, np.concatenate(rows))
-            chosen = self._choose([(wanted[i][0], guesses[i]) for i in live], out)
+            chosen = self._choose([(wanted[i][0], drafts[i]) for i in live], out)
             rows, runs, still_live = [], [], []
             for at, i in enumerate(live):
                 active, state, depth = wanted[i]
-                guesses[i].append(chosen[at])
-                if len(guesses[i]) < depth:  # go on from the head's own output, as if the guess were right
+                drafts[i].append(chosen[at])
+                if len(drafts[i]) < depth:  # continue from the head's own output, as if the draft token were accepted
                     still_live.append(i)
                     rows.append(out[at : at + 1])
-                    runs.append(self._draft_run(active, state, state.done + len(guesses[i]) - 1, guesses[i][-1:]))
+                    runs.append(self._draft_run(active, state, state.done + len(drafts[i]) - 1, drafts[i][-1:]))
             live = still_live
         seconds = (self._clock() - started) / num_passes
         self._pass_s += (seconds - self._pass_s) * (0.2 if self._pass_s else 1.0)
-        return guesses
+        return drafts
 
     def _draft_run(self, active: RunningSequence, state: DraftState, position: int, tokens: list[int]) -> Run:
         """Rows of the draft head from ``position`` on: its pages begin at ``start``."""
@@ -219,7 +219,7 @@ class Drafter:
         return ops.select(out, batch.logit_rows)
 
     def _choose(self, drafted: list[tuple[RunningSequence, list[int]]], hidden: FloatArray) -> list[int]:
-        """What the requests would draw if the guesses' logits were right, with their own noise."""
+        """The tokens that the requests would sample from the draft logits, with their own noise."""
         assert self._vocabulary is not None
         every = [_draft_params(active.sequence.params) for active, _ in drafted]
         enough = [
@@ -245,7 +245,7 @@ class Drafter:
 
 
 class _Few:
-    """``sampling.Logits`` of which only the largest are known."""
+    """``sampling.Logits`` that know the top k only."""
 
     def __init__(self, ids: IntArray, values: FloatArray) -> None:
         self._ids, self._values = ids, values
@@ -254,7 +254,7 @@ class _Few:
         return self._ids[:k], self._values[:k]
 
     def row(self) -> FloatArray:
-        raise NotImplementedError("a guess is chosen among the largest logits")
+        raise NotImplementedError("draft tokens are chosen from the top k")
 
 
 def _draft_params(params: SamplingParams) -> SamplingParams:

@@ -1,4 +1,4 @@
-"""Guesses from the sequence itself: what followed the last few tokens when they stood there before."""
+"""N-gram drafting: the tokens that followed the last few tokens when they occurred before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _LONGEST, _SHORTEST = 4, 2  # tokens that must agree
 
 
 class NgramIndex:
-    """Where each run of a few tokens stood last in one sequence."""
+    """The last position of each n-gram of one sequence."""
 
     def __init__(self) -> None:
         self._ends: dict[tuple[int, ...], int] = {}
@@ -22,7 +22,7 @@ class NgramIndex:
         return []
 
     def _copy(self, token_ids: list[int], start: int, depth: int) -> list[int]:
-        """The tokens from ``start`` on; a run that reaches the end goes on with itself, as repetitions do."""
+        """The tokens from ``start`` on; a run that reaches the end repeats itself."""
         period = len(token_ids) - start
         return [token_ids[start + index % period] for index in range(depth)]
 

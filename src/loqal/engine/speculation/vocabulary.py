@@ -1,7 +1,7 @@
-"""The part of the vocabulary that guesses are chosen from. The head is the largest weight, and few of its rows matter.
+"""Draft vocabulary: the rows of the head that draft tokens are chosen from, since reading all of them costs most.
 
 Ids of a byte-level vocabulary are in the order of its merges, the frequent ones first; to these are added the ids that
-requests have shown lately. A token outside cannot be guessed, which costs a guess and changes nothing else.
+requests have shown lately. A token outside cannot be drafted, which costs speed alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DraftVocabulary:
         self._num_new = 0
 
     def show(self, token_ids: Iterable[int]) -> None:
-        """Ids that occur in a prompt or a reply, and those that end one, which a caller may have made up."""
+        """Add ids of a prompt or a reply, and end ids, which may be outside the vocabulary."""
         for token_id in token_ids:
             known = self._num_frequent <= token_id < self._decoder.config.vocab_size
             if known and token_id not in self._seen and token_id not in self._padding:

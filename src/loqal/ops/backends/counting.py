@@ -1,4 +1,4 @@
-"""A backend that only counts: what would a model take, if it were loaded?"""
+"""Dry-run backend for memory accounting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LINE, _SMALL_PAGE, _HUGE_PAGE, _CHUNK = 64, 4 << 10, 2 << 20, 64 << 20
 
 
 class CountingOps:
-    """Takes weights as another backend would and keeps nothing but their bytes.
+    """Counts the bytes of weights as another backend would store them, without storing any.
 
     Only the constructors of ``Ops`` that building a model calls are here; ``hollow`` tensors are enough for them.
     """
@@ -44,18 +44,18 @@ class CountingOps:
 
 
 class BlockCount:
-    """What the pool of blocks for results comes to hold (BlockPool in cpp/base/memory.cpp)."""
+    """Predicts the size of the block pool for results (BlockPool in cpp/base/memory.cpp)."""
 
     def __init__(self) -> None:
         self._kept: list[int] = []
 
     @property
     def num_bytes(self) -> int:
-        """Of all blocks."""
+        """Bytes of all blocks."""
         return sum(self._kept)
 
     def use(self, sizes: Sequence[int]) -> None:
-        """Take blocks of these sizes that are alive together, and give them back."""
+        """Allocate blocks of these sizes at the same time, and free them."""
         taken = []
         for wanted in sizes:
             size = _rounded(wanted + _LINE, _SMALL_PAGE)

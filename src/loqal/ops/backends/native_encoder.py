@@ -1,4 +1,4 @@
-"""Storing weights in the block formats of GGUF with the native encoders, and what that loses."""
+"""Native encoders of weights into the block formats of GGUF, and the loss of encoding."""
 
 from __future__ import annotations
 
