@@ -31,13 +31,14 @@ PACKAGE = ROOT / "src/loqal"
 
 NATIVE: tuple[tuple[str, str], ...] = (
     ("cpp/bindings/decoder.cpp", "run_layers"),
-    ("cpp/ops/ops.cpp", "Cpu::delta_mixer"),
-    ("cpp/ops/ops.cpp", "Cpu::linear"),
-    ("cpp/ops/ops.cpp", "Cpu::run_products"),
+    ("cpp/decoder/layers.cpp", "run_layers"),
+    ("cpp/decoder/layers.cpp", "run_mixer"),
+    ("cpp/ops/linear.cpp", "linear"),
+    ("cpp/ops/linear.cpp", "run_products"),
     ("cpp/base/threads.cpp", "ThreadPool::run"),
-    ("cpp/ops/ops.cpp", "Cpu::multiply"),
+    ("cpp/ops/linear.cpp", "multiply"),
     ("cpp/kernels/linear-inl.h", "panels"),
-    ("cpp/kernels/linear-inl.h", "quantised_panels"),
+    ("cpp/kernels/linear-inl.h", "quantized_panels"),
 )
 """The functions between ``run_layers`` of the extension and the dot product of a quantized weight: file and name."""
 
