@@ -97,7 +97,7 @@ class MediaEncoder:
     Args:
         tower: None for a model without one, which refuses every image.
         cache_bytes: for encoded pictures that are kept.
-        room_bytes: for pictures while they are read; one that needs more is refused.
+        room_bytes: memory for images while they are decoded; one that needs more is rejected.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class MediaEncoder:
     def encode(self, prompt_ids: Sequence[int], seen: PlannedMedia) -> tuple[IntArray | None, tuple[MediaSpan, ...]]:
         """Positions of a prompt and the spans of its media, encoded now unless they are cached.
 
-        Encoding takes turns with running replies. Raises MediaError when something cannot be decoded.
+        Encoding alternates with steps of running replies. Raises MediaError when something cannot be decoded.
         """
         if not seen.items:
             return None, ()

@@ -30,7 +30,7 @@ from loqal.state.allocator import Allocator
 class SequenceState:
     """The state of one sequence: its slot, its pages in position order, and how many tokens they have seen.
 
-    The newest ``pending`` of these tokens may stand in a journal and not yet in the slot.
+    The newest ``pending`` of these tokens may be in a journal and not yet in the slot.
     """
 
     slot: int
@@ -72,13 +72,13 @@ class StateStore:
     numbering.
 
     Args:
-        num_slots, num_pages: most of each. Their memory is taken when they are first used.
-        num_journals: sequences that may try tokens which are taken back (``defer``).
+        num_slots, num_pages: maximum numbers. Their memory is allocated on first use.
+        num_journals: sequences that may verify draft tokens at once (``defer``).
         slot_group: slots that share huge pages of memory, see ``sizes.slot_group``.
-        budget_bytes: most memory of both together; None when the numbers alone are the limit.
+        budget_bytes: memory limit of both together; None when the numbers alone are the limit.
 
     Attributes:
-        reclaim: asked for memory when there is none left. It gives something back and returns True, or returns False.
+        reclaim: called when memory is exhausted. It frees some and returns True, or returns False.
         poison_freed: fill freed memory with NaN, so that tests notice reads of it.
     """
 

@@ -1,8 +1,8 @@
 """Prefix cache: captures of states by token prefix, shared by all requests.
 
-A capture can be taken up by every sequence that begins with the very tokens (and media) it has seen. Which captures are
-made is decided here (``plan``), as is which go when memory is short: those that save the least reading per byte, where
-what was used longest ago counts least.
+A sequence whose prompt begins with the tokens (and media) of a capture can start from it. ``plan`` decides which
+captures are made. When memory is short, those that save the fewest tokens per byte are evicted, where the least
+recently used count least.
 
 Invariant: the cache holds one reference to every slot and page of its captures, and drops it when it evicts them.
 """
@@ -28,10 +28,10 @@ _RECENT = 16  # uses of the cache after which a capture counts half
 class MissReason(enum.StrEnum):
     """Why the prompt, or the rest of it, was not cached."""
 
-    UNKNOWN = "unknown"  # nothing begins like it
-    DIFFERS = "differs"  # it leaves what is known at some token
-    EVICTED = "evicted"  # it was known further than what is still kept
-    OFF = "off"  # there is no cache
+    UNKNOWN = "unknown"  # no known prefix
+    DIFFERS = "differs"  # it differs from known prefixes at some token
+    EVICTED = "evicted"  # the captures of a longer known prefix were evicted
+    OFF = "off"  # the cache is disabled
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class CacheReport:
 
     cached: int = 0  # tokens that did not have to be read
     known: int = 0  # leading tokens that some earlier request shared
-    reason: MissReason | None = MissReason.OFF  # None: as much was taken up as can be
+    reason: MissReason | None = MissReason.OFF  # None: as much as possible was cached
 
 
 @dataclass(slots=True, eq=False)
@@ -57,8 +57,8 @@ class PrefixCache:
     """Captures by token prefix.
 
     Args:
-        store: where the states live. The cache gives way whenever the store is short of memory.
-        is_on: without it nothing is kept.
+        store: holds the states. The cache evicts captures whenever the store is short of memory.
+        is_on: False disables the cache.
         disk: where captures outlive the process, if anywhere.
     """
 
@@ -123,8 +123,8 @@ class PrefixCache:
         """Lengths at which a prompt is captured while it is read, ascending.
 
         Args:
-            marks: starts of messages, where other requests may part; a page apart, or more where there are many. The
-                next turn of the same conversation takes up at the last two, which always count.
+            marks: starts of messages, where other requests may differ; a page apart, or more where there are many. The
+                next request of the same conversation starts at one of the last two, which always count.
             required: lengths at which a capture is wanted in any case: ends of media.
         """
         first, last = report.cached, prompt_len - 1
@@ -133,7 +133,7 @@ class PrefixCache:
         inside = [mark for mark in marks if first < mark <= last]
         wanted = {mark for mark in required if first < mark <= last} | set(inside[-2:])
         if report.known - first >= PAGE_TOKENS and report.known <= last:
-            wanted.add(report.known)  # two requests part here, so a third may
+            wanted.add(report.known)  # two requests differ here, so a third may
         gap, most = PAGE_TOKENS, self._most_marks()
         while len(thinned := _thinned(inside, first, gap)) > most:
             gap *= 2
