@@ -34,7 +34,7 @@ WINDOW_TOKENS = 2 * PAGE_TOKENS
 """Hidden rows before the newest token that the draft head reads when it starts."""
 
 _HEAD_DEPTH = 4  # deeper draft tokens of the head are rarely accepted
-_FORM_CHANCE = 0.9  # initial acceptance rate of a constraint's hints
+_HINT_CHANCE = 0.9  # initial acceptance rate of a constraint's hints
 _CANDIDATES = 64  # of a draft token, where the request sets no lower top_k
 
 
@@ -43,9 +43,9 @@ class DraftState:
     """State of speculative decoding for one sequence."""
 
     ngrams: NgramIndex = dataclasses.field(default_factory=NgramIndex)
-    ngram_trust: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)
-    head_trust: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)
-    form_trust: AcceptanceRate = dataclasses.field(default_factory=lambda: AcceptanceRate(_FORM_CHANCE))
+    ngram_rate: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)
+    head_rate: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)
+    hint_rate: AcceptanceRate = dataclasses.field(default_factory=lambda: AcceptanceRate(_HINT_CHANCE))
     uses_head: bool = False  # for the draft tokens that are being verified
     used: AcceptanceRate = dataclasses.field(default_factory=AcceptanceRate)  # of the source that proposed them
     start: int = 0  # first position with keys and values of the draft head
@@ -119,8 +119,8 @@ class Drafter:
     def observe(self, active: RunningSequence, tried: int, accepted: int) -> None:
         """Learn how many of the draft tokens of a step were accepted."""
         state = self._states.setdefault(active.arrival, DraftState())
-        for trust in (state.used,) if tried else (state.head_trust, state.ngram_trust, state.form_trust):
-            trust.observe(tried, accepted)
+        for rate in (state.used,) if tried else (state.head_rate, state.ngram_rate, state.hint_rate):
+            rate.observe(tried, accepted)
 
     def propose(self, writing: Sequence[RunningSequence], costs: StepCosts, other_s: float) -> list[list[int]]:
         """Draft tokens for each running reply.
@@ -132,11 +132,11 @@ class Drafter:
         copies, chances, limits = [], [], []
         for active, state in zip(writing, states, strict=True):
             most = self._most(active)
-            copied, trust = self._known(active, state, most)
-            head_limit = min(state.head_trust.limit(most), _HEAD_DEPTH) if self._can_draft(active, state) else 0
+            copied, rate = self._known(active, state, most)
+            head_limit = min(state.head_rate.limit(most), _HEAD_DEPTH) if self._can_draft(active, state) else 0
             # N-grams cost nothing, so they are preferred where their rate is about as good.
-            state.uses_head = head_limit > 0 and not (copied and trust.expected >= state.head_trust.expected)
-            state.used = state.head_trust if state.uses_head else trust
+            state.uses_head = head_limit > 0 and not (copied and rate.expected >= state.head_rate.expected)
+            state.used = state.head_rate if state.uses_head else rate
             copies.append(copied)
             chances.append(state.used.expected)
             limits.append(head_limit if state.uses_head else len(copied))
@@ -153,10 +153,10 @@ class Drafter:
     def _known(self, active: RunningSequence, state: DraftState, most: int) -> tuple[list[int], AcceptanceRate]:
         """Draft tokens that cost nothing: the constraint's hint, or what followed the same n-gram before."""
         guide, sequence = active.sequence.guide, active.sequence
-        draft_hint = [] if guide is None else list(guide.draft_hint(min(most, state.form_trust.limit(most))))
+        draft_hint = [] if guide is None else list(guide.draft_hint(min(most, state.hint_rate.limit(most))))
         if draft_hint:
-            return draft_hint, state.form_trust
-        return state.ngrams.propose(sequence.token_ids, min(most, state.ngram_trust.limit(most))), state.ngram_trust
+            return draft_hint, state.hint_rate
+        return state.ngrams.propose(sequence.token_ids, min(most, state.ngram_rate.limit(most))), state.ngram_rate
 
     def _most(self, active: RunningSequence) -> int:
         """Maximum number of draft tokens that a sequence can use."""
