@@ -163,7 +163,7 @@ def test_a_miss_is_explained() -> None:
         talk = [{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}]
         first = model.chat([*talk, {"role": "user", "content": "Go on."}], params)
         assert first.usage.cached_tokens == 0
-        assert "No earlier request" in str(first.usage.cache_miss)
+        assert "No cached request" in str(first.usage.cache_miss)
         again = model.chat([*talk, {"role": "user", "content": "Go on."}], params)
         assert again.usage.cached_tokens > 0.9 * again.usage.prompt_tokens
         assert again.usage.cache_miss is None
