@@ -15,7 +15,6 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,8 +22,8 @@ from typing import Any
 import uvicorn
 
 import loqal
-from loqal.runtime.runtime import Runtime
 from loqal.server.app import create_app
+from loqal.server.service.model_pool import ModelPool
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/loqal"
@@ -52,46 +51,13 @@ THERE = (
 BACK = (
     ("the engine hands a token over", "engine", "SimpleQueue.put"),
     ("the reply reads a token", "loop", "OutputParser.push"),
-    ("the dialect formats a piece", "loop", "ChatChunks.push"),
+    ("the dialect formats a piece", "loop", "ChatWriter.push"),
     ("the wire encodes an event", "loop", "ServerSentEvents.encode"),
     ("the socket is written", "loop", "RequestMiddleware.__call__.<locals>.sending"),
 )
 """The handovers of the reply."""
 
 _CALLED = frozenset(called for _, _, called in (*THERE, *BACK))
-
-
-class OneModel:
-    """A pool of one loaded model, see ``loqal.server.service.model_pool.Pool``."""
-
-    created = 0
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    def names(self) -> Sequence[str]:
-        """Its name."""
-        return ["demo"]
-
-    def loaded(self) -> Mapping[str, Runtime]:
-        """It is."""
-        return {"demo": self._runtime}
-
-    async def take(self, name: str) -> Runtime:
-        """The model."""
-        return self._runtime
-
-    def give_back(self, name: str) -> None:
-        """Nothing to do."""
-
-    async def unload(self, name: str) -> bool:
-        """It stays."""
-        return False
-
-    async def warm(self) -> None:
-        """It is loaded."""
-
-    tidy = close = warm
 
 
 class Stacks:
@@ -131,13 +97,17 @@ def record() -> Stacks:
     threading.setprofile(stacks)
     try:
         with loqal.load(context_len=256, drafts="off", threads=1) as runtime:
-            config = uvicorn.Config(create_app(OneModel(runtime)), port=0, log_config=None, loop="asyncio", ws="none")
+            pool = ModelPool({"demo": lambda memory_bytes: runtime}, limit_bytes=None, resident=lambda: 0)
+            config = uvicorn.Config(create_app(pool), port=0, log_config=None, loop="asyncio", ws="none")
             server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run, daemon=True)
             thread.start()
             while not server.started:
                 time.sleep(0.01)
-            _ask(server.servers[0].sockets[0].getsockname()[1])
+            port = server.servers[0].sockets[0].getsockname()[1]
+            _ask(port)
+            stacks.first.clear()  # of the request that loaded the model into the pool
+            _ask(port)
             server.should_exit = True
             thread.join()
     finally:

@@ -215,7 +215,7 @@ class RequestContext:
 
         def render(runtime: Runtime) -> Rendered:
             check_length(runtime, request.texts())
-            return runtime.render(messages, turn=request.options)
+            return runtime.render(messages, options=request.options)
 
         async with self.model(request.model) as runtime, self.state.media if request.num_media else nullcontext():
             return await asyncio.to_thread(render, runtime)
