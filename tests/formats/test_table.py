@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gguf
+import numpy as np
 import pytest
 
 from loqal import formats
 from loqal.errors import FormatError, UnsupportedError
+from loqal.formats.loss import loss
 
 
 def test_ids_and_sizes_equal_ggufs() -> None:
@@ -36,3 +38,18 @@ def test_num_bytes_refuses_partial_blocks_and_unknown_formats() -> None:
         formats.num_bytes("Q8_0", (2, 48))
     with pytest.raises(UnsupportedError, match="stored as TQ1_0"):
         formats.num_bytes("TQ1_0", (1, 256))
+
+
+def test_records_are_complete() -> None:
+    for entry in formats.FORMATS.values():
+        assert (entry.read_floats is None, entry.unpack is None) == (not entry.is_float, entry.is_float)
+        assert (entry.write_scales is None) == entry.is_float
+        assert entry.name in formats.ENCODABLE or entry.encode is None
+
+
+@pytest.mark.parametrize("name", formats.ENCODABLE)
+def test_typical_losses_are_those_of_normal_values(name: str) -> None:
+    values = np.random.default_rng(0).standard_normal((64, 1024)).astype(np.float32)
+    lost = loss(values, formats.decode(name, formats.encode(name, values), values.shape)).plain
+    typical = formats.FORMATS[name].typical_loss
+    assert lost <= typical and (lost >= typical / 3 or name == "F32")

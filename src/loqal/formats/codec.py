@@ -6,70 +6,20 @@ Large tensors are worked on in slices small enough that the intermediate arrays 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from loqal.errors import FormatError, TensorError, UnsupportedError
-from loqal.formats import floats, i_quants, k_encode, k_quants, legacy, tables
-from loqal.formats.blocks import Bytes, Codes, Floats, Unpacked
-from loqal.formats.table import Format, find_format, num_bytes
+from loqal.formats.blocks import Bytes, Codes, Floats
+from loqal.formats.format import Format
+from loqal.formats.table import ENCODABLE, find_format, num_bytes
 
 RUN_LEN = 16
 """Values that share one scale in the int8 form: the shortest run of any format."""
 
 _SLICE_VALUES = 1 << 17
 _LARGEST = 65504  # the largest float16: no scale or minimum can overflow below it
-
-_FLOAT_DECODERS: dict[str, Callable[[Bytes], Floats]] = {
-    "F32": floats.decode_f32,
-    "F16": floats.decode_f16,
-    "BF16": floats.decode_bf16,
-}
-
-_UNPACKERS: dict[str, Callable[[Bytes], Unpacked]] = {
-    "Q8_0": legacy.unpack_q8_0,
-    "Q4_0": legacy.unpack_q4_0,
-    "Q4_1": legacy.unpack_q4_1,
-    "Q5_0": legacy.unpack_q5_0,
-    "Q5_1": legacy.unpack_q5_1,
-    "Q2_K": k_quants.unpack_q2_k,
-    "Q3_K": k_quants.unpack_q3_k,
-    "Q4_K": k_quants.unpack_q4_k,
-    "Q5_K": k_quants.unpack_q5_k,
-    "Q6_K": k_quants.unpack_q6_k,
-    "IQ1_S": i_quants.unpack_iq1_s,
-    "IQ1_M": i_quants.unpack_iq1_m,
-    "IQ2_XXS": i_quants.unpack_iq2_xxs,
-    "IQ2_XS": i_quants.unpack_iq2_xs,
-    "IQ2_S": i_quants.unpack_iq2_s,
-    "IQ3_XXS": i_quants.unpack_iq3_xxs,
-    "IQ3_S": i_quants.unpack_iq3_s,
-    "IQ4_NL": tables.unpack_iq4_nl,
-    "IQ4_XS": tables.unpack_iq4_xs,
-    "MXFP4": tables.unpack_mxfp4,
-}
-
-_ENCODERS: dict[str, Callable[[Floats], Bytes]] = {
-    "F32": floats.encode_f32,
-    "F16": floats.encode_f16,
-    "BF16": floats.encode_bf16,
-    "Q8_0": legacy.encode_q8_0,
-    "Q4_0": legacy.encode_q4_0,
-    "Q4_1": legacy.encode_q4_1,
-    "Q5_0": legacy.encode_q5_0,
-    "Q5_1": legacy.encode_q5_1,
-    "Q2_K": k_encode.encode_q2_k,
-    "Q3_K": k_encode.encode_q3_k,
-    "Q4_K": k_encode.encode_q4_k,
-    "Q5_K": k_encode.encode_q5_k,
-    "Q6_K": k_encode.encode_q6_k,
-    "IQ4_NL": tables.encode_iq4_nl,
-    "MXFP4": tables.encode_mxfp4,
-}
-
-ENCODABLE: tuple[str, ...] = tuple(_ENCODERS)
-"""The formats :func:`encode` can write."""
 
 
 def decode(format: str, data: Bytes, shape: tuple[int, ...]) -> Floats:
@@ -89,13 +39,13 @@ def decode(format: str, data: Bytes, shape: tuple[int, ...]) -> Floats:
     """
     entry = find_format(format)
     blocks = _as_blocks(entry, data, shape)
-    if entry.is_float:
-        return _FLOAT_DECODERS[format](blocks.reshape(-1)).reshape(shape)
+    if entry.read_floats is not None:
+        return entry.read_floats(blocks.reshape(-1)).reshape(shape)
+    assert entry.unpack is not None
     out = np.empty((len(blocks), entry.block_len), np.float32)
-    unpack = _UNPACKERS[format]
     with np.errstate(over="ignore", invalid="ignore"):
         for part in _slices(len(blocks), entry.block_len):
-            codes, scales, offsets = unpack(blocks[part])
+            codes, scales, offsets = entry.unpack(blocks[part])
             runs = (len(codes), scales.shape[1], -1)
             values = out[part].reshape(runs)
             np.multiply(codes.reshape(runs), scales[:, :, None], out=values)
@@ -123,17 +73,16 @@ def to_int8(format: str, data: Bytes, shape: tuple[int, ...]) -> tuple[Codes, Fl
         FormatError: ``data`` does not have the size that ``shape`` needs.
     """
     entry = find_format(format)
-    if entry.is_float:
+    if entry.unpack is None:
         raise UnsupportedError(f"{format} has no int8 form.", "Its values are plain floats.", "Decode it instead.")
     blocks = _as_blocks(entry, data, shape)
-    unpack = _UNPACKERS[format]
     runs = entry.block_len // RUN_LEN
     codes = np.empty((len(blocks), entry.block_len), np.int8)
     scales = np.empty((len(blocks), runs), np.float32)
     offsets: Floats | None = None
     with np.errstate(over="ignore", invalid="ignore"):
         for part in _slices(len(blocks), entry.block_len):
-            unpacked = unpack(blocks[part])
+            unpacked = entry.unpack(blocks[part])
             codes[part] = unpacked.codes
             repeats = runs // unpacked.scales.shape[1]
             scales[part] = np.repeat(unpacked.scales, repeats, axis=1)
@@ -165,7 +114,7 @@ def encode(format: str, values: Floats) -> Bytes:
         TensorError: the format is quantized and a value is NaN or too large.
     """
     entry = find_format(format)
-    if format not in _ENCODERS:
+    if entry.encode is None:
         raise UnsupportedError(
             f"loqal cannot write {format}.", f"It writes {', '.join(ENCODABLE)}.", "Choose one of these formats."
         )
@@ -178,9 +127,8 @@ def encode(format: str, values: Floats) -> Bytes:
         )
     blocks = np.ascontiguousarray(values, np.float32).reshape(-1, entry.block_len)
     stored = out.reshape(len(blocks), entry.block_bytes)
-    encoder = _ENCODERS[format]
     for part in _slices(len(blocks), entry.block_len):
-        stored[part] = encoder(blocks[part]).reshape(-1, entry.block_bytes)
+        stored[part] = entry.encode(blocks[part]).reshape(-1, entry.block_bytes)
     return out
 
 

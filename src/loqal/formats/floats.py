@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from loqal.formats.blocks import Bytes, Floats
+from loqal.formats.format import Format
 
 
 def decode_f32(data: Bytes) -> Floats:
@@ -43,3 +44,8 @@ def encode_bf16(values: Floats) -> Bytes:
     rounded = bits + (np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)))
     bits = np.where(is_nan, bits | np.uint32(0x00400000), rounded)
     return (bits >> np.uint32(16)).astype("<u2").view(np.uint8)
+
+
+F32 = Format("F32", 0, 1, 4, 1e-7, read_floats=decode_f32, encode=encode_f32)
+F16 = Format("F16", 1, 1, 2, 3e-4, read_floats=decode_f16, encode=encode_f16)
+BF16 = Format("BF16", 30, 1, 2, 2e-3, read_floats=decode_bf16, encode=encode_bf16)

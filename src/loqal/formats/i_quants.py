@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loqal.formats.blocks import Bytes, Codes, Floats, Unpacked, read_half, unpack_bits
+from loqal.formats.blocks import Bytes, Codes, Floats, Unpacked, as_half, read_half, unpack_bits
+from loqal.formats.format import Format, HalfScales, random_scales
 from loqal.formats.i_grids import grid, signs
 
 _Words = npt.NDArray[np.uint16]
@@ -134,3 +135,20 @@ def _vectors(table: Codes, index: _Integers) -> Codes:
 def _signed(format: str, index: _Integers, sign_index: _Integers) -> Codes:
     vectors, patterns = codebook(format)
     return _vectors(vectors, index) * _vectors(patterns, sign_index)
+
+
+def _write_iq1_m_scales(blocks: Bytes, scale: float, rng: np.random.Generator) -> None:
+    """Write float16 scales of about ``scale`` into the upper nibbles of the last four words, lowest nibble first."""
+    half = as_half(random_scales(len(blocks), scale, rng))
+    for word, nibble in enumerate((half[:, 0] & 15, half[:, 0] >> 4, half[:, 1] & 15, half[:, 1] >> 4)):
+        high_byte = blocks[:, 49 + 2 * word]
+        high_byte[:] = high_byte & 15 | nibble << np.uint8(4)
+
+
+IQ1_S = Format("IQ1_S", 19, 256, 50, 0.65, unpack=unpack_iq1_s, write_scales=HalfScales(0))
+IQ1_M = Format("IQ1_M", 29, 256, 56, 0.6, unpack=unpack_iq1_m, write_scales=_write_iq1_m_scales)
+IQ2_XXS = Format("IQ2_XXS", 16, 256, 66, 0.48, unpack=unpack_iq2_xxs, write_scales=HalfScales(0))
+IQ2_XS = Format("IQ2_XS", 17, 256, 74, 0.42, unpack=unpack_iq2_xs, write_scales=HalfScales(0))
+IQ2_S = Format("IQ2_S", 22, 256, 82, 0.4, unpack=unpack_iq2_s, write_scales=HalfScales(0))
+IQ3_XXS = Format("IQ3_XXS", 18, 256, 98, 0.28, unpack=unpack_iq3_xxs, write_scales=HalfScales(0))
+IQ3_S = Format("IQ3_S", 21, 256, 110, 0.22, unpack=unpack_iq3_s, write_scales=HalfScales(0))

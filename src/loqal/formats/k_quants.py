@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from loqal.formats import k_encode
 from loqal.formats.blocks import Bytes, Unpacked, read_half, unpack_bits
+from loqal.formats.format import Format, HalfScales
 
 
 def unpack_q2_k(blocks: Bytes) -> Unpacked:
@@ -67,3 +69,16 @@ def unpack_scales_and_minima(packed: Bytes) -> tuple[Bytes, Bytes]:
     scales = np.concatenate([first & six, rest & np.uint8(15) | first >> np.uint8(2) & two], axis=1)
     minima = np.concatenate([second & six, rest >> np.uint8(4) | second >> np.uint8(2) & two], axis=1)
     return scales, minima
+
+
+Q2_K = Format(
+    "Q2_K", 10, 256, 84, 0.4, unpack=unpack_q2_k, encode=k_encode.encode_q2_k, write_scales=HalfScales(80, 82, 1.5)
+)
+Q3_K = Format("Q3_K", 11, 256, 110, 0.24, unpack=unpack_q3_k, encode=k_encode.encode_q3_k, write_scales=HalfScales(108))
+Q4_K = Format(
+    "Q4_K", 12, 256, 144, 0.12, unpack=unpack_q4_k, encode=k_encode.encode_q4_k, write_scales=HalfScales(0, 2, 7.5)
+)
+Q5_K = Format(
+    "Q5_K", 13, 256, 176, 0.06, unpack=unpack_q5_k, encode=k_encode.encode_q5_k, write_scales=HalfScales(0, 2, 15.5)
+)
+Q6_K = Format("Q6_K", 14, 256, 210, 0.03, unpack=unpack_q6_k, encode=k_encode.encode_q6_k, write_scales=HalfScales(208))

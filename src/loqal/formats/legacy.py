@@ -26,6 +26,7 @@ from loqal.formats.blocks import (
     reciprocal,
     unpack_bits,
 )
+from loqal.formats.format import Format, HalfScales
 
 
 def unpack_q8_0(blocks: Bytes) -> Unpacked:
@@ -111,3 +112,10 @@ def _codes_above_minimum(values: Floats, num_codes: int) -> tuple[Floats, Floats
 def _pack_five_bits(codes: Bytes) -> Bytes:
     high = np.packbits(codes >> np.uint8(4), axis=1, bitorder="little")
     return np.concatenate([high, pack_bits(codes, 4, 16)], axis=1)
+
+
+Q4_0 = Format("Q4_0", 2, 32, 18, 0.15, unpack=unpack_q4_0, encode=encode_q4_0, write_scales=HalfScales(0))
+Q4_1 = Format("Q4_1", 3, 32, 20, 0.13, unpack=unpack_q4_1, encode=encode_q4_1, write_scales=HalfScales(0, 2, -7.5))
+Q5_0 = Format("Q5_0", 6, 32, 22, 0.07, unpack=unpack_q5_0, encode=encode_q5_0, write_scales=HalfScales(0))
+Q5_1 = Format("Q5_1", 7, 32, 24, 0.07, unpack=unpack_q5_1, encode=encode_q5_1, write_scales=HalfScales(0, 2, -15.5))
+Q8_0 = Format("Q8_0", 8, 32, 34, 0.012, unpack=unpack_q8_0, encode=encode_q8_0, write_scales=HalfScales(0))

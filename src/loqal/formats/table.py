@@ -1,55 +1,37 @@
-"""The table of weight formats: names, ggml type ids, and how many bytes a block takes.
-
-Ids and sizes are those of the GGUF specification; the tests compare them with the ``gguf`` package.
-"""
+"""The table of weight formats: one row each. The records stand in the files of their families."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from loqal.errors import FormatError, UnsupportedError
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One way to store weights: every ``block_len`` consecutive values take ``block_bytes`` bytes."""
-
-    name: str
-    ggml_type: int
-    block_len: int
-    block_bytes: int
-
-    @property
-    def is_float(self) -> bool:
-        """True for the plain float formats, whose block is a single value."""
-        return self.block_len == 1
-
+from loqal.formats import floats, i_quants, k_quants, legacy, tables
+from loqal.formats.format import Format
 
 _ALL = (
-    Format("F32", 0, 1, 4),
-    Format("F16", 1, 1, 2),
-    Format("BF16", 30, 1, 2),
-    Format("Q4_0", 2, 32, 18),
-    Format("Q4_1", 3, 32, 20),
-    Format("Q5_0", 6, 32, 22),
-    Format("Q5_1", 7, 32, 24),
-    Format("Q8_0", 8, 32, 34),
-    Format("Q2_K", 10, 256, 84),
-    Format("Q3_K", 11, 256, 110),
-    Format("Q4_K", 12, 256, 144),
-    Format("Q5_K", 13, 256, 176),
-    Format("Q6_K", 14, 256, 210),
-    Format("IQ1_S", 19, 256, 50),
-    Format("IQ1_M", 29, 256, 56),
-    Format("IQ2_XXS", 16, 256, 66),
-    Format("IQ2_XS", 17, 256, 74),
-    Format("IQ2_S", 22, 256, 82),
-    Format("IQ3_XXS", 18, 256, 98),
-    Format("IQ3_S", 21, 256, 110),
-    Format("IQ4_NL", 20, 32, 18),
-    Format("IQ4_XS", 23, 256, 136),
-    Format("MXFP4", 39, 32, 17),
+    floats.F32,
+    floats.F16,
+    floats.BF16,
+    legacy.Q4_0,
+    legacy.Q4_1,
+    legacy.Q5_0,
+    legacy.Q5_1,
+    legacy.Q8_0,
+    k_quants.Q2_K,
+    k_quants.Q3_K,
+    k_quants.Q4_K,
+    k_quants.Q5_K,
+    k_quants.Q6_K,
+    i_quants.IQ1_S,
+    i_quants.IQ1_M,
+    i_quants.IQ2_XXS,
+    i_quants.IQ2_XS,
+    i_quants.IQ2_S,
+    i_quants.IQ3_XXS,
+    i_quants.IQ3_S,
+    tables.IQ4_NL,
+    tables.IQ4_XS,
+    tables.MXFP4,
 )
 
 FORMATS: dict[str, Format] = {entry.name: entry for entry in _ALL}
@@ -57,6 +39,9 @@ FORMATS: dict[str, Format] = {entry.name: entry for entry in _ALL}
 
 GGML_TYPES: dict[int, str] = {entry.ggml_type: entry.name for entry in _ALL}
 """Names of the readable formats by the type id a GGUF file stores."""
+
+ENCODABLE: tuple[str, ...] = tuple(entry.name for entry in _ALL if entry.encode)
+"""The formats that ``codec.encode`` can write."""
 
 REFUSED_GGML_TYPES: dict[int, str] = {
     4: "Q4_2",

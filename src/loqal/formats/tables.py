@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from loqal.formats.blocks import Bytes, Floats, Unpacked, as_half, pack_bits, read_half, unpack_bits
+from loqal.formats.format import Format, HalfScales
 from loqal.formats.search import best_scale
 
 # The values of IQ4: denser near zero, where most weights are.
@@ -78,3 +79,13 @@ def encode_mxfp4(values: Floats) -> Bytes:
     codes = np.searchsorted(_E2M1_MIDPOINTS, np.abs(scaled)).astype(np.uint8)
     codes |= ((scaled < 0) & (codes > 0)).astype(np.uint8) << np.uint8(3)
     return np.concatenate([e, pack_bits(codes, 4, 16)], axis=1)
+
+
+def _write_mxfp4_scales(blocks: Bytes, scale: float, rng: np.random.Generator) -> None:
+    """Write the power of two nearest to ``scale`` as the exponent of every block."""
+    blocks[:, 0] = np.clip(128 + round(float(np.log2(scale))), 1, 250)
+
+
+IQ4_NL = Format("IQ4_NL", 20, 32, 18, 0.12, unpack=unpack_iq4_nl, encode=encode_iq4_nl, write_scales=HalfScales(0))
+IQ4_XS = Format("IQ4_XS", 23, 256, 136, 0.12, unpack=unpack_iq4_xs, write_scales=HalfScales(0))
+MXFP4 = Format("MXFP4", 39, 32, 17, 0.2, unpack=unpack_mxfp4, encode=encode_mxfp4, write_scales=_write_mxfp4_scales)

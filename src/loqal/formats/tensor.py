@@ -18,7 +18,7 @@ class Tensor:
     """
 
     name: str  # the model's name for it, see model/tensor_names.py
-    format: str  # a key of quant.FORMATS, for example "BF16" or "Q4_K"
+    format: str  # a key of formats.FORMATS, for example "BF16" or "Q4_K"
     shape: tuple[int, ...]
     data: npt.NDArray[np.uint8]
     origin: str  # file and the name there, for messages

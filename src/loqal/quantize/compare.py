@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from loqal.formats import decode, num_bytes
+from loqal.formats import FORMATS, decode, num_bytes
 from loqal.formats.loss import Loss, loss
 from loqal.formats.tensor import Tensor
 from loqal.model.tensor_names import entries
@@ -16,33 +16,6 @@ from loqal.weights.load import Checkpoint
 
 Floats = npt.NDArray[np.float32]
 
-# What storing normal values in a format loses at most, relative root mean square. Twice of it means damage or another
-# model, not rounding.
-_USUAL = {
-    "F32": 1e-7,
-    "BF16": 2e-3,
-    "F16": 3e-4,
-    "Q8_0": 0.012,
-    "Q6_K": 0.03,
-    "Q5_K": 0.06,
-    "Q5_0": 0.07,
-    "Q5_1": 0.07,
-    "Q4_K": 0.12,
-    "Q4_0": 0.15,
-    "Q4_1": 0.13,
-    "IQ4_NL": 0.12,
-    "IQ4_XS": 0.12,
-    "MXFP4": 0.2,
-    "Q3_K": 0.24,
-    "IQ3_S": 0.22,
-    "IQ3_XXS": 0.28,
-    "Q2_K": 0.4,
-    "IQ2_S": 0.4,
-    "IQ2_XS": 0.42,
-    "IQ2_XXS": 0.48,
-    "IQ1_M": 0.6,
-    "IQ1_S": 0.65,
-}
 _SLICE_VALUES = 1 << 22
 
 
@@ -74,7 +47,7 @@ def compare_tensors(first: Checkpoint, second: Checkpoint) -> Iterator[TensorDif
             with np.errstate(invalid="ignore", over="ignore"):
                 lost += loss(one, other)
         if lost.squared != 0:
-            expected = max(_USUAL[a.format], _USUAL[b.format])
+            expected = max(FORMATS[a.format].typical_loss, FORMATS[b.format].typical_loss)
             yield TensorDifference(entry.gguf, (a.format, b.format), lost.plain, expected)
 
 

@@ -29,7 +29,7 @@ class OutTensor:
     """A tensor to write. ``data`` is its bytes, or makes them when their turn comes, so that a large model streams."""
 
     name: str
-    format: str  # a key of quant.FORMATS
+    format: str  # a key of formats.FORMATS
     shape: tuple[int, ...]  # rows first
     data: npt.NDArray[np.uint8] | bytes | Callable[[], npt.NDArray[np.uint8] | bytes]
 

@@ -37,7 +37,7 @@ class Encoder:
         """Store a tensor.
 
         Args:
-            format: a quantized format of ``formats`` or ``quant.ENCODABLE``, or a plain float format.
+            format: a quantized format of ``formats`` or ``formats.ENCODABLE``, or a plain float format.
             source: the float format of ``data``.
             data: the values' bytes, uint8.
             shape: rows first; the last axis is cut into blocks.
