@@ -6,6 +6,7 @@ import pytest
 
 from loqal.chat import defaults
 from loqal.errors import CapacityError, RequestError
+from loqal.formats.split_files import stem_of
 from loqal.hub import catalog
 from loqal.hub.glance import quant_of
 from loqal.hub.names import Wanted, looks_like_name, parse
@@ -67,7 +68,7 @@ def test_wrong_tags_say_what_exists(name: str) -> None:
     ],
 )
 def test_quantizations_in_file_names(stem: str, quant: str | None) -> None:
-    assert quant_of(stem) == quant
+    assert quant_of(stem_of(f"{stem}.gguf")) == quant
 
 
 def test_the_catalog_agrees_with_the_model_and_the_cards() -> None:

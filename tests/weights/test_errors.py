@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from loqal.errors import CheckpointError, FormatError, TensorError, UnsupportedError
+from loqal.formats import gguf_header
 from loqal.testing.checkpoints import random_tensors, tiny_config, to_gguf, to_hf, write_gguf, write_safetensors
 from loqal.weights import gguf, gguf_writer, safetensors, safetensors_writer
 from loqal.weights.config_gguf import write_config
@@ -188,8 +189,9 @@ def test_broken_gguf(name: str, tmp_path: Path) -> None:
 
 
 def test_every_kind_of_metadata_survives(tmp_path: Path) -> None:
-    numbers = {f"n.{kind}": np.array([1, 2, 100], dtype) for kind, dtype in gguf.SCALARS.items() if kind != gguf.BOOL}
-    scalars = {f"s.{kind}": dtype.type(1) for kind, dtype in gguf.SCALARS.items()}
+    kinds = {kind: dtype for kind, dtype in gguf_header.SCALARS.items() if kind != gguf_header.BOOL}
+    numbers = {f"n.{kind}": np.array([1, 2, 100], dtype) for kind, dtype in kinds.items()}
+    scalars = {f"s.{kind}": dtype.type(1) for kind, dtype in gguf_header.SCALARS.items()}
     plain = {
         "text": "Größe",
         "list": ["a", "", "ß"],

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from loqal.errors import CheckpointError
+from loqal.formats.gguf_header import StringArray
 from loqal.testing.checkpoints import random_tensors, tiny_config, write_gguf, write_safetensors
 from loqal.weights import config_gguf, config_json, gguf, gguf_writer, safetensors, safetensors_writer
-from loqal.weights.gguf import StringArray
 from loqal.weights.load import open_checkpoint
 from loqal.weights.source import OutTensor
 

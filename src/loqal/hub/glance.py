@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import mmap
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
+from loqal.formats.gguf_header import BrokenHeaderError, HeaderWalk, UnreadableHeaderError, is_projector
+from loqal.formats.split_files import stem_of
 from loqal.model.sizes import SIZES
 
 ARCHITECTURES = ("qwen35", "qwen35moe")
 _MODEL_TYPES = ("qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text")
-_QUANT = re.compile(
-    r"(?:^|[-_.])(?P<quant>(?:UD-)?(?:I?Q\d\w*|T?BF16|F16|F32|MXFP4\w*))(?:-\d{5}-of-\d{5})?$", re.IGNORECASE
-)
-_WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_INTEGERS = {0: "<B", 2: "<H", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
-_STRING, _ARRAY = 8, 9
-_LONGEST = 1 << 20
+_PROJECTOR_ORDER = ("F16", "BF16", "F32")
+_QUANT = re.compile(r"(?:^|[-_.])(?P<quant>(?:UD-)?(?:I?Q\d\w*|T?BF16|F16|F32|MXFP4\w*))$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,42 +27,68 @@ class HeaderSummary:
     """What the first metadata say."""
 
     architecture: str
-    size: str | None  # a key of SIZES, by the shape
+    size: str | None  # a key of SIZES
     kind: str  # general.type, "model" when absent
+    is_projector: bool  # a separate vision tower
 
     @property
     def is_model(self) -> bool:
         """Whether loqal runs such files."""
         return self.architecture in ARCHITECTURES and self.kind == "model"
 
-    @property
-    def is_projector(self) -> bool:
-        """Whether it is a separate vision tower."""
-        return self.architecture == "clip"
 
-
-def glance(path: Path) -> HeaderSummary | None:
-    """Read the metadata up to the vocabulary; None for a file that is no GGUF file."""
+def read_summary(path: Path) -> HeaderSummary | None:
+    """Read the metadata up to the vocabulary; None for a file that is not a readable GGUF file."""
     try:
         with path.open("rb") as file:
-            if file.read(4) != b"GGUF" or _number(file, "<I") not in (2, 3):
-                return None
-            _number(file, "<Q")
-            values = _values(file, min(_number(file, "<Q"), 4096))
-    except (OSError, struct.error, ValueError, KeyError):
+            walk = HeaderWalk(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path))
+        values = _before_vocabulary(walk)
+    except (OSError, ValueError, struct.error, BrokenHeaderError, UnreadableHeaderError):
         return None
     architecture = str(values.get("general.architecture", ""))
-    width, blocks = values.get(f"{architecture}.embedding_length"), values.get(f"{architecture}.block_count")
-    drafts = values.get(f"{architecture}.nextn_predict_layers", 0)
+    return HeaderSummary(
+        architecture=architecture,
+        size=_size(values, architecture),
+        kind=str(values.get("general.type", "model")),
+        is_projector=is_projector(values),
+    )
+
+
+def _before_vocabulary(walk: HeaderWalk) -> dict[str, Any]:
+    _, _, num_keys = walk.begin()
+    return dict(itertools.takewhile(lambda entry: not entry[0].startswith("tokenizer."), walk.metadata(num_keys)))
+
+
+def _size(values: Mapping[str, Any], architecture: str) -> str | None:
+    """The published size: the one the header states, else the one of the same shape."""
+    stated = values.get("general.size_label")
+    if isinstance(stated, str) and stated in SIZES:
+        return stated
+    blocks, drafts = values.get(f"{architecture}.block_count"), values.get(f"{architecture}.nextn_predict_layers", 0)
     layers = blocks - drafts if isinstance(blocks, int) and isinstance(drafts, int) else None
-    found = [size for size, config in SIZES.items() if (config.width, len(config.layers)) == (width, layers)]
-    return HeaderSummary(architecture, found[0] if found else None, str(values.get("general.type", "model")))
+    return _size_of_shape(values.get(f"{architecture}.embedding_length"), layers)
+
+
+def _size_of_shape(width: object, num_layers: object) -> str | None:
+    found = [size for size, config in SIZES.items() if (config.width, len(config.layers)) == (width, num_layers)]
+    return found[0] if found else None
 
 
 def quant_of(stem: str) -> str | None:
-    """The quantization a file's name states, without its ending."""
+    """The quantization a file's name states. ``stem`` is the name without suffix and number of a part."""
     match = _QUANT.search(stem)
     return match["quant"].upper() if match else None
+
+
+def is_projector_name(path: str) -> bool:
+    """Whether a file that cannot be read yet is called like a separate vision tower."""
+    return "mmproj" in path.rpartition("/")[2].lower()
+
+
+def projector_order(path: str) -> tuple[int, str]:
+    """Sorts the vision towers of one model, the one to use first."""
+    stated = quant_of(stem_of(path))
+    return (_PROJECTOR_ORDER.index(stated) if stated in _PROJECTOR_ORDER else len(_PROJECTOR_ORDER)), path
 
 
 def is_checkpoint_folder(folder: Path) -> bool:
@@ -85,43 +111,6 @@ def size_of_folder(folder: Path) -> str | None:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         text = config.get("text_config", config)
-        shape = (text["hidden_size"], text["num_hidden_layers"])
+        return _size_of_shape(text["hidden_size"], text["num_hidden_layers"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    found = [size for size, entry in SIZES.items() if (entry.width, len(entry.layers)) == shape]
-    return found[0] if found else None
-
-
-def _values(file: BinaryIO, count: int) -> dict[str, int | str]:
-    values: dict[str, int | str] = {}
-    for _ in range(count):
-        key = _text(file)
-        if key.startswith("tokenizer."):
-            break
-        kind = _number(file, "<I")
-        if kind == _STRING:
-            values[key] = _text(file)
-        elif kind == _ARRAY:
-            inner, length = _number(file, "<I"), _number(file, "<Q")
-            if inner == _STRING:
-                for _ in range(min(length, 4096)):
-                    _text(file)
-            else:
-                file.seek(length * _WIDTHS[inner], 1)
-        elif kind in _INTEGERS:
-            values[key] = _number(file, _INTEGERS[kind])
-        else:
-            file.seek(_WIDTHS[kind], 1)
-    return values
-
-
-def _number(file: BinaryIO, form: str) -> int:
-    value: int = struct.unpack(form, file.read(struct.calcsize(form)))[0]
-    return value
-
-
-def _text(file: BinaryIO) -> str:
-    length = _number(file, "<Q")
-    if length > _LONGEST:
-        raise ValueError("too long for metadata")
-    return file.read(length).decode("utf-8", "replace")

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from loqal.errors import CheckpointError, RequestError
+from loqal.formats.split_files import part_of, stem_of
 from loqal.hub import cache, glance, paths
 from loqal.hub.provenance import read_json, write_json
 
 Origin = Literal["hub", "ollama", "lm studio", "llama.cpp", "imported"]
 
-_PART = re.compile(r"-(?P<number>\d{5})-of-(?P<count>\d{5})$")
 _MODEL_LAYER = "application/vnd.ollama.image.model"
 _PROJECTOR_LAYER = "application/vnd.ollama.image.projector"
-_MMPROJ_ORDER = ("f16", "bf16", "f32")
 _SAFE_NAME = re.compile(r"[\w][\w.:-]*", re.ASCII)
 
 
@@ -80,7 +79,8 @@ def _llama_cpp() -> Iterator[LocalModel]:
         # One folder for all: a vision tower belongs to the files whose names begin like its own.
         for path in sorted(root.glob("*.gguf")):
             owner = path.name.partition("-GGUF_")[0]
-            beside = [other for other in root.glob("*mmproj*.gguf") if other.name.partition("-GGUF_")[0] == owner]
+            named = (other for other in root.glob("*.gguf") if glance.is_projector_name(other.name))
+            beside = [other for other in named if other.name.partition("-GGUF_")[0] == owner]
             yield from _gguf_models([path, *beside], lambda stem: f"llama.cpp/{stem}", "llama.cpp")
 
 
@@ -95,7 +95,7 @@ def _ollama() -> Iterator[LocalModel]:
             model, projector = blobs.get(_MODEL_LAYER), blobs.get(_PROJECTOR_LAYER)
             if model is None or not model.exists():
                 continue
-            look = glance.glance(model)
+            look = glance.read_summary(model)
             if look is None or not look.is_model:
                 continue
             projector = projector if projector is not None and projector.exists() else None
@@ -154,29 +154,24 @@ def _folder_model(name: str, origin: Origin, folder: Path) -> LocalModel:
 def _gguf_models(files: Iterable[Path], name_of: Callable[[str], str], origin: Origin) -> Iterator[LocalModel]:
     """The models among GGUF files that lie together: parts of a set joined, with the best vision tower beside them."""
     files = list(files)
-    looks = {path: look for path in files if (look := glance.glance(path)) is not None}
+    looks = {path: look for path in files if (look := glance.read_summary(path)) is not None}
     towers = sorted((path for path, look in looks.items() if look.is_projector), key=_tower_order)
     mmproj = towers[0] if towers else None
     for path, look in looks.items():
-        part = _PART.search(path.stem)
-        if not look.is_model or (part and part["number"] != "00001"):
+        part = part_of(path.name)
+        if not look.is_model or (part and part.number != 1):
             continue
-        whole = [path]
-        if part:
-            stem = path.stem[: part.start()]
-            numbers = range(1, int(part["count"]) + 1)
-            whole = [path.with_name(f"{stem}-{number:05d}-of-{part['count']}.gguf") for number in numbers]
-            if not all(piece.exists() for piece in whole):
-                continue
-        stem = path.stem[: part.start()] if part else path.stem
+        whole = part.all_parts(path) if part else [path]
+        if not all(piece.exists() for piece in whole):
+            continue
+        stem = stem_of(path.name)
         every = (*whole, *([mmproj] if mmproj else []))
         size_bytes = sum(piece.stat().st_size for piece in every)
         yield LocalModel(name_of(stem), origin, path, every, mmproj, look.size, glance.quant_of(stem), size_bytes)
 
 
 def _tower_order(path: Path) -> tuple[int, str]:
-    stated = (glance.quant_of(path.stem) or "").lower()
-    return (_MMPROJ_ORDER.index(stated) if stated in _MMPROJ_ORDER else len(_MMPROJ_ORDER)), path.name
+    return glance.projector_order(path.name)
 
 
 # Imports --------------------------------------------------------------------------------------------------------------
@@ -215,14 +210,14 @@ def import_model(path: Path, name: str | None = None) -> LocalModel:
 def _gguf_links(path: Path) -> dict[str, Path]:
     if path.is_dir():
         files = sorted(path.glob("*.gguf"))
-        models = [file for file in files if (look := glance.glance(file)) and look.is_model]
+        models = [file for file in files if (look := glance.read_summary(file)) and look.is_model]
         if not models:
             raise _no_model(path)
         path = models[0]
-    part = _PART.search(path.stem)
-    beside = sorted(path.parent.glob(path.stem[: part.start()] + "-*.gguf")) if part else []
-    towers = [file for file in path.parent.glob("*.gguf") if (look := glance.glance(file)) and look.is_projector]
-    looked = glance.glance(path)
+    part = part_of(path.name)
+    beside = [piece for piece in part.all_parts(path) if piece.exists()] if part else []
+    towers = [file for file in path.parent.glob("*.gguf") if (look := glance.read_summary(file)) and look.is_projector]
+    looked = glance.read_summary(path)
     if looked is None or not looked.is_model:
         raise _no_model(path)
     name = path.name if path.suffix == ".gguf" else path.name + ".gguf"

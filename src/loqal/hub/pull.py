@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loqal.errors import CheckpointError
+from loqal.formats.split_files import stem_of
 from loqal.hub import cache, catalog, provenance, remote
 from loqal.hub.download import Policy, fetch
-from loqal.hub.glance import quant_of
+from loqal.hub.glance import is_projector_name, projector_order, quant_of
 from loqal.hub.locking import lock
 from loqal.hub.names import Wanted
 from loqal.hub.recommend import choose
 from loqal.hub.remote import RemoteFile, Repository
 
-_PART = re.compile(r"-\d{5}-of-\d{5}$")
 _ORIGINAL = re.compile(
     r"(?:.*\.safetensors(?:\.index\.json)?|(?:config|generation_config|tokenizer|tokenizer_config|preprocessor_config"
     r"|video_preprocessor_config|processor_config|chat_template)\.json|chat_template\.jinja)"
 )
-_TOWERS = ("mmproj-f16.gguf", "mmproj-bf16.gguf", "mmproj-f32.gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +75,7 @@ def _repo(wanted: Wanted) -> str:
 
 
 def _ggufs(repository: Repository) -> list[RemoteFile]:
-    return [file for file in repository.files if file.path.endswith(".gguf") and not _is_tower(file)]
-
-
-def _is_tower(file: RemoteFile) -> bool:
-    return "mmproj" in file.path.rpartition("/")[2].lower()
+    return [file for file in repository.files if file.path.endswith(".gguf") and not is_projector_name(file.path)]
 
 
 def _original(repository: Repository, why: str | None) -> Selection:
@@ -98,15 +93,15 @@ def _original(repository: Repository, why: str | None) -> Selection:
 def _quantized(repository: Repository, wanted: Wanted, memory_bytes: int, vision: bool, why: str | None) -> Selection:
     sets: dict[str, list[RemoteFile]] = {}  # the parts of a split file together
     for file in _ggufs(repository):
-        sets.setdefault(_PART.sub("", file.path.removesuffix(".gguf")), []).append(file)
+        sets.setdefault(stem_of(file.path), []).append(file)
     stem = _pick(repository, sets, wanted, memory_bytes)
     if wanted.quant is None and why is None:
         size_bytes = sum(file.size_bytes for file in sets[stem])
         why = f"{stem}: the largest of {len(sets)} that fits, {size_bytes / 1e9:.1f} GB"
     parts = sorted(sets[stem], key=lambda file: file.path)
-    towers = {file.path.lower(): file for file in repository.files if _is_tower(file)} if vision else {}
-    tower = next((towers[name] for name in _TOWERS if name in towers), next(iter(towers.values()), None))
-    return Selection(repository, (*parts, *([tower] if tower else [])), parts[0], False, why)
+    towers = [file for file in repository.files if vision and is_projector_name(file.path)]
+    tower = sorted(towers, key=lambda file: projector_order(file.path))[:1]
+    return Selection(repository, (*parts, *tower), parts[0], False, why)
 
 
 def _pick(repository: Repository, sets: dict[str, list[RemoteFile]], wanted: Wanted, memory_bytes: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loqal.errors import RequestError
 from loqal.hub import cache, paths, provenance
+from loqal.hub.glance import read_summary
 from loqal.hub.local_models import LocalModel, remove_links
 
 _LEFT_BEHIND = (".loqal-partial", ".loqal-journal", ".loqal-journal.new")
@@ -43,7 +44,7 @@ def remove(model: LocalModel, *, foreign: bool = False) -> list[Path]:
     removed = []
     for path in model.files:
         blob = path.resolve()
-        if model.origin == "hub" and _is_tower(path) and _others_need(path):
+        if model.origin == "hub" and path == model.mmproj and _others_need(path):
             continue
         path.unlink()
         removed.append(path)
@@ -55,12 +56,10 @@ def remove(model: LocalModel, *, foreign: bool = False) -> list[Path]:
     return removed
 
 
-def _is_tower(path: Path) -> bool:
-    return "mmproj" in path.name.lower()
-
-
 def _others_need(tower: Path) -> bool:
-    return any(path.exists() and not _is_tower(path) for path in tower.parent.rglob("*.gguf"))
+    """Whether a model is left in the folder of a vision tower."""
+    looks = (read_summary(path) for path in tower.parent.rglob("*.gguf"))
+    return any(look is not None and not look.is_projector for look in looks)
 
 
 def _shown(blob: Path) -> bool:

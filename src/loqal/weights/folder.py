@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from loqal.errors import CheckpointError, FormatError, UnsupportedError
+from loqal.formats.split_files import part_of
 from loqal.weights.mapped import unreadable
 
 MAX_JSON_BYTES = 64 << 20
 
-_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.gguf|\.safetensors)")
 _ONE_MODEL = "keep one model in a folder, or name the file to open"
 
 
@@ -29,28 +28,21 @@ def two_models(where: Path, first: Path, second: Path) -> CheckpointError:
     return CheckpointError(f"{where} holds more than one model", f"{first.name} and {second.name}", _ONE_MODEL)
 
 
-def part_number(path: Path) -> int:
-    """Which part of a split set the file is by its name, 1 for a file that is no part."""
-    match = _PART.fullmatch(path.name)
-    return int(match["number"]) if match else 1
-
-
 def parts(path: Path, count: int) -> list[Path]:
     """All files of the split set ``path`` is a part of.
 
     Raises:
         FormatError: the name does not say which part it is, or parts are not there.
     """
-    match = _PART.fullmatch(path.name)
-    if match is None or int(match["count"]) != count:
+    part = part_of(path.name)
+    if part is None or part.count != count:
         raise FormatError(
             f"{path} is one of {count} parts, but its name does not say which",
             "parts are named like model-00001-of-00003.gguf",
             "give the parts the names under which they were published",
         )
-    names = [f"{match['stem']}-{i:05d}-of-{count:05d}{match['suffix']}" for i in range(1, count + 1)]
-    found = [path.parent / name for name in names]
-    absent = [part.name for part in found if not part.is_file()]
+    found = part.all_parts(path)
+    absent = [file.name for file in found if not file.is_file()]
     if absent:
         raise FormatError(f"{path.parent} lacks {', '.join(absent)}", f"the model has {count} parts", "fetch all parts")
     return found
@@ -76,11 +68,11 @@ def safetensors_files(path: Path) -> tuple[list[Path], dict[str, str]]:
                 )
             return [folder / name for name in names], weight_map
     if not path.is_dir():
-        match = _PART.fullmatch(path.name)
-        return (parts(path, int(match["count"])) if match else [path]), {}
+        part = part_of(path.name)
+        return (parts(path, part.count) if part else [path]), {}
     files = list_files(folder, ".safetensors")
-    match = _PART.fullmatch(files[0].name)
-    whole = parts(files[0], int(match["count"])) if match else files[:1]
+    part = part_of(files[0].name)
+    whole = parts(files[0], part.count) if part else files[:1]
     extra = [file for file in files if file not in whole]
     if extra:
         raise two_models(folder, files[0], extra[0])

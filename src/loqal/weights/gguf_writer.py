@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from loqal.formats.gguf_header import ARRAY, BOOL, SCALARS, STRING
 from loqal.formats.table import find_format, num_bytes
-from loqal.weights.gguf import ARRAY, BOOL, SCALARS, STRING
 from loqal.weights.source import OutTensor
 
 _TYPE_IDS = {dtype: kind for kind, dtype in SCALARS.items()}

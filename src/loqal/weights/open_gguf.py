@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from loqal.errors import CheckpointError, FormatError, UnsupportedError
+from loqal.formats.gguf_header import StringArray, is_projector
+from loqal.formats.split_files import part_of
 from loqal.model.config import ModelConfig
 from loqal.model.sizes import size_label
 from loqal.model.tensor_names import gguf_options
 from loqal.weights.binding import Inventory, Located
 from loqal.weights.config_gguf import read_config, read_vision
-from loqal.weights.folder import part_number, parts, two_models
-from loqal.weights.gguf import GgufHeader, StringArray, read_header
+from loqal.weights.folder import parts, two_models
+from loqal.weights.gguf import GgufHeader, read_header
 from loqal.weights.mapped import MappedFile
 from loqal.weights.source import StoredTensor
 
@@ -50,7 +52,7 @@ class _File:
 
     @property
     def is_projector(self) -> bool:
-        return _is(self.metadata.get("general.architecture"), "clip")
+        return is_projector(self.metadata)
 
     @property
     def is_draft_only(self) -> bool:
@@ -81,7 +83,8 @@ def find_in_folder(folder: Path, files: list[Path], mmproj: Path | None) -> Gguf
     projectors: list[_File] = []
     drafts: list[_File] = []
     for path in files:
-        if part_number(path) != 1:
+        part = part_of(path.name)
+        if part is not None and part.number != 1:
             continue
         file = _read(path)
         kind = projectors if file.is_projector else drafts if file.is_draft_only else models
