@@ -15,8 +15,8 @@ import loqal
 from loqal import SamplingParams
 from loqal.engine.memory_plan import default_context_len
 from loqal.errors import RequestError
-from loqal.hub.find import find
 from loqal.ops.backends.cpu import available_isas
+from loqal.runtime.open_model import find
 from loqal.settings import SETTINGS, Settings, SettingsDict, resolve
 from loqal.weights.load import open_checkpoint
 

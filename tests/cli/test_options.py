@@ -12,6 +12,7 @@ from loqal import settings
 from loqal.cli import options
 from loqal.errors import CheckpointError, RequestError
 from loqal.hub import find
+from loqal.runtime import open_model
 from loqal.runtime.message_dicts import to_messages
 from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 from loqal.types.sampling import SamplingParams
@@ -115,10 +116,10 @@ def test_what_names_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_locate(tmp_path: Path) -> None:
-    assert find.locate(str(tmp_path)) == tmp_path
+    assert open_model.locate(str(tmp_path)) == tmp_path
     for model in ("hello", "hello.gguf", tmp_path / "none", "x" * 5000):
         with pytest.raises(CheckpointError) as caught:
-            find.locate(model)
+            open_model.locate(model)
         assert caught.value.fix
 
 

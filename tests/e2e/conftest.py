@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import tiny_checkpoint
-from loqal.hub.find import find
+from loqal.runtime.open_model import find
 from server_process import serving
 
 

@@ -12,7 +12,7 @@ import pytest
 import loqal
 from loqal import Runtime, SamplingParams
 from loqal.cli.main import main
-from loqal.hub.find import find
+from loqal.runtime.open_model import find
 
 GREEDY = SamplingParams(max_tokens=120, temperature=0)
 ASSETS = find().path.parent

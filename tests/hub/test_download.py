@@ -16,7 +16,7 @@ import pytest
 
 import hub_puller
 from hub_emulator import COMMIT, TOKEN, Emulator, Faults, Repo, etag_of
-from hub_puller import POLICY
+from hub_puller import POLICY, file_bytes
 from loqal.errors import CapacityError, CheckpointError, RequestError
 from loqal.hub import cache, provenance
 from loqal.hub.names import Wanted
@@ -37,7 +37,7 @@ def hub_of(data: bytes, faults: Faults | None = None, *, repo: str = REPO, bytes
 
 def fetch(monkeypatch: pytest.MonkeyPatch, hub: Emulator, repo: str = REPO) -> Path:
     monkeypatch.setenv("HF_ENDPOINT", hub.address)
-    return pull(select(Wanted(repo, repo=repo), 1 << 40, lambda: 10.0), policy=POLICY)
+    return pull(select(Wanted(repo, repo=repo), 1 << 40, lambda: 10.0, file_bytes), policy=POLICY)
 
 
 def leftovers(home: Path) -> list[str]:
@@ -186,17 +186,17 @@ def test_what_is_not_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub_of(content(7)) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         with pytest.raises(CheckpointError, match="no nobody/nothing on the hub"):
-            select(Wanted("x", repo="nobody/nothing"), 1 << 40, lambda: 10.0)
+            select(Wanted("x", repo="nobody/nothing"), 1 << 40, lambda: 10.0, file_bytes)
         with pytest.raises(CheckpointError, match="no such revision"):
-            select(Wanted("x", repo=REPO, revision="v2"), 1 << 40, lambda: 10.0)
+            select(Wanted("x", repo=REPO, revision="v2"), 1 << 40, lambda: 10.0, file_bytes)
         with pytest.raises(CheckpointError, match="has no Q8_0"):
-            select(Wanted("x", repo=REPO, quant="Q8_0"), 1 << 40, lambda: 10.0)
+            select(Wanted("x", repo=REPO, quant="Q8_0"), 1 << 40, lambda: 10.0, file_bytes)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(CheckpointError, match="cannot be reached"):
-        select(Wanted("x", repo=REPO), 1 << 40, lambda: 10.0)
+        select(Wanted("x", repo=REPO), 1 << 40, lambda: 10.0, file_bytes)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(RequestError, match="switched off"):
-        select(Wanted("x", repo=REPO), 1 << 40, lambda: 10.0)
+        select(Wanted("x", repo=REPO), 1 << 40, lambda: 10.0, file_bytes)
 
 
 def test_a_disk_that_is_too_small_is_noticed_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_an_interrupt_keeps_everything(home: Path, monkeypatch: pytest.MonkeyPat
     data = content(10)
     with hub_of(data, bytes_per_s=2e6) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        selection = select(Wanted(REPO, repo=REPO), 1 << 40, lambda: 10.0)
+        selection = select(Wanted(REPO, repo=REPO), 1 << 40, lambda: 10.0, file_bytes)
 
         def interrupt(file: object, done: int) -> None:
             if done > 100_000:

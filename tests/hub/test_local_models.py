@@ -15,16 +15,18 @@ import pytest
 
 import loqal
 from hub_emulator import COMMIT, Emulator, Repo, etag_of
-from hub_puller import POLICY
+from hub_puller import POLICY, file_bytes
 from loqal.cli.main import main
 from loqal.errors import CheckpointError, RequestError
 from loqal.hub import cache, find, local_models, provenance, remove, verify
 from loqal.hub.names import Wanted
 from loqal.hub.pull import pull, select
+from loqal.performance import memory_report
+from loqal.runtime import open_model
 from loqal.testing.checkpoints import random_tensors, tiny_config, write_gguf, write_safetensors
 from loqal.weights.load import open_checkpoint
 
-DEMO = find.locate()
+DEMO = open_model.locate()
 REPO = "maker/Qwen3.5-GGUF"
 
 
@@ -111,13 +113,13 @@ def test_folders_and_split_sets_are_imported_whole(home: Path) -> None:
     folder = write_safetensors(home / "original", config, tensors)
     model = local_models.import_model(folder)
     assert model.name == "original" and model.quant == "safetensors"
-    assert open_checkpoint(find.find("original").path).format == "safetensors"
+    assert open_checkpoint(open_model.find("original").path).format == "safetensors"
     vision = tiny_config(vision=True)
     split = home / "split"
     write_gguf(split / "tiny-Q8_0.gguf", vision, random_tensors(vision), mmproj=split / "mmproj-F16.gguf")
     write_gguf(split / "tiny-Q4_0.gguf", vision, random_tensors(vision))
     found = local_models.import_model(split / "tiny-Q8_0.gguf", "seeing")
-    seeing = find.find("seeing")
+    seeing = open_model.find("seeing")
     assert found.mmproj is not None and open_checkpoint(seeing.path, mmproj=seeing.mmproj).config.vision is not None
     with pytest.raises(RequestError, match="already"):
         local_models.import_model(folder)
@@ -142,15 +144,18 @@ def test_a_name_of_the_family_finds_any_local_file_of_that_size(home: Path, monk
         )
     ]
 
+    def needed(model: local_models.LocalModel) -> int:
+        return memory_report.needed_bytes(model.size, model.quant, model.size_bytes)
+
     def find_name(name: str, memory_gb: float = 16) -> str | None:
         from loqal.hub.resolve import find_local
 
-        found = find_local(name, int(memory_gb * 1e9), models)
+        found = find_local(name, int(memory_gb * 1e9), needed, models)
         return found.name if found else None
 
     assert find_name("qwen3.5:4b-q8_0") == "a/b:Q8_0"
     assert find_name("qwen3.5:4b") == "a/b:Q8_0"
-    assert find_name("qwen3.5:4b", memory_gb=4) == "a/b:UD-Q4_K_XL"
+    assert find_name("qwen3.5:4b", memory_gb=5) == "a/b:UD-Q4_K_XL"
     assert find_name("qwen3.5:4b-q4_k_xl") == "a/b:UD-Q4_K_XL"
     assert find_name("Qwen3.5:9B") == "a/c:Q4_K_M"
     assert find_name("qwen3.5:2b-safetensors") == "a/d"
@@ -159,13 +164,13 @@ def test_a_name_of_the_family_finds_any_local_file_of_that_size(home: Path, monk
     assert find_name("qwen3.5:0.8b") is None
     assert find_name("qwen3.5:4b-mtp") is None
     with pytest.raises(CheckpointError, match=r"loqal pull qwen3\.5:0\.8b"):
-        find.find("qwen3.5:0.8b")
+        open_model.find("qwen3.5:0.8b")
     assert find.is_absent_name("qwen3.5:0.8b") and not find.is_absent_name(f"{REPO}:UD-Q4_K_XL")
 
 
 def pull_demo(home: Path, monkeypatch: pytest.MonkeyPatch, hub: Emulator) -> local_models.LocalModel:
     monkeypatch.setenv("HF_ENDPOINT", hub.address)
-    pull(select(Wanted(REPO, repo=REPO), 1 << 40, lambda: 10.0), policy=POLICY)
+    pull(select(Wanted(REPO, repo=REPO), 1 << 40, lambda: 10.0, file_bytes), policy=POLICY)
     return next(model for model in local_models.all_models() if model.origin == "hub")
 
 
@@ -236,7 +241,7 @@ def test_removing_refuses_what_others_own_and_keeps_what_others_need(
     with Emulator({REPO: Repo(files)}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         for quant in ("Q8_0", "Q4_0"):
-            pull(select(Wanted(REPO, repo=REPO, quant=quant), 1 << 40, lambda: 10.0), policy=POLICY)
+            pull(select(Wanted(REPO, repo=REPO, quant=quant), 1 << 40, lambda: 10.0, file_bytes), policy=POLICY)
     first, second = [model for model in local_models.all_models() if model.origin == "hub"]
     assert first.mmproj is not None and first.mmproj == second.mmproj
     remove.remove(first)

@@ -10,8 +10,10 @@ from loqal.formats.split_files import stem_of
 from loqal.hub import catalog
 from loqal.hub.glance import quant_of
 from loqal.hub.names import Wanted, looks_like_name, parse
-from loqal.hub.recommend import choose, needed_bytes
+from loqal.hub.recommend import Choice
+from loqal.hub.recommend import choose as choose_by
 from loqal.model.sizes import SIZES, parameter_count
+from loqal.performance.memory_report import needed_bytes
 from loqal.types.sampling import SamplingParams
 
 GB = 10**9
@@ -92,6 +94,10 @@ def test_the_catalog_agrees_with_the_model_and_the_cards() -> None:
             assert {name: getattr(resolved, name) for name in values} == dict(values)
 
 
+def choose(memory_bytes: int, read_gb_per_s: float, size: str | None = None) -> Choice:
+    return choose_by(memory_bytes, read_gb_per_s, needed_bytes, size)
+
+
 def test_the_choice_follows_memory_and_speed() -> None:
     assert choose(8 * GB, 40).size in ("0.8B", "2B")
     assert (choose(4 * GB, 5).size, choose(4 * GB, 5).quant) == ("0.8B", "UD-Q4_K_XL")
@@ -104,7 +110,7 @@ def test_the_choice_follows_memory_and_speed() -> None:
     assert sizes == sorted(sizes)
     for memory in range(2, 64):
         chosen = choose(memory * GB, 100)
-        assert needed_bytes(chosen.size, chosen.size_bytes) <= memory * GB
+        assert needed_bytes(chosen.size, chosen.quant, chosen.size_bytes) <= memory * GB
         assert f"of {memory}.0 GB" in chosen.why
     with pytest.raises(CapacityError, match="fits this machine"):
         choose(GB // 2, 40)

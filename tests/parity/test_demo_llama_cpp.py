@@ -11,8 +11,8 @@ pytest.importorskip("llama_cpp")
 import llama_cpp
 
 import loqal
-from loqal.hub.find import find
 from loqal.quantize import api as quantize_api
+from loqal.runtime.open_model import find
 from loqal.types.sampling import SamplingParams
 
 pytestmark = pytest.mark.parity

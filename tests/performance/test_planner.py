@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from loqal.model.sizes import SIZES
 from loqal.ops.backends.cpu import CpuOps
 from loqal.performance import memory_report
 from loqal.performance.kernel_rates import FormatRate, KernelRates
-from loqal.performance.machine_speed import MachineSpeed
+from loqal.performance.machine_speed import Machine
 from loqal.performance.planner import Plan, Planner, PlanRequest
 from loqal.performance.predict import predict
 from loqal.performance.weight_mix import of_release
@@ -25,7 +26,7 @@ from loqal.system import hardware
 from loqal.system.hardware import Gpu
 
 OPS = CpuOps(threads=1)
-SPEED = MachineSpeed(30.0, 1000.0, 400.0, "now")
+SPEED = Machine("a processor", "avx2", 2, 30.0, 1000.0, 400.0, "now")
 FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "Q4_0", "IQ4_NL", "IQ4_XS", "MXFP4")
 BITS = dict(zip(FORMATS, (32, 16, 16, 8.5, 6.5625, 5.625, 4.625, 3.5, 2.75, 4.5, 4.5, 4.25, 4.25), strict=True))
 RATES = KernelRates(10.0, 2.5, 0.7, {name: FormatRate(BITS[name], 30.0, 600.0) for name in FORMATS}, "now")
@@ -34,7 +35,7 @@ RATES = KernelRates(10.0, 2.5, 0.7, {name: FormatRate(BITS[name], 30.0, 600.0) f
 @pytest.fixture
 def plain_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose measurements take no time."""
-    monkeypatch.setattr("loqal.performance.machine_speed.measured", lambda *args, **more: SPEED)
+    monkeypatch.setattr("loqal.performance.machine_speed.measured", lambda ops, **more: replace(SPEED, isa=ops.isa))
     monkeypatch.setattr("loqal.performance.planner.measured", lambda *args, **more: RATES)
 
 
@@ -93,7 +94,7 @@ def test_speeds_follow_bytes_and_arithmetic() -> None:
 def test_a_plan_fits_what_it_says(home: Path, plain_speeds: None) -> None:
     planner = Planner(memory_bytes=6 << 30)
     plan = planner.plan("qwen3.5:4b-q4_k_m", PlanRequest(8192, 2))
-    limit = int(planner.machine.memory_bytes * 0.9)
+    limit = int(planner.memory_bytes * 0.9)
     assert plan.fits and plan.resident_bytes == sum(line.size_bytes for line in plan.lines) <= limit
     at_most = planner.plan("qwen3.5:4b-q4_k_m", PlanRequest(plan.largest_context, 2))
     assert at_most.fits and at_most.largest_context == plan.largest_context
@@ -124,6 +125,7 @@ def test_plan_under_a_limit(
     assert main(["plan", "qwen3.5:9b-q4_k_m", "--memory", "64G", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["plans"][0]["fits"] and record["machine"]["memory_bytes"] == 64 << 30
+    assert list(record["machine"])[:4] == ["cpu", "isa", "threads", "memory_bytes"]
     assert main(["plan", "--memory", "much"]) == 2
     limit.write_text("20000000")
     assert main(["plan"]) == 0 and "recommended" not in capsys.readouterr().out

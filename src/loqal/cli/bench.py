@@ -10,8 +10,8 @@ from pathlib import Path
 
 from loqal.cli import options, terminal
 from loqal.errors import RequestError
-from loqal.hub import find
 from loqal.performance.bench import QUICK, Bench, Phase, Report, Row, Workload, context_len_of
+from loqal.runtime import open_model
 from loqal.settings import SETTINGS
 
 _USAGE = """loqal bench [options] [MODEL]
@@ -30,7 +30,7 @@ def bench(words: Sequence[str]) -> int:
     knobs = {setting.name: setting for setting in SETTINGS if setting.name in _MACHINE_FLAGS}
     given = {name: getattr(parsed, name) for name in knobs}
     machine = {name: value and knobs[name].parse(value, knobs[name].flag) for name, value in given.items()}
-    path = find.locate(parsed.model)
+    path = open_model.locate(parsed.model)
     runner = Bench(path, _plan(parsed, path), **machine)
     if not parsed.json:
         terminal.print_line(HEADINGS)
@@ -39,7 +39,9 @@ def bench(words: Sequence[str]) -> int:
             terminal.print_line(line(phase, row))
     report = runner.report()
     if parsed.json:
-        terminal.print_line(json.dumps(dataclasses.asdict(report), ensure_ascii=False))
+        record = dataclasses.asdict(report)
+        del record["machine"]["measured"]
+        terminal.print_line(json.dumps(record, ensure_ascii=False))
     else:
         terminal.print_line(summary(report))
     return 0

@@ -17,6 +17,7 @@ from loqal.errors import CheckpointError
 from loqal.hub import catalog, find, local_models, provenance, remove, verify
 from loqal.hub.fetch import repair as repair_model
 from loqal.hub.local_models import LocalModel
+from loqal.runtime import open_model
 from loqal.weights.load import open_checkpoint
 
 
@@ -50,7 +51,7 @@ def list_models(words: Sequence[str]) -> int:
 
 
 def _embedded_row() -> tuple[str, str, str, str, str]:
-    found = find.find(find.EMBEDDED)
+    found = open_model.find(find.EMBEDDED)
     checkpoint = open_checkpoint(found.path, mmproj=found.mmproj)
     tensors = [checkpoint.tensors[name] for name in checkpoint.tensors]
     parameters = sum(math.prod(tensor.shape) for tensor in tensors)
@@ -176,7 +177,7 @@ def _line(verdict: verify.Verdict) -> str:
 def _local(name: str) -> LocalModel:
     if Path(name).exists():
         raise CheckpointError(f"{name} is a path.", "This command takes names.", "See loqal list, or loqal import.")
-    return find.find_named(name)
+    return open_model.find_named(name)
 
 
 def _record(model: LocalModel) -> dict[str, object]:

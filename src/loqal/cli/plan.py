@@ -41,25 +41,39 @@ def plan(words: Sequence[str]) -> int:
     except CapacityError:
         chosen = None
     if parsed.json:
-        record: dict[str, object] = {"machine": dataclasses.asdict(planner.machine)}
+        record: dict[str, object] = {"machine": _machine_record(planner)}
         record["plans"] = [dataclasses.asdict(plan) for plan in plans]
         record["recommended"] = None if chosen is None else f"{catalog.FAMILY}:{chosen[0]}-{chosen[1]}".lower()
         terminal.print_line(json.dumps(record, ensure_ascii=False))
         return 0
     machine = planner.machine
     terminal.print_line(
-        f"{machine.cpu}, {machine.isa}, {machine.threads} threads; {amount(machine.memory_bytes)} of memory, reads "
+        f"{machine.cpu}, {machine.isa}, {machine.threads} threads; {amount(planner.memory_bytes)} of memory, reads "
         f"{machine.read_gb_per_s:.1f} GB/s, {machine.int8_gops:,.0f} int8 GOPS ({machine.measured})\n"
     )
-    for gpu in machine.gpus:
+    for gpu in planner.gpus:
         terminal.print_line(
             f"{gpu.name} with {amount(gpu.memory_bytes)} is there and stays unused: loqal computes here\n"
         )
     if parsed.model:
-        _explain(plans[0], machine.memory_bytes)
+        _explain(plans[0], planner.memory_bytes)
     else:
         _table(plans, chosen, every=parsed.all)
     return 0
+
+
+def _machine_record(planner: Planner) -> dict[str, object]:
+    machine = planner.machine
+    return {
+        "cpu": machine.cpu,
+        "isa": machine.isa,
+        "threads": machine.threads,
+        "memory_bytes": planner.memory_bytes,
+        "read_gb_per_s": machine.read_gb_per_s,
+        "int8_gops": machine.int8_gops,
+        "measured": machine.measured,
+        "gpus": [dataclasses.asdict(gpu) for gpu in planner.gpus],
+    }
 
 
 def _size(text: str | None) -> int | None:

@@ -13,6 +13,7 @@ from loqal.hub import find
 from loqal.hub.catalog import FAMILY
 from loqal.hub.fetch import Fetching
 from loqal.performance import machine_speed
+from loqal.performance.memory_report import needed_bytes
 
 _USAGE = f"""loqal pull [options] NAME
 
@@ -45,7 +46,7 @@ def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool
     """Fetch a model, say on stderr what is fetched and why, and return its path. Raises LoqalError."""
     if find.looks_like_path(name):
         raise CheckpointError(f"{name!r} is a path.", "Only names are fetched.", f"Write for example {FAMILY}:4b.")
-    fetching = Fetching(name, _read_gb_per_s, vision=vision, connections=connections)
+    fetching = Fetching(name, _read_gb_per_s, needed_bytes, vision=vision, connections=connections)
     if fetching.why:
         terminal.print_note(fetching.why)
     for file in fetching.files:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from loqal.cli import options, terminal
 from loqal.errors import RequestError
 from loqal.hub import find
-from loqal.runtime import runtime
+from loqal.runtime import open_model, runtime
 from loqal.settings import SERVER_SETTINGS, SETTINGS, ServerSettings, resolve, resolve_server
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _models(words: Sequence[str], fetch: Callable[[str], None]) -> dict[str, fin
         if find.is_absent_name(model):
             terminal.print_note(f"{model} is not on this machine yet.")
             fetch(model)
-        place = find.find(model)
+        place = open_model.find(model)
         is_path = find.looks_like_path(model) or Path(model).exists()
         name = name or (Path(model).name.removesuffix(".gguf") if is_path else model)
         if name in found:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import loqal
 from loqal.cli import attachments, options, terminal
-from loqal.hub import find
+from loqal.runtime import open_model
 from loqal.runtime.model_info import ModelInfo
 
 _USAGE = """loqal show [--json] [MODEL] [--media FILE ...]
@@ -32,7 +32,7 @@ def show(words: Sequence[str]) -> int:
     parsed = parser.parse_args(list(words))
     if parsed.media:
         return _show_media(parsed)
-    info = loqal.inspect(find.locate(parsed.model), mmproj=parsed.mmproj)
+    info = loqal.inspect(open_model.locate(parsed.model), mmproj=parsed.mmproj)
     if parsed.json:
         terminal.print_line(json.dumps(dataclasses.asdict(info), ensure_ascii=False))
     else:
@@ -42,7 +42,7 @@ def show(words: Sequence[str]) -> int:
 
 def _show_media(parsed: argparse.Namespace) -> int:
     bounds = attachments.bounds(parsed)
-    model = None if parsed.model is None else find.locate(parsed.model)
+    model = None if parsed.model is None else open_model.locate(parsed.model)
     for path in parsed.media:
         info = loqal.media_info(bounds.part(attachments.kind_of(path), path), model, mmproj=parsed.mmproj)
         if parsed.json:

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from loqal.errors import RequestError
-from loqal.hub.find import find
 from loqal.quantize import api as quantize_api
 from loqal.quantize.compare import Divergence, compare_predictions
 from loqal.runtime import runtime
 from loqal.runtime.message_dicts import to_messages
+from loqal.runtime.open_model import find
 from loqal.types.messages import Message
 from loqal.types.reply import Reply
 from loqal.types.sampling import SamplingParams

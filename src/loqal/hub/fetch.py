@@ -12,6 +12,7 @@ from loqal.hub.catalog import FAMILY
 from loqal.hub.download import Policy
 from loqal.hub.local_models import LocalModel
 from loqal.hub.pull import pull, select
+from loqal.hub.recommend import NeededBytes
 from loqal.system.memory import machine_bytes
 
 
@@ -30,6 +31,7 @@ class Fetching:
     Args:
         name: a name of the catalog, or ``owner/repo[:QUANT]``.
         read_gb_per_s: measures how fast this machine reads memory; called only where the name leaves the size open.
+        needed_bytes: the memory a published file takes, see ``recommend.NeededBytes``.
         vision: whether a separate vision tower is fetched too.
         connections: parts of a file that are fetched at the same time.
 
@@ -45,7 +47,13 @@ class Fetching:
     """
 
     def __init__(
-        self, name: str, read_gb_per_s: Callable[[], float], *, vision: bool = True, connections: int = 4
+        self,
+        name: str,
+        read_gb_per_s: Callable[[], float],
+        needed_bytes: NeededBytes,
+        *,
+        vision: bool = True,
+        connections: int = 4,
     ) -> None:
         wanted = names.parse(name)
         if wanted is None:
@@ -56,7 +64,7 @@ class Fetching:
             )
         self._revision = wanted.revision
         self._policy = Policy(connections=connections)
-        self._selection = select(wanted, machine_bytes(), read_gb_per_s, vision=vision)
+        self._selection = select(wanted, machine_bytes(), read_gb_per_s, needed_bytes, vision=vision)
         self.files = [FileToFetch(file.repo, file.path, file.size_bytes) for file in self._selection.files]
         self.why, self.licence = self._selection.why, self._selection.repository.licence
 

@@ -27,13 +27,12 @@ class Found:
     mmproj: Path | None = None
 
 
-def locate(model: str | os.PathLike[str] | None = None) -> Path:
-    """The file or folder of a model: a path, a known name, or None for the embedded model. Errors as in ``find``."""
-    return find(model).path
-
-
-def find(model: str | os.PathLike[str] | None = None) -> Found:
+def find(model: str | os.PathLike[str] | None, needed_bytes: resolve.NeededBytes) -> Found:
     """Where a model and its vision tower lie on this machine. Nothing is fetched.
+
+    Args:
+        model: a path, a known name, or None for the embedded model.
+        needed_bytes: the memory a local model takes; asked where a name leaves open which of several is meant.
 
     Raises:
         CheckpointError: there is no such file or folder, or no model of this name on this machine.
@@ -51,14 +50,14 @@ def find(model: str | os.PathLike[str] | None = None) -> Found:
             f"The current folder is {os.getcwd()!r}.",
             "Check the spelling of the path.",
         )
-    local = find_named(model)
+    local = find_named(model, needed_bytes)
     return Found(local.path, local.mmproj)
 
 
-def find_named(name: str) -> local_models.LocalModel:
-    """The model on this machine that a name stands for. Raises CheckpointError and RequestError as ``find``."""
+def find_named(name: str, needed_bytes: resolve.NeededBytes) -> local_models.LocalModel:
+    """The model on this machine that a name stands for. Arguments and errors as in ``find``."""
     models = local_models.all_models()
-    local = resolve.find_local(name, machine_bytes(), models)
+    local = resolve.find_local(name, machine_bytes(), needed_bytes, models)
     if local is None:
         raise resolve.unknown(name, models)
     return local
@@ -68,7 +67,7 @@ def is_absent_name(model: str | None) -> bool:
     """Whether a word is a published name under which nothing is on this machine. Raises RequestError for a bad tag."""
     if model is None or model == EMBEDDED or _exists(Path(model)) or looks_like_path(model):
         return False
-    return names.looks_like_name(model) and resolve.find_local(model, machine_bytes()) is None
+    return names.looks_like_name(model) and not resolve.matching(model)
 
 
 def is_model(word: str) -> bool:

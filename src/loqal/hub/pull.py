@@ -14,7 +14,7 @@ from loqal.hub.download import Policy, fetch
 from loqal.hub.glance import is_projector_name, projector_order, quant_of
 from loqal.hub.locking import lock
 from loqal.hub.names import Wanted
-from loqal.hub.recommend import choose
+from loqal.hub.recommend import NeededBytes, choose
 from loqal.hub.remote import RemoteFile, Repository
 
 _ORIGINAL = re.compile(
@@ -39,13 +39,21 @@ class Selection:
         return sum(file.size_bytes for file in self.files)
 
 
-def select(wanted: Wanted, memory_bytes: int, read_gb_per_s: Callable[[], float], *, vision: bool = True) -> Selection:
+def select(
+    wanted: Wanted,
+    memory_bytes: int,
+    read_gb_per_s: Callable[[], float],
+    needed_bytes: NeededBytes,
+    *,
+    vision: bool = True,
+) -> Selection:
     """Ask the hub and decide which files to fetch.
 
     Args:
         wanted: what was asked for.
         memory_bytes: what a model may use on this machine.
         read_gb_per_s: measures the machine; called only where the name leaves the choice to it.
+        needed_bytes: the memory a published file takes.
         vision: whether to fetch the vision tower too.
 
     Raises:
@@ -55,13 +63,20 @@ def select(wanted: Wanted, memory_bytes: int, read_gb_per_s: Callable[[], float]
     why = None
     remote.check_online(wanted.name)
     if wanted.repo is None and wanted.is_open:
-        chosen = choose(memory_bytes, read_gb_per_s(), wanted.size)
+        chosen = choose(memory_bytes, read_gb_per_s(), needed_bytes, wanted.size)
         why = f"{catalog.FAMILY}:{chosen.size.lower()}-{chosen.quant.lower()}: {chosen.why}"
         wanted = Wanted(wanted.name, size=chosen.size, quant=chosen.quant, draft=wanted.draft)
     repository = remote.list_repository(_repo(wanted), wanted.revision)
     if wanted.safetensors or (wanted.repo is not None and wanted.quant is None and not _ggufs(repository)):
         return _original(repository, why)
-    return _quantized(repository, wanted, memory_bytes, vision, why)
+    sets = _sets(repository)
+    stem = _named(repository, sets, wanted.quant) if wanted.quant else _largest(sets, memory_bytes, needed_bytes)
+    if wanted.quant is None:
+        size_bytes = sum(file.size_bytes for file in sets[stem])
+        why = f"{stem}: the largest of {len(sets)} that fits, {size_bytes / 1e9:.1f} GB"
+    towers = [file for file in repository.files if vision and is_projector_name(file.path)]
+    tower = sorted(towers, key=lambda file: projector_order(file.path))[:1]
+    return Selection(repository, (*sets[stem], *tower), sets[stem][0], False, why)
 
 
 def _repo(wanted: Wanted) -> str:
@@ -90,36 +105,36 @@ def _original(repository: Repository, why: str | None) -> Selection:
     return Selection(repository, files, weights[0], True, why)
 
 
-def _quantized(repository: Repository, wanted: Wanted, memory_bytes: int, vision: bool, why: str | None) -> Selection:
-    sets: dict[str, list[RemoteFile]] = {}  # the parts of a split file together
-    for file in _ggufs(repository):
+def _sets(repository: Repository) -> dict[str, list[RemoteFile]]:
+    """The GGUF models of a repository, the parts of a split file together and in order."""
+    sets: dict[str, list[RemoteFile]] = {}
+    for file in sorted(_ggufs(repository), key=lambda file: file.path):
         sets.setdefault(stem_of(file.path), []).append(file)
-    stem = _pick(repository, sets, wanted, memory_bytes)
-    if wanted.quant is None and why is None:
-        size_bytes = sum(file.size_bytes for file in sets[stem])
-        why = f"{stem}: the largest of {len(sets)} that fits, {size_bytes / 1e9:.1f} GB"
-    parts = sorted(sets[stem], key=lambda file: file.path)
-    towers = [file for file in repository.files if vision and is_projector_name(file.path)]
-    tower = sorted(towers, key=lambda file: projector_order(file.path))[:1]
-    return Selection(repository, (*parts, *tower), parts[0], False, why)
+    return sets
 
 
-def _pick(repository: Repository, sets: dict[str, list[RemoteFile]], wanted: Wanted, memory_bytes: int) -> str:
-    quants = {stem: quant_of(stem) or stem.rpartition("/")[2] for stem in sets}
-    if wanted.quant is None:
-        sizes = {stem: sum(file.size_bytes for file in files) for stem, files in sets.items()}
-        affordable = [stem for stem in sets if sizes[stem] * 1.2 <= memory_bytes] or [
-            min(sizes, key=lambda s: sizes[s])
-        ]
-        preferred = [stem for stem in affordable if quants[stem] in (*catalog.FAVOURITES, "Q4_K_M")]
-        return max(preferred or affordable, key=lambda stem: sizes[stem])
-    exact = [stem for stem, quant in quants.items() if quant.lower() == wanted.quant.lower()]
-    plain = [s for s, quant in quants.items() if catalog.plain_quant(quant) == catalog.plain_quant(wanted.quant)]
+def _quant(stem: str) -> str:
+    return quant_of(stem) or stem.rpartition("/")[2]
+
+
+def _largest(sets: dict[str, list[RemoteFile]], memory_bytes: int, needed_bytes: NeededBytes) -> str:
+    """The largest model that fits the memory, in a quantization that is preferred where there is one."""
+    sizes = {stem: sum(file.size_bytes for file in files) for stem, files in sets.items()}
+    affordable = [stem for stem in sets if needed_bytes(None, _quant(stem), sizes[stem]) <= memory_bytes]
+    affordable = affordable or [min(sizes, key=lambda stem: sizes[stem])]
+    preferred = [stem for stem in affordable if _quant(stem) in (*catalog.FAVOURITES, "Q4_K_M")]
+    return max(preferred or affordable, key=lambda stem: sizes[stem])
+
+
+def _named(repository: Repository, sets: dict[str, list[RemoteFile]], wanted: str) -> str:
+    quants = {stem: _quant(stem) for stem in sets}
+    exact = [stem for stem, quant in quants.items() if quant.lower() == wanted.lower()]
+    plain = [stem for stem, quant in quants.items() if catalog.plain_quant(quant) == catalog.plain_quant(wanted)]
     if not (exact or plain):
         raise CheckpointError(
-            f"{repository.repo} has no {wanted.quant}.",
+            f"{repository.repo} has no {wanted}.",
             f"It has {', '.join(sorted(quants.values())) or 'no GGUF file'}.",
-            "Name one of these behind a colon.",
+            "Name one of these after a colon.",
         )
     return (exact or plain)[0]
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loqal.errors import CheckpointError
 from loqal.hub import catalog
 from loqal.hub.local_models import LocalModel, all_models
 from loqal.hub.names import Wanted, parse
-from loqal.hub.recommend import needed_bytes
+
+NeededBytes = Callable[[LocalModel], int]
+"""Bytes of memory that a local model needs with a context of some thousand tokens."""
 
 
-def find_local(name: str, memory_bytes: int, models: Sequence[LocalModel] | None = None) -> LocalModel | None:
+def find_local(
+    name: str, memory_bytes: int, needed_bytes: NeededBytes, models: Sequence[LocalModel] | None = None
+) -> LocalModel | None:
     """The local model a name stands for; None when there is none.
 
     A name as ``loqal list`` shows it, then a name of the family or of a repository. When a name leaves the quantization
@@ -20,21 +24,31 @@ def find_local(name: str, memory_bytes: int, models: Sequence[LocalModel] | None
     Raises:
         RequestError: the name is of the family, but its tag is not.
     """
+    found = matching(name, models)
+    if len(found) < 2:
+        return next(iter(found), None)
+    affordable = [model for model in found if needed_bytes(model) <= memory_bytes]
+    return max(affordable or found, key=lambda model: model.size_bytes)
+
+
+def matching(name: str, models: Sequence[LocalModel] | None = None) -> list[LocalModel]:
+    """The local models a name may stand for: more than one only where it leaves the quantization open.
+
+    Raises:
+        RequestError: the name is of the family, but its tag is not.
+    """
     models = all_models() if models is None else models
     exact = [model for model in models if model.name.lower() == name.lower()]
     if exact:
-        return exact[0]
+        return exact[:1]
     wanted = parse(name)
     if wanted is None:
-        return None
-    fitting = [model for model in models if _fits(model, wanted)]
-    if wanted.quant is None and not wanted.safetensors:
-        affordable = [model for model in fitting if _needed(model) <= memory_bytes]
-        fitting = sorted(affordable or fitting, key=lambda model: -model.size_bytes)
-    return next(iter(fitting), None)
+        return []
+    found = [model for model in models if _matches(model, wanted)]
+    return found if wanted.quant is None and not wanted.safetensors else found[:1]
 
 
-def _fits(model: LocalModel, wanted: Wanted) -> bool:
+def _matches(model: LocalModel, wanted: Wanted) -> bool:
     if wanted.repo is not None:
         if model.repo is None or model.repo.lower() != wanted.repo.lower():
             return False
@@ -51,10 +65,6 @@ def _fits(model: LocalModel, wanted: Wanted) -> bool:
     if wanted.quant.upper().startswith("UD-"):  # named exactly: the dynamic mixture, not the plain one
         return model.quant.upper() == wanted.quant.upper()
     return catalog.plain_quant(model.quant) == catalog.plain_quant(wanted.quant)
-
-
-def _needed(model: LocalModel) -> int:
-    return needed_bytes(model.size, model.size_bytes) if model.size else int(model.size_bytes * 1.1)
 
 
 def unknown(name: str, models: Sequence[LocalModel]) -> CheckpointError:

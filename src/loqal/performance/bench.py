@@ -2,7 +2,7 @@
 
 Decode is bound by bytes: weights, recurrent state and keys and values of every step over the time it took, as a share
 of the speed at which this machine reads memory. Prefill is bound by arithmetic: multiply-adds of the body's matrices
-over the time, as a share of the peak of the instruction the kernels use. Both yardsticks are measured between all rows,
+over the time, as a share of the peak of the instruction the kernels use. Both limits are measured between all rows,
 because they change from minute to minute on a shared machine.
 """
 
@@ -17,11 +17,11 @@ from typing import Literal
 
 from loqal.errors import RequestError
 from loqal.formats import FORMATS
-from loqal.hub.find import locate
 from loqal.model.sizes import parameter_count
 from loqal.ops.interface import PAGE_TOKENS
-from loqal.performance.timed_model import TimedModel, Timing, Yardsticks
-from loqal.system import hardware
+from loqal.performance.machine_speed import Machine
+from loqal.performance.timed_model import TimedModel, Timing
+from loqal.runtime.open_model import locate
 from loqal.weights.load import open_checkpoint
 
 Phase = Literal["prefill", "decode"]
@@ -81,20 +81,8 @@ QUICK = Workload(prefill=(128,), contexts=(0, 1024), batches=(1, 4), repeat=3, d
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """Where a run took place; its yardsticks are medians over the run."""
-
-    cpu: str
-    isa: str
-    threads: int
-    read_gb_per_s: float
-    int8_gops: float
-    float_gflops: float
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
-    """One figure. Shares are None where the limit does not apply; yardsticks are those just before and after."""
+    """One figure. Shares are None where the limit does not apply; limits are those just before and after."""
 
     tokens: int  # of the prompt, or decode steps
     context: int  # tokens before them
@@ -120,7 +108,7 @@ class Report:
     format: str  # of most bytes of its layers
     kv_bits: int
     weight_bytes: int  # that a decode step of one sequence multiplies with
-    machine: Machine
+    machine: Machine  # figures are medians over the run
     prefill: tuple[Row, ...]
     decode: tuple[Row, ...]
 
@@ -161,7 +149,7 @@ class Bench:
             isa=isa,
             kv_bits=kv_bits,
         )
-        self._yardsticks = [self._model.yardsticks()]
+        self._machines = [self._model.measure_machine()]
         self._rows: dict[Phase, list[Row]] = {"prefill": [], "decode": []}
 
     def rows(self) -> Iterator[tuple[Phase, Row]]:
@@ -169,12 +157,12 @@ class Bench:
         for num_tokens in self._plan.prefill:
             self._model.prefill(min(num_tokens, _WARM_UP_TOKENS))
             timings = [self._model.prefill(num_tokens) for _ in range(self._plan.repeat)]
-            yield self._noted("prefill", self._prefill_row(num_tokens, timings))
+            yield self._keep("prefill", self._prefill_row(num_tokens, timings))
         num_steps = self._plan.decode_tokens
         for context, batch in self._plan.cells:
             self._model.decode(context, batch, num_steps)
             timings = [self._model.decode(context, batch, num_steps) for _ in range(self._plan.repeat)]
-            yield self._noted("decode", self._decode_row(context, batch, timings))
+            yield self._keep("decode", self._decode_row(context, batch, timings))
 
     def report(self) -> Report:
         """All that was measured so far."""
@@ -185,12 +173,12 @@ class Bench:
             format=model.main_format,
             kv_bits=model.kv_bits,
             weight_bytes=model.weight_bytes,
-            machine=Machine(hardware.cpu_model(), model.ops.isa, model.ops.threads, *_medians(self._yardsticks)),
+            machine=_median(self._machines),
             prefill=tuple(self._rows["prefill"]),
             decode=tuple(self._rows["decode"]),
         )
 
-    def _noted(self, phase: Phase, row: Row) -> tuple[Phase, Row]:
+    def _keep(self, phase: Phase, row: Row) -> tuple[Phase, Row]:
         self._rows[phase].append(row)
         return phase, row
 
@@ -215,8 +203,8 @@ class Bench:
 
     def _row(self, timings: Sequence[Timing], tokens: int, context: int, batch: int, products: int) -> Row:
         """What prompts and decode steps have in common; ``products`` is the multiply-adds of one timing."""
-        self._yardsticks.append(self._model.yardsticks())
-        around = Yardsticks(*_medians(self._yardsticks[-2:]))
+        self._machines.append(self._model.measure_machine())
+        around = _median(self._machines[-2:])
         rates = sorted(tokens * batch / timing.seconds for timing in timings)
         gops = 2 * products / statistics.median(timing.seconds for timing in timings) * 1e-9
         is_float = FORMATS[self._model.main_format].is_float
@@ -251,6 +239,9 @@ def _whole_pages(num_tokens: int) -> int:
     return -(-num_tokens // PAGE_TOKENS) * PAGE_TOKENS
 
 
-def _medians(yardsticks: Sequence[Yardsticks]) -> list[float]:
-    """The median of every yardstick, in the order of their fields."""
-    return [statistics.median(values) for values in zip(*map(dataclasses.astuple, yardsticks), strict=True)]
+def _median(machines: Sequence[Machine]) -> Machine:
+    """The machine with the median of every figure."""
+    last = machines[-1]
+    reads, ints, floats = zip(*(machine.limits for machine in machines), strict=True)
+    median = statistics.median
+    return dataclasses.replace(last, read_gb_per_s=median(reads), int8_gops=median(ints), float_gflops=median(floats))

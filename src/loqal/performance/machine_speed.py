@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from loqal import settings
 from loqal.hub import paths
@@ -17,19 +17,28 @@ from loqal.ops.choose import choose_ops
 from loqal.ops.timing_interface import MeasuredOps
 from loqal.system import hardware
 
-_READ_BYTES = 1 << 29
+_READ_BYTES = 1 << 29  # many times what most machines cache
 _ROUNDS = 3
-_MEASURE = "measure 1"  # raised when the way of measuring changes
+_FIGURES = ("read_gb_per_s", "int8_gops", "float_gflops")
+_MEASURE = "measure 2"  # raised when the way of measuring changes
 
 
 @dataclass(frozen=True, slots=True)
-class MachineSpeed:
-    """The measured limits of a machine, and when they were measured."""
+class Machine:
+    """A processor with an instruction set and some threads, what these reach together, and when that was measured."""
 
+    cpu: str
+    isa: str
+    threads: int
     read_gb_per_s: float
     int8_gops: float
     float_gflops: float
     measured: str
+
+    @property
+    def limits(self) -> tuple[float, float, float]:
+        """The measured figures, in the order of the fields."""
+        return self.read_gb_per_s, self.int8_gops, self.float_gflops
 
 
 def key(isa: str, threads: int) -> str:
@@ -37,19 +46,20 @@ def key(isa: str, threads: int) -> str:
     return f"{hardware.cpu_model()}, {isa}, {threads} threads, {_MEASURE}"
 
 
-def measured(ops: MeasuredOps | None = None, *, again: bool = False) -> MachineSpeed:
-    """The machine's speeds: those kept, or measured now, which takes about two seconds."""
+def measured(ops: MeasuredOps | None = None, *, again: bool = False) -> Machine:
+    """The machine with the figures kept, or measured now, which takes about two seconds."""
     ops = native_ops() if ops is None else ops
     kept = read_json(paths.measured_file()) or {}
     entry = kept.get(key(ops.isa, ops.threads))
     if not again and isinstance(entry, dict):
         with contextlib.suppress(TypeError, KeyError, ValueError):
-            values = {name: float(entry[name]) for name in ("read_gb_per_s", "int8_gops", "float_gflops")}
+            values = {name: float(entry[name]) for name in _FIGURES}
             if min(values.values()) > 0:
-                return MachineSpeed(**values, measured=str(entry["measured"]))
-    found = _measure(ops)
+                return Machine(hardware.cpu_model(), ops.isa, ops.threads, **values, measured=str(entry["measured"]))
+    found = measure(ops, _ROUNDS)
     with contextlib.suppress(OSError):  # a folder that cannot be written costs the measurement next time, nothing more
-        write_json(paths.measured_file(), {**kept, key(ops.isa, ops.threads): asdict(found)})
+        figures = {name: getattr(found, name) for name in (*_FIGURES, "measured")}
+        write_json(paths.measured_file(), {**kept, key(ops.isa, ops.threads): figures})
     return found
 
 
@@ -61,11 +71,12 @@ def native_ops(isa: str | None = None, threads: int | None = None) -> MeasuredOp
     return ops
 
 
-def _measure(ops: MeasuredOps) -> MachineSpeed:
-    """The best of a few rounds: what the machine can do, not what its neighbours leave at one moment."""
-    num_bytes = max(_READ_BYTES, 2 * hardware.largest_cache_bytes())
+def measure(ops: MeasuredOps, rounds: int = 1) -> Machine:
+    """Measure the machine now: the best of some rounds, which other programs disturb least; of reading the median."""
+    num_bytes = max(_READ_BYTES, 4 * hardware.largest_cache_bytes())
     available = hardware.available_memory_bytes()
     num_bytes = num_bytes if available is None else min(num_bytes, available // 4)
-    rounds = [(ops.read_gb_per_s(num_bytes), ops.int8_gops(), ops.float_gflops()) for _ in range(_ROUNDS)]
-    reads, ints, floats = zip(*rounds, strict=True)
-    return MachineSpeed(sorted(reads)[_ROUNDS // 2], max(ints), max(floats), now())
+    found = [(ops.read_gb_per_s(num_bytes), ops.int8_gops(), ops.float_gflops()) for _ in range(rounds)]
+    reads, ints, floats = zip(*found, strict=True)
+    figures = sorted(reads)[rounds // 2], max(ints), max(floats)
+    return Machine(hardware.cpu_model(), ops.isa, ops.threads, *figures, now())

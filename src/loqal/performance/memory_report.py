@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from loqal.engine import memory_plan
 from loqal.engine.memory_plan import MemoryPlan
 from loqal.engine.options import CHUNK_TOKENS
 from loqal.model.config import ModelConfig
+from loqal.model.sizes import SIZES
+from loqal.ops.choose import choose_ops
 from loqal.ops.interface import PAGE_TOKENS, Ops
-from loqal.performance.weight_mix import Weights
+from loqal.performance.weight_mix import Weights, of_release
+from loqal.runtime import memory_needs
 from loqal.runtime.media_encoder import largest_reading_bytes
-
-_PROGRAM_BYTES = 62_000_000  # Python, NumPy, the kernels and what they keep at hand, measured
-_ROW_BYTES, _MERGE_BYTES = 60, 400  # of the vocabulary: a token, and a merge with all that is indexed by it, measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +42,35 @@ def account(
 
     A published mixture that is not known to the tensor is scaled to the size of its file.
     """
-    plan = memory_plan.account(
+    return memory_needs.account(
         config,
         ops,
         weights.by_name.__getitem__,
+        num_merges=weights.num_merges,
         context_len=context_len,
+        users=users,
         kv_bits=kv_bits,
-        max_sequences=users,
-        chunk_tokens=CHUNK_TOKENS,
-        process_bytes=_PROGRAM_BYTES + _ROW_BYTES * config.vocab_size + _MERGE_BYTES * weights.num_merges,
         limit_bytes=limit_bytes,
-        image_bytes=image_bytes if config.vision else 0,
+        image_bytes=image_bytes,
+        scale=weights.scale,
     )
-    return replace(plan, weight_bytes=int(plan.weight_bytes * weights.scale))
+
+
+@functools.cache
+def needed_bytes(size: str | None, quant: str | None, file_bytes: int) -> int:
+    """See ``hub.recommend.NeededBytes``.
+
+    A file whose size is not known is taken for the published size whose file of this quantization is nearest in bytes.
+    """
+    quant = quant or "Q4_K_M"
+    if size is None:
+        published = {label: of_release(label, quant)[1].file_bytes for label in SIZES}
+        size = min(published, key=lambda label: abs(math.log(published[label] / max(file_bytes, 1))))
+    config, weights = of_release(size, quant)
+    scale = weights.scale * file_bytes / weights.file_bytes
+    ops = choose_ops("cpu", threads=1)
+    merges = weights.num_merges
+    return memory_needs.needed_bytes(config, ops, weights.by_name.__getitem__, num_merges=merges, scale=scale)
 
 
 def lines(plan: MemoryPlan, formats: Sequence[str], users: int) -> list[Line]:

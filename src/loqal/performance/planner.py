@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from loqal.engine.memory_plan import default_kv_bits
 from loqal.errors import RequestError
 from loqal.hub import catalog
-from loqal.hub.find import find
 from loqal.hub.names import parse
 from loqal.hub.recommend import choose
 from loqal.model.config import ModelConfig
@@ -18,6 +17,7 @@ from loqal.performance import machine_speed, memory_report
 from loqal.performance.kernel_rates import KernelRates, measured
 from loqal.performance.predict import Speed, predict
 from loqal.performance.weight_mix import Weights, of_checkpoint, of_release
+from loqal.runtime.open_model import find
 from loqal.settings import Settings
 from loqal.system import hardware
 from loqal.system.memory import machine_bytes
@@ -56,20 +56,6 @@ class Plan:
     most_users: int  # that fit with this context
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What plans are for."""
-
-    cpu: str
-    isa: str
-    threads: int
-    memory_bytes: int
-    read_gb_per_s: float
-    int8_gops: float
-    measured: str
-    gpus: tuple[hardware.Gpu, ...]  # that are there; nothing of a plan uses them
-
-
 class Planner:
     """Plans for this machine. The machine is measured at first use, and what was measured is kept.
 
@@ -77,6 +63,11 @@ class Planner:
         memory_bytes: what may be used; by default what the machine or its container allows.
         again: measure again.
         note: told what is being measured.
+
+    Attributes:
+        machine: what plans are for.
+        memory_bytes: what may be used.
+        gpus: the GPUs of the machine; nothing of a plan uses them.
     """
 
     def __init__(
@@ -84,18 +75,10 @@ class Planner:
     ) -> None:
         self._ops: MeasuredOps = machine_speed.native_ops()
         self._note, self._again = note, again
-        self._speed = machine_speed.measured(self._ops, again=again)
         self._rates = KernelRates()
-        self.machine = Machine(
-            cpu=hardware.cpu_model(),
-            isa=self._ops.isa,
-            threads=self._ops.threads,
-            memory_bytes=memory_bytes or machine_bytes(),
-            read_gb_per_s=self._speed.read_gb_per_s,
-            int8_gops=self._speed.int8_gops,
-            measured=self._speed.measured,
-            gpus=tuple(hardware.gpus()),
-        )
+        self.machine = machine_speed.measured(self._ops, again=again)
+        self.memory_bytes = memory_bytes or machine_bytes()
+        self.gpus = tuple(hardware.gpus())
 
     def plan(self, name: str | None, wish: PlanRequest | None = None) -> Plan:
         """The plan of a model on this machine, or of a published one that need not be here.
@@ -135,7 +118,7 @@ class Planner:
 
     def recommended(self, size: str | None = None) -> tuple[str, str]:
         """The size and quantization that ``loqal run`` would take. Raises CapacityError when nothing fits."""
-        chosen = choose(self.machine.memory_bytes, self._speed.read_gb_per_s, size)
+        chosen = choose(self.memory_bytes, self.machine.read_gb_per_s, memory_report.needed_bytes, size)
         return chosen.size, chosen.quant
 
     def _plan(
@@ -158,7 +141,7 @@ class Planner:
         self._rates = measured(self._ops, weights.formats, again=self._again, note=self._note)
         self._again = False
         bits = wish.kv_bits or default_kv_bits(weights.by_name["embed"])
-        limit = int(self.machine.memory_bytes * SPARE_SHARE)
+        limit = int(self.memory_bytes * SPARE_SHARE)
         plan = memory_report.account(
             config,
             self._ops,
@@ -182,7 +165,7 @@ class Planner:
             lines=tuple(memory_report.lines(plan, weights.formats, users)),
             picture_lines=tuple(memory_report.picture_lines(plan, config)),
             resident_bytes=resident,
-            speed=predict(config, weights, self._rates, self._speed, context=0, kv_bits=bits),
+            speed=predict(config, weights, self._rates, self.machine, context=0, kv_bits=bits),
             fits=resident <= limit,
             largest_context=min(config.context_len, max(0, spare_pages) * PAGE_TOKENS),
             most_users=memory_report.most_users(plan, users, limit),

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from loqal.engine.options import CHUNK_TOKENS
 from loqal.model.config import ModelConfig
 from loqal.performance.kernel_rates import KernelRates
-from loqal.performance.machine_speed import MachineSpeed
+from loqal.performance.machine_speed import Machine
 from loqal.performance.weight_mix import Weights
 
-_CALLS = 8  # times a layer hands out work, or returns to Python for long enough to count
-_DECODE_SHARE = (
-    0.95  # of the rates of single weights that whole models reached where it was measured; prompts reach all
-)
-_ATTENTION_SHARE = 0.25  # of the float peak that attention over many keys reaches
+# Fitted to 0.8B, 2B and 4B on an AMD EPYC with two virtual CPUs; docs/performance.md compares predictions and outcomes.
+_CALLS = 8  # times a layer distributes work to the threads, or returns to Python for long enough to count
+_DECODE_SHARE = 0.95  # of the rates of single weights that a decode step of a whole model reaches; prefill reaches all
+_ATTENTION_SHARE = 0.25  # assumption: the share of the float peak that attention over many keys reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Speed:
 
 
 def predict(
-    config: ModelConfig, weights: Weights, rates: KernelRates, machine: MachineSpeed, *, context: int, kv_bits: int
+    config: ModelConfig, weights: Weights, rates: KernelRates, machine: Machine, *, context: int, kv_bits: int
 ) -> Speed:
     """The speed of one sequence that has ``context`` tokens before it."""
     heads = config.layers.count("delta") * config.delta_shape.num_value_heads

@@ -19,27 +19,16 @@ from loqal.engine import memory_plan
 from loqal.engine.options import CHUNK_TOKENS
 from loqal.engine.step_batch import Run, build
 from loqal.errors import CapacityError, RequestError
-from loqal.hub.find import locate
 from loqal.model.decoder import Decoder
 from loqal.ops.choose import choose_ops
 from loqal.ops.interface import PAGE_TOKENS
 from loqal.ops.timing_interface import MeasuredOps
+from loqal.performance.machine_speed import Machine, measure
+from loqal.runtime.open_model import locate
 from loqal.state import state_sizes
 from loqal.state.store import SequenceState, StateStore
-from loqal.system import hardware
 from loqal.system.memory import machine_bytes
 from loqal.weights.load import Checkpoint, open_checkpoint
-
-_READ_BYTES = 1 << 29  # many times what most machines cache
-
-
-@dataclass(frozen=True, slots=True)
-class Yardsticks:
-    """What the machine can do with all threads of a run."""
-
-    read_gb_per_s: float
-    int8_gops: float
-    float_gflops: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +159,9 @@ class TimedModel:
             self._store.release(state)
         return timing
 
-    def yardsticks(self) -> Yardsticks:
-        """Measure the machine."""
-        num_bytes = max(_READ_BYTES, 4 * hardware.largest_cache_bytes())
-        available = hardware.available_memory_bytes()
-        num_bytes = num_bytes if available is None else min(num_bytes, available // 2)
-        return Yardsticks(self.ops.read_gb_per_s(num_bytes), self.ops.int8_gops(), self.ops.float_gflops())
+    def measure_machine(self) -> Machine:
+        """What the machine reaches at this moment with all threads of the run."""
+        return measure(self.ops)
 
     def _timed(self, work: Callable[[], None]) -> Timing:
         before, started = self.ops.work_done(), time.perf_counter()

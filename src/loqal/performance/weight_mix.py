@@ -11,10 +11,10 @@ from loqal.hub import catalog
 from loqal.model.config import ModelConfig
 from loqal.model.sizes import SIZES
 from loqal.model.tensor_names import Entry, entries
-from loqal.quantize.recipes import RECIPES, Recipe, format_of
+from loqal.quantize.recipes import RECIPES, STATE_GATES, Recipe, format_of
 from loqal.weights.load import Checkpoint
 
-_STEERING = ("delta.alpha", "delta.beta", "experts.router", "experts.shared_router")
+_FLOAT_INPUTS = (*STATE_GATES, "experts.router", "experts.shared_router")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,4 +138,4 @@ def _weights(config: ModelConfig, formats: Mapping[str, str], file_bytes: int) -
 
 def _kept(entry: Entry, format: str) -> str:
     """Small weights that decide much get float32 inputs and are decoded for it."""
-    return "F32" if entry.suffix in _STEERING and not FORMATS[format].is_float else format
+    return "F32" if entry.suffix in _FLOAT_INPUTS and not FORMATS[format].is_float else format

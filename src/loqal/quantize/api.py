@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loqal.chat.template.segments import IMAGE_SLOT, Segment
-from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.errors import RequestError
-from loqal.hub.find import find
 from loqal.media.fetch import Policy
 from loqal.model.vision_tower import VisionTower
 from loqal.ops.choose import choose_encoder, choose_ops
@@ -23,8 +21,9 @@ from loqal.quantize.recipes import RECIPES, canonical, find_recipe
 from loqal.quantize.writer import Result, write_quantized
 from loqal.runtime import runtime
 from loqal.runtime.media_encoder import MediaEncoder, largest_reading_bytes, make_preparer
+from loqal.runtime.open_model import open_model, tokenizer_of
 from loqal.types.messages import MediaPart
-from loqal.weights.load import Checkpoint, open_checkpoint
+from loqal.weights.load import Checkpoint
 
 __all__ = [
     "RECIPES",
@@ -68,7 +67,7 @@ def quantize(
     """
     find_recipe(recipe)
     weights = None if imatrix is None else importance_file.read(imatrix)
-    checkpoint = _open(source)
+    checkpoint = open_model(source)
     try:
         target = target or Path(f"{_stem(checkpoint)}-{canonical(recipe)}.gguf")
         encoder = choose_encoder(threads=threads)
@@ -101,7 +100,7 @@ def measure_importance(
         RequestError: the text is too short to say anything, or the model sees no images.
         MediaError: an image cannot be read.
     """
-    checkpoint = _open(source, mmproj)
+    checkpoint = open_model(source, mmproj)
     try:
         ops = choose_ops(threads=threads)
         pieces = activation_recorder.text_pieces(_tokens(checkpoint, text, max_tokens) if text or not images else [])
@@ -122,7 +121,7 @@ def measure_importance(
 
 def _shown(checkpoint: Checkpoint, ops: Ops, images: Sequence[Path], texts: Sequence[Piece]) -> list[Piece]:
     """Images, each with the piece of text that follows it, if there is one."""
-    config, tokenizer = checkpoint.config.vision, _tokenizer(checkpoint)
+    config, tokenizer = checkpoint.config.vision, tokenizer_of(checkpoint)
     tower = None if config is None else VisionTower(config, ops, checkpoint.tensors)
     preparer = make_preparer(config, checkpoint.metadata, Policy())
     media_encoder = MediaEncoder(tower, preparer, tokenizer, 0, largest_reading_bytes(config, checkpoint.metadata))
@@ -165,7 +164,7 @@ def compare(
         CheckpointError: a file cannot be used.
         RequestError: the files are of different shapes, or the text is too short.
     """
-    a, b = _open(first), _open(second)
+    a, b = open_model(first), open_model(second)
     try:
         if (a.config.width, a.config.layers, a.config.vocab_size) != (
             b.config.width,
@@ -190,19 +189,8 @@ def compare(
     return Comparison(differences, divergence)
 
 
-def _open(model: Model, mmproj: Path | None = None) -> Checkpoint:
-    found = find(model)
-    return open_checkpoint(found.path, mmproj=mmproj or found.mmproj)
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    if checkpoint.tokenizer_json is not None:
-        return Tokenizer.from_json(checkpoint.tokenizer_json)
-    return Tokenizer.from_gguf(checkpoint.metadata)
-
-
 def _tokens(checkpoint: Checkpoint, text: str, max_tokens: int | None) -> list[int]:
-    ids = _tokenizer(checkpoint).encode_with_control(text)[:max_tokens]
+    ids = tokenizer_of(checkpoint).encode_with_control(text)[:max_tokens]
     if len(ids) < 2:
         raise RequestError(
             "The text has fewer than two tokens.", "It says nothing about a model.", "Give a longer one."

@@ -17,7 +17,8 @@ from loqal.formats import FORMATS
 from loqal.model.config import ModelConfig
 from loqal.model.tensor_names import Entry
 
-_STEERING = ("delta.alpha", "delta.beta")
+STATE_GATES = ("delta.alpha", "delta.beta")
+"""Small projections that steer the recurrent state: they cost nothing and stay precise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def _wanted(recipe: Recipe, entry: Entry, config: ModelConfig) -> str:
         return recipe.head
     if entry.name == "embed":
         return recipe.embedding
-    if entry.suffix in _STEERING or entry.name == "draft.project":
+    if entry.suffix in STATE_GATES or entry.name == "draft.project":
         return "Q8_0"
     wanted = recipe.tensors.get(entry.suffix, recipe.base)
     if isinstance(wanted, str):

@@ -13,7 +13,6 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Unpack, cast
 
@@ -28,20 +27,20 @@ from loqal.engine.event_stream import EventStream
 from loqal.engine.memory_plan import MemoryPlan
 from loqal.engine.sequence import Sequence as EngineSequence
 from loqal.errors import RequestError
-from loqal.hub.find import find
 from loqal.media.fetch import Policy
 from loqal.ops.interface import FloatArray
 from loqal.runtime import assembly, cache_report
 from loqal.runtime.media_encoder import MediaEncoder, make_preparer
 from loqal.runtime.media_encoder import describe as describe_item
 from loqal.runtime.model_info import ModelInfo, describe
+from loqal.runtime.open_model import open_model, tokenizer_of
 from loqal.runtime.prompts import MessageLike, Prepared, Prompts, as_reply_options, shown
 from loqal.runtime.reply_stream import ReplyStream
 from loqal.types.messages import MediaInfo, MediaPart
 from loqal.types.reply import Rendered, Reply, TokenEvent, TokenLogprobs
 from loqal.types.reply_options import AnswerFormat, ChatArguments, ReplyArguments, ReplyOptions
 from loqal.types.sampling import SamplingParams
-from loqal.weights.load import Checkpoint, open_checkpoint
+from loqal.weights.load import Checkpoint
 
 MAX_CHOICES = 64
 """Most replies to one prompt."""
@@ -73,7 +72,7 @@ def load(
     """
     started = time.perf_counter()
     chosen = settings.resolve(given, os.environ)
-    checkpoint = _open(model, mmproj)
+    checkpoint = open_model(model, mmproj)
     try:
         return Runtime(checkpoint, chosen, started, Policy(paths=allow_paths, urls=allow_urls))
     except BaseException:
@@ -83,9 +82,9 @@ def load(
 
 def inspect(model: str | os.PathLike[str] | None = None, *, mmproj: str | os.PathLike[str] | None = None) -> ModelInfo:
     """Describe a model without reading its weights. Arguments and errors as in ``load``."""
-    checkpoint = _open(model, mmproj)
+    checkpoint = open_model(model, mmproj)
     try:
-        tokenizer = _tokenizer(checkpoint)
+        tokenizer = tokenizer_of(checkpoint)
         return _describe(checkpoint, tokenizer, _template(checkpoint, tokenizer))
     finally:
         checkpoint.close()
@@ -103,7 +102,7 @@ def plan(
     1024
     """
     chosen = settings.resolve(given, os.environ)
-    checkpoint = _open(model, mmproj)
+    checkpoint = open_model(model, mmproj)
     try:
         return assembly.plan(checkpoint, chosen)
     finally:
@@ -119,16 +118,11 @@ def media_info(
     """
     if model is None:
         return describe_item(make_preparer(None, {}, Policy()).prepare(part))
-    checkpoint = _open(model, mmproj)
+    checkpoint = open_model(model, mmproj)
     try:
         return describe_item(make_preparer(checkpoint.config.vision, checkpoint.metadata, Policy()).prepare(part))
     finally:
         checkpoint.close()
-
-
-def _open(model: str | os.PathLike[str] | None, mmproj: str | os.PathLike[str] | None) -> Checkpoint:
-    found = find(model)
-    return open_checkpoint(found.path, mmproj=found.mmproj if mmproj is None else Path(mmproj))
 
 
 class Runtime:
@@ -145,7 +139,7 @@ class Runtime:
         self, checkpoint: Checkpoint, chosen: settings.Settings, started: float, policy: Policy | None = None
     ) -> None:
         self._checkpoint: Checkpoint | None = checkpoint
-        self._tokenizer = _tokenizer(checkpoint)
+        self._tokenizer = tokenizer_of(checkpoint)
         template = _template(checkpoint, self._tokenizer)
         self._end_ids = frozenset(checkpoint.eos_token_ids) | self._tokenizer.eos_ids
         self.info = _describe(checkpoint, self._tokenizer, template)
@@ -494,12 +488,6 @@ def _call_stem(one: Prepared) -> str:
     """The prefix of the ids of a reply's tool calls: a function of the request."""
     ids = np.array(one.prompt_ids, np.int32).tobytes()
     return f"call_{hashlib.blake2b(ids, digest_size=8, salt=str(one.params.seed).encode()[:16]).hexdigest()}_"
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    if checkpoint.tokenizer_json is not None:
-        return Tokenizer.from_json(checkpoint.tokenizer_json)
-    return Tokenizer.from_gguf(checkpoint.metadata)
 
 
 def _template(checkpoint: Checkpoint, tokenizer: Tokenizer) -> TemplateChoice:
