@@ -18,7 +18,7 @@ from loqal.media.fetch import Policy
 from loqal.media.prepare import Item, Preparer
 from loqal.media.resize_rules import ImageRules, VideoRules
 from loqal.model.config import ModelConfig, VisionConfig
-from loqal.model.positions import Placed, plan
+from loqal.model.positions import Placed, rotary_positions
 from loqal.model.sizes import SIZES
 from loqal.model.tensor_names import entries
 from loqal.ops.interface import FloatArray, IntArray
@@ -184,7 +184,7 @@ class Scene:
     def positions(self) -> IntArray:
         """Rotary positions of the prompt."""
         ids, placed, _ = self.prompt()
-        return plan(len(ids), placed)
+        return rotary_positions(len(ids), placed)
 
 
 SCENES = {

@@ -22,7 +22,7 @@ from loqal.errors import MediaError, RequestError, UnsupportedError
 from loqal.media import fetch as fetch_module
 from loqal.media import web
 from loqal.media.fetch import Policy, fetch
-from loqal.model.positions import Placed, plan
+from loqal.model.positions import Placed, rotary_positions
 from loqal.runtime.message_dicts import to_messages
 from loqal.types.messages import MediaPart
 from media_files import encoded, picture
@@ -241,7 +241,7 @@ def test_positions_follow_the_rule(parts: list[int | tuple[int, int]]) -> None:
         placed.append(Placed(len(expected), rows, columns))
         expected += [(position, position + row, position + column) for row in range(rows) for column in range(columns)]
         position += max(rows, columns)
-    found = plan(len(expected), placed)
+    found = rotary_positions(len(expected), placed)
     assert found.dtype == np.int32
     assert found.tolist() == [list(one) for one in expected]
     assert position == 0 or int(found.max()) + 1 == position, "what is generated goes on behind the largest"

@@ -23,7 +23,7 @@ class Placed(NamedTuple):
     columns: int
 
 
-def plan(num_tokens: int, pictures: Iterable[Placed]) -> IntArray:
+def rotary_positions(num_tokens: int, pictures: Iterable[Placed]) -> IntArray:
     """Time, height and width of every token: -> [num_tokens 3]. Pictures ascend and do not overlap.
 
     What is generated goes on one past the largest position.

@@ -19,7 +19,7 @@ from loqal.media.image import MOST_DECODED_BYTES
 from loqal.media.prepare import Item, PreparedImage, Preparer
 from loqal.media.resize_rules import PatchRules, read_rules
 from loqal.model.config import VisionConfig
-from loqal.model.positions import Placed, plan
+from loqal.model.positions import Placed, rotary_positions
 from loqal.model.vision_tower import VisionTower, encoding_bytes
 from loqal.ops.interface import FloatArray, IntArray
 from loqal.types.messages import MediaInfo
@@ -140,7 +140,9 @@ class MediaEncoder:
             return None, ()
         spans = self.spans(prompt_ids, seen)
         placed = zip(spans, seen.views, strict=True)
-        positions = plan(len(prompt_ids), (Placed(at.start, v.tokens.rows, v.tokens.columns) for at, v in placed))
+        positions = rotary_positions(
+            len(prompt_ids), (Placed(at.start, v.tokens.rows, v.tokens.columns) for at, v in placed)
+        )
         return positions, tuple(_encoded(span) for span in spans)
 
     def spans(self, prompt_ids: Sequence[int], seen: PlannedMedia) -> tuple[MediaSpan, ...]:

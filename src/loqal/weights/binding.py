@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from loqal.errors import TensorError
 from loqal.formats.table import num_bytes
 from loqal.model.config import ModelConfig
 from loqal.model.tensor_names import Entry, Option, Part, Resolution, entries, resolve
-from loqal.weights.convert import apply, plan
+from loqal.weights.convert import apply, choose_conversion
 from loqal.weights.mapped import MappedFile
 from loqal.weights.source import StoredTensor, Tensor
 
@@ -33,7 +34,7 @@ class IgnoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that the headers of a checkpoint say.
+    """The tensors that the headers of a checkpoint declare, and how the model's may be made of them.
 
     ``options`` gives the ways this vocabulary may store an entry, ``ignore`` the reason to skip an unused name or
     ``None``, and ``optional`` the parts that a file may lack as a whole. ``leading_ones`` is true for GGUF, which makes
@@ -47,6 +48,21 @@ class Inventory:
     ignore: Callable[[str], str | None]
     optional: tuple[Part, ...]
     leading_ones: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """What the headers, and the JSON files beside them, say of a model; fields as in ``load.Checkpoint``."""
+
+    name: str
+    inventory: Inventory
+    metadata: dict[str, Any]
+    chat_template: str | None
+    eos_token_ids: tuple[int, ...]
+    size_label: str | None
+    mapped: tuple[MappedFile, ...]
+    tokenizer_json: bytes | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +139,8 @@ def bind(inventory: Inventory) -> Binding:
         for source in sources:
             _check_shape(entry, option, source, inventory)
         stored = [source.tensor for source in sources]
-        recipes[name] = _Recipe(entry, option, sources, plan(entry, option, stored, sources[0].file.path.name))
+        format = choose_conversion(entry, option, stored, sources[0].file.path.name)
+        recipes[name] = _Recipe(entry, option, sources, format)
     reasons = {name: inventory.ignore(name) for name in resolution.unused}
     unknown = [name for name, reason in reasons.items() if reason is None]
     if unknown:

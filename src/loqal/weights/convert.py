@@ -31,7 +31,7 @@ _FLOATS: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f
 _NEEDS_FLOATS: frozenset[Conversion] = frozenset({"plus_one", "decay", "tile_columns", "join_temporal"})
 
 
-def plan(entry: Entry, option: Option, sources: Sequence[StoredTensor], origin: str) -> str:
+def choose_conversion(entry: Entry, option: Option, sources: Sequence[StoredTensor], origin: str) -> str:
     """Decide from the headers in which format the converted tensor will be.
 
     Raises:
@@ -58,7 +58,7 @@ def plan(entry: Entry, option: Option, sources: Sequence[StoredTensor], origin: 
 def apply(
     entry: Entry, option: Option, sources: Sequence[tuple[str, npt.NDArray[np.uint8]]], format: str, config: ModelConfig
 ) -> npt.NDArray[np.uint8]:
-    """Convert the (format, bytes) of the sources, which ``plan`` accepted, to the bytes of ``entry`` in ``format``.
+    """Convert the (format, bytes) of the sources, which ``choose_conversion`` accepted, to the bytes of ``entry`` in ``format``.
 
     Returns a read-only array: a view where no byte had to move.
     """

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from loqal.errors import CheckpointError
 from loqal.model.config import ModelConfig
-from loqal.weights.binding import CheckpointTensors, IgnoredTensor, bind
+from loqal.weights.binding import CheckpointTensors, IgnoredTensor, ModelFile, bind
 from loqal.weights.folder import list_files, safetensors_files, two_models, unknown_file
 from loqal.weights.mapped import MappedFile, unreadable
-from loqal.weights.open_gguf import GgufModel, find_in_folder, open_model
+from loqal.weights.open_gguf import find_in_folder, open_model
 from loqal.weights.open_safetensors import open_files
 
 __all__ = ["Checkpoint", "CheckpointTensors", "IgnoredTensor", "open_checkpoint"]
@@ -80,7 +80,7 @@ def open_checkpoint(path: str | Path, *, mmproj: Path | None = None) -> Checkpoi
     if path.suffix == ".safetensors":
         return _open_safetensors(path, mmproj)
     if _is_gguf(path):
-        return _open_gguf(open_model(path, mmproj))
+        return _bound(open_model(path, mmproj), "gguf")
     raise unknown_file(path)
 
 
@@ -92,7 +92,7 @@ def _open_folder(folder: Path, mmproj: Path | None) -> Checkpoint:
     if safetensors:
         return _open_safetensors(folder, mmproj)
     if ggufs:
-        return _open_gguf(find_in_folder(folder, ggufs, mmproj))
+        return _bound(find_in_folder(folder, ggufs, mmproj), "gguf")
     raise unknown_file(folder)
 
 
@@ -113,37 +113,21 @@ def _open_safetensors(path: Path, mmproj: Path | None) -> Checkpoint:
             "leave the mmproj file out",
         )
     files, index = safetensors_files(path)
-    model = open_files(files, index)
+    return _bound(open_files(files, index), "safetensors")
+
+
+def _bound(model: ModelFile, format: Literal["safetensors", "gguf"]) -> Checkpoint:
     bound = bind(model.inventory)
     return Checkpoint(
         name=model.name,
-        format="safetensors",
-        config=bound.config,
-        tensors=bound.tensors,
-        ignored=bound.ignored,
-        notes=bound.notes,
-        files=tuple(files),
-        metadata=model.metadata,
-        tokenizer_json=model.tokenizer_json,
-        chat_template=model.chat_template,
-        eos_token_ids=model.eos_token_ids,
-        size_label=model.size_label,
-        mapped=model.mapped,
-    )
-
-
-def _open_gguf(model: GgufModel) -> Checkpoint:
-    bound = bind(model.inventory)
-    return Checkpoint(
-        name=model.name,
-        format="gguf",
+        format=format,
         config=bound.config,
         tensors=bound.tensors,
         ignored=bound.ignored,
         notes=model.notes + bound.notes,
         files=tuple(file.path for file in model.mapped),
         metadata=model.metadata,
-        tokenizer_json=None,
+        tokenizer_json=model.tokenizer_json,
         chat_template=model.chat_template,
         eos_token_ids=model.eos_token_ids,
         size_label=model.size_label,

@@ -15,7 +15,7 @@ from loqal.formats.split_files import part_of
 from loqal.model.config import ModelConfig
 from loqal.model.sizes import size_label
 from loqal.model.tensor_names import gguf_options
-from loqal.weights.binding import Inventory, Located
+from loqal.weights.binding import Inventory, Located, ModelFile
 from loqal.weights.config_gguf import read_config, read_vision
 from loqal.weights.folder import parts, two_models
 from loqal.weights.gguf import GgufHeader, read_header
@@ -25,20 +25,6 @@ from loqal.weights.source import StoredTensor
 # Texts that end a turn or a document in this family, whatever single id a file declares.
 _END_TEXTS = ("<|im_end|>", "<|endoftext|>")
 _EOS_KEYS = ("eos_token_id", "eot_token_id", "eos_token_ids")
-
-
-@dataclass(frozen=True, slots=True)
-class GgufModel:
-    """What the headers say; fields as in ``Checkpoint``."""
-
-    name: str
-    inventory: Inventory
-    metadata: dict[str, Any]
-    chat_template: str | None
-    eos_token_ids: tuple[int, ...]
-    size_label: str | None
-    notes: tuple[str, ...]
-    mapped: tuple[MappedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +47,7 @@ class _File:
         return "blk.0.attn_norm.weight" not in names and any(n.endswith(".nextn.eh_proj.weight") for n in names)
 
 
-def open_model(path: Path, mmproj: Path | None) -> GgufModel:
+def open_model(path: Path, mmproj: Path | None) -> ModelFile:
     """Open the model in ``path``, with the vision tower in ``mmproj`` if given."""
     model = _read(path)
     if model.is_projector:
@@ -77,7 +63,7 @@ def open_model(path: Path, mmproj: Path | None) -> GgufModel:
     return _join(model, _read(mmproj) if mmproj is not None else None, None)
 
 
-def find_in_folder(folder: Path, files: list[Path], mmproj: Path | None) -> GgufModel:
+def find_in_folder(folder: Path, files: list[Path], mmproj: Path | None) -> ModelFile:
     """Open the only model among ``files``, with the only vision tower and the only draft head beside it."""
     models: list[_File] = []
     projectors: list[_File] = []
@@ -160,7 +146,7 @@ def _joined_parts(mapped: tuple[MappedFile, ...], headers: list[GgufHeader]) -> 
     return located
 
 
-def _join(model: _File, projector: _File | None, draft: _File | None) -> GgufModel:
+def _join(model: _File, projector: _File | None, draft: _File | None) -> ModelFile:
     tensors = _stored(model)
     config = read_config(model.metadata, tensors, str(model.path))
     located, notes = dict(model.located), []
@@ -199,7 +185,7 @@ def _join(model: _File, projector: _File | None, draft: _File | None) -> GgufMod
     )
     title, template = model.metadata.get("general.name"), model.metadata.get("tokenizer.chat_template")
     label = model.metadata.get("general.size_label")
-    return GgufModel(
+    return ModelFile(
         name=title if isinstance(title, str) and title else model.path.stem,
         inventory=inventory,
         metadata=model.metadata,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loqal.errors import CheckpointError, FormatError, TensorError, UnsupportedError
 from loqal.model.sizes import size_label
 from loqal.model.tensor_names import HF_PREFIXES, hf_options
-from loqal.weights.binding import Inventory, Located
+from loqal.weights.binding import Inventory, Located, ModelFile
 from loqal.weights.config_json import JsonConfig, read_config
 from loqal.weights.folder import read_bytes, read_json
 from loqal.weights.mapped import MappedFile
@@ -27,21 +26,7 @@ _JSON_FILES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SafetensorsModel:
-    """What the headers and the JSON files say; fields as in ``Checkpoint``."""
-
-    name: str
-    inventory: Inventory
-    metadata: dict[str, Any]
-    tokenizer_json: bytes | None
-    chat_template: str | None
-    eos_token_ids: tuple[int, ...]
-    size_label: str | None
-    mapped: tuple[MappedFile, ...]
-
-
-def open_files(files: list[Path], index: dict[str, str]) -> SafetensorsModel:
+def open_files(files: list[Path], index: dict[str, str]) -> ModelFile:
     """Read the headers of ``files`` and the JSON files in their folder. ``index`` maps tensor names to file names."""
     folder = files[0].parent
     if not (folder / "config.json").is_file():
@@ -66,7 +51,7 @@ def open_files(files: list[Path], index: dict[str, str]) -> SafetensorsModel:
         if name not in located or located[name].file.path.name != file_name:
             raise TensorError(f"{file_name} lacks {name}", "the index lists it there", "fetch the files again")
     tokenizer = folder / "tokenizer.json"
-    return SafetensorsModel(
+    return ModelFile(
         name=folder.resolve().name,
         inventory=_inventory(declared, located, str(folder)),
         metadata=metadata,
