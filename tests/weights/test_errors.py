@@ -155,7 +155,7 @@ BROKEN_GGUF: dict[str, tuple[bytes, str]] = {
     "array type": (gg(key(9, struct.pack("<IQ", 77, 1) + bytes(12))), "type 77"),
     "array count": (gg(key(9, struct.pack("<IQ", 4, U64_MAX))), "values"),
     "strings count": (gg(key(9, struct.pack("<IQ", 8, 1 << 60))), "strings"),
-    "strings length": (gg(key(9, struct.pack("<IQQ", 8, 1, U64_MAX)) + bytes(32)), "behind the end"),
+    "strings length": (gg(key(9, struct.pack("<IQQ", 8, 1, U64_MAX)) + bytes(32)), "after the end"),
     "alignment zero": (gg(align(0)), "power of two"),
     "alignment odd": (gg(align(24)), "power of two"),
     "alignment huge": (gg(align(1 << 31)), "power of two"),
@@ -169,7 +169,7 @@ BROKEN_GGUF: dict[str, tuple[bytes, str]] = {
     "type refused": (gg(tensors=entry(kind=34, dims=(256,)), data=bytes(64)), "TQ1_0"),
     "blocks": (gg(tensors=entry(kind=12, dims=(255,)), data=bytes(256)), "Q4_K"),
     "dims overflow": (gg(tensors=entry(dims=(1 << 63, 1 << 63, 4)), data=bytes(64)), "takes"),
-    "behind the end": (gg(tensors=entry(dims=(17,)), data=bytes(64)), "ends at byte"),
+    "after the end": (gg(tensors=entry(dims=(17,)), data=bytes(64)), "ends at byte"),
     "offset behind the end": (gg(tensors=entry(offset=1 << 62), data=bytes(64)), "ends at byte"),
     "offset not aligned": (gg(tensors=entry(offset=4), data=bytes(64)), "multiple"),
     "overlap": (gg(tensors=entry("a", (9,)) + entry("b", offset=32), data=bytes(64), counts=(2, 0)), "overlaps"),
@@ -300,9 +300,9 @@ def test_truncated_files(tmp_path: Path) -> None:
 
 def test_paths_that_are_no_checkpoint(tmp_path: Path) -> None:
     refused(tmp_path / "nothing", "does not exist")
-    refused(tmp_path, "no checkpoint")
+    refused(tmp_path, "not a checkpoint")
     (tmp_path / "notes.txt").write_text("hello")
-    refused(tmp_path / "notes.txt", "no checkpoint", kind=UnsupportedError)
+    refused(tmp_path / "notes.txt", "not a checkpoint", kind=UnsupportedError)
     refused(tmp_path / ("x" * 5000))
     safetensors_writer.write_file(tmp_path / "model.safetensors", [])
     refused(tmp_path, "config.json")
@@ -371,7 +371,7 @@ def test_parts_of_models_say_what_they_are(tmp_path: Path) -> None:
     main = write_gguf(tmp_path / "m.gguf", config, tensors, mmproj=tmp_path / "mmproj.gguf")
     refused(tmp_path / "mmproj.gguf", "vision tower", kind=UnsupportedError)
     refused(main, "not clip", kind=UnsupportedError, mmproj=main)
-    refused(main, "does not exist" if False else "cannot read", mmproj=tmp_path / "none.gguf")
+    refused(main, "does not exist" if False else "Cannot read", mmproj=tmp_path / "none.gguf")
     arrays = {n: a for n, (_, a) in to_gguf(CONFIG, TENSORS).items() if n.startswith("blk.4.") or "blk." not in n}
     out = [OutTensor(name, "F32", array.shape, array.tobytes()) for name, array in arrays.items()]
     gguf_writer.write_file(tmp_path / "mtp.gguf", write_config(CONFIG), out)

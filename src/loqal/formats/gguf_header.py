@@ -22,7 +22,7 @@ from loqal.errors import FormatError
 
 MAX_KEY_BYTES = 65_535
 
-_AGAIN = "fetch the file again, or convert the model again"
+_AGAIN = "Fetch the file again, or convert the model again."
 
 STRING, ARRAY, BOOL = 8, 9, 7
 # Type id of a metadata value -> NumPy type.
@@ -91,7 +91,7 @@ class StringArray(Sequence[str]):
             return raw.decode("utf-8")
         except UnicodeDecodeError:
             raise FormatError(
-                f"{self._where}: string {index} is not UTF-8", f"its bytes begin with {raw[:16].hex()}", _AGAIN
+                f"{self._where}: string {index} is not UTF-8.", f"Its bytes begin with {raw[:16].hex()}.", _AGAIN
             ) from None
 
 
@@ -127,13 +127,13 @@ class HeaderWalk:
     def begin(self) -> tuple[int, int, int]:
         """Read up to the metadata: version, number of tensors and number of metadata entries."""
         if bytes(self.data[:4]) != b"GGUF":
-            raise BrokenHeaderError("it does not begin with the letters GGUF")
+            raise BrokenHeaderError("It does not begin with the letters GGUF.")
         self.position = 4
         version = self.u32()
         if version not in (2, 3):
             if version & 0xFFFF == 0 and version:
-                raise UnreadableHeaderError("it is stored in big-endian byte order, loqal reads little-endian files")
-            raise UnreadableHeaderError(f"it is GGUF version {version}, loqal reads versions 2 and 3")
+                raise UnreadableHeaderError("It is stored in big-endian byte order, loqal reads little-endian files.")
+            raise UnreadableHeaderError(f"It is GGUF version {version}, loqal reads versions 2 and 3.")
         num_tensors, num_keys = self.u64(), self.u64()
         # The smallest metadata entry takes 13 bytes, the smallest tensor entry 32.
         self.room(num_keys, 13, "metadata entries")
@@ -162,7 +162,7 @@ class HeaderWalk:
         if kind == STRING:
             return self.strings(key, count)
         if kind == ARRAY:
-            raise UnreadableHeaderError(f"the metadata key {short(key)} holds an array of arrays")
+            raise UnreadableHeaderError(f"The metadata key {short(key)} holds an array of arrays.")
         return self.numbers(self.scalar(kind, key), count, key)
 
     def strings(self, key: str, count: int) -> StringArray:
@@ -176,7 +176,7 @@ class HeaderWalk:
         for _ in range(count):
             position += unpack(data, position)[0] + 8
             if position > size:
-                raise BrokenHeaderError(f"a string of {short(key)} ends behind the end of the file")
+                raise BrokenHeaderError(f"A string of {short(key)} ends after the end of the file.")
             append(position)
         self.position = position
         return StringArray(data, array("Q", ends), start, f"{self.origin}: {key}")
@@ -188,7 +188,7 @@ class HeaderWalk:
         raw = self.data[self.position : self.position + size_bytes]
         self.position += size_bytes
         if dtype == np.bool_ and any(byte > 1 for byte in raw):
-            raise BrokenHeaderError(f"the metadata key {short(key)} holds a truth value that is neither 0 nor 1")
+            raise BrokenHeaderError(f"The metadata key {short(key)} holds a truth value that is neither 0 nor 1.")
         found: npt.NDArray[Any] = np.frombuffer(raw, dtype)
         found.flags.writeable = False
         return found
@@ -196,27 +196,27 @@ class HeaderWalk:
     def scalar(self, kind: int, key: str) -> np.dtype[Any]:
         """The NumPy type of a type id."""
         if kind not in SCALARS:
-            raise BrokenHeaderError(f"the metadata key {short(key)} has the unknown type {kind}")
+            raise BrokenHeaderError(f"The metadata key {short(key)} has the unknown type {kind}.")
         return SCALARS[kind]
 
     def text(self, what: str, limit: int | None = None) -> str:
         """A string of at most ``limit`` bytes."""
         length = self.u64()
         if limit is not None and length > limit:
-            raise BrokenHeaderError(f"{what} of {length} bytes is longer than {limit}")
+            raise BrokenHeaderError(f"{what.capitalize()} of {length} bytes is longer than {limit}.")
         self.room(length, 1, f"bytes of {short(what)}")
         raw = bytes(self.data[self.position : self.position + length])
         self.position += length
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            raise BrokenHeaderError(f"{short(what)} is not UTF-8: {raw[:16].hex()}") from None
+            raise BrokenHeaderError(f"{short(what)} is not UTF-8: {raw[:16].hex()}.") from None
 
     def room(self, count: int, item_bytes: int, what: str) -> None:
         """Refuse a count that the rest of the file cannot hold, before anything is made of it."""
         left = len(self.data) - self.position
         if count * item_bytes > left:
-            raise BrokenHeaderError(f"it announces {count} {what}, but {left} bytes are left")
+            raise BrokenHeaderError(f"It announces {count} {what}, but {left} bytes are left.")
 
     def u32(self) -> int:
         """An unsigned 32-bit number."""

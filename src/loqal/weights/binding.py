@@ -145,9 +145,9 @@ def bind(inventory: Inventory) -> Binding:
     unknown = [name for name, reason in reasons.items() if reason is None]
     if unknown:
         raise TensorError(
-            f"{inventory.where} holds {len(unknown)} tensors that are no part of this model: {_some(unknown)}",
-            "leaving them out could change its answers",
-            "use an unmodified checkpoint of the Qwen 3.5 family",
+            f"{inventory.where} holds {len(unknown)} tensors that are not part of this model: {_some(unknown)}.",
+            "Leaving them out could change its answers.",
+            "Use an unmodified checkpoint of the Qwen 3.5 family.",
         )
     ignored = tuple(IgnoredTensor(name, reason) for name, reason in reasons.items() if reason is not None)
     return Binding(config, CheckpointTensors(recipes, config), ignored, notes)
@@ -162,19 +162,19 @@ def _without_absent_parts(
     notes = []
     if "draft" in absent and config.num_draft_layers:
         config = dataclasses.replace(config, num_draft_layers=0)
-        notes.append("a draft head is declared, but none of its tensors is there: running without it")
+        notes.append("A draft head is declared, but its tensors are missing: the model runs without it.")
     if "vision" in absent and config.vision is not None:
         config = dataclasses.replace(config, vision=None)
-        notes.append("a vision tower is declared, but none of its tensors is there: text only")
+        notes.append("A vision tower is declared, but its tensors are missing: the model reads text only.")
     return config, absent, tuple(notes)
 
 
 def _missing(inventory: Inventory, missing: Sequence[Entry]) -> TensorError:
     names = [f"{entry.name} (in safetensors {entry.hf}, in GGUF {entry.gguf})" for entry in missing[:4]]
     return TensorError(
-        f"{inventory.where} lacks {len(missing)} tensors: {_some(names, len(missing))}",
-        f"the model it describes has {len(entries(inventory.config))} tensors, and runs only with all of them",
-        "fetch all files of the checkpoint again",
+        f"{inventory.where} lacks {len(missing)} tensors: {_some(names, len(missing))}.",
+        f"The model it describes has {len(entries(inventory.config))} tensors, and runs only with all of them.",
+        "Fetch all files of the checkpoint again.",
     )
 
 
@@ -184,9 +184,9 @@ def _check_shape(entry: Entry, option: Option, source: Located, inventory: Inven
         shape, wanted = _strip(shape), _strip(wanted)
     if shape != wanted:
         raise TensorError(
-            f"{source.file.path.name}: {source.tensor.name} has shape {source.tensor.shape}",
-            f"as {entry.name} of the model described by the file it must have shape {option.shape}",
-            "the file does not belong to its description: fetch the checkpoint again",
+            f"{source.file.path.name}: {source.tensor.name} has shape {source.tensor.shape}.",
+            f"As {entry.name} of the model described by the file it must have shape {option.shape}.",
+            "Fetch the checkpoint again: the file does not belong to its description.",
         )
 
 

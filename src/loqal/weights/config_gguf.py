@@ -31,9 +31,9 @@ def read_config(metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor]
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise UnsupportedError(
-            f"{where} holds the architecture {ascii(architecture)[:100]}",
-            f"loqal runs {' and '.join(ARCHITECTURES)}",
-            "use a checkpoint of the Qwen 3.5 family",
+            f"{where} holds the architecture {ascii(architecture)[:100]}.",
+            f"loqal runs {' and '.join(ARCHITECTURES)}.",
+            "Use a checkpoint of the Qwen 3.5 family.",
         )
     prefix = architecture + "."
     keys = Fields({k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}, where)
@@ -125,7 +125,7 @@ def _rope(keys: Fields) -> tuple[RopeConfig, int | None]:
     if sections is None:
         raise keys.missing("rope.dimension_sections")
     if len(sections) not in (3, 4) or any(sections[3:]):
-        raise keys.wrong("rope.dimension_sections", "three whole numbers, and a 0 behind them or nothing")
+        raise keys.wrong("rope.dimension_sections", "three whole numbers, optionally followed by a 0")
     keys.only("rope.mrope_interleaved", True)
     keys.only("rope.scaling.type", "none", "default", "yarn")
     yarn = None
@@ -174,13 +174,15 @@ def read_vision(metadata: Mapping[str, Any], where: str) -> VisionConfig:
     projector = keys.values.get("projector_type", keys.values.get("vision.projector_type"))
     if not isinstance(projector, str) or projector != PROJECTOR:
         raise UnsupportedError(
-            f"{where} holds the projector {ascii(projector)[:100]}",
-            f"the vision tower of Qwen 3.5 has the projector {PROJECTOR}",
-            "use the mmproj file published with this model",
+            f"{where} holds the projector {ascii(projector)[:100]}.",
+            f"The vision tower of Qwen 3.5 has the projector {PROJECTOR}.",
+            "Use the mmproj file published with this model.",
         )
     deepstack = keys.values.get("vision.is_deepstack_layers")
     if isinstance(deepstack, np.ndarray) and deepstack.any():
-        raise UnsupportedError(f"{where} has deepstack layers", "no Qwen 3.5 model has them", "use another mmproj file")
+        raise UnsupportedError(
+            f"{where} has deepstack layers.", "No Qwen 3.5 model has them.", "Use another mmproj file."
+        )
     keys.only("use_gelu", True)
     for key in (
         "vision.image_mean",
@@ -189,9 +191,9 @@ def read_vision(metadata: Mapping[str, Any], where: str) -> VisionConfig:
         values = keys.values.get(key)
         if values is not None and not (isinstance(values, np.ndarray) and values.tolist() == [0.5, 0.5, 0.5]):
             raise UnsupportedError(
-                f"{where}: {key} is {ascii(values)[:100]}",
-                "every Qwen 3.5 model has 0.5 for each colour",
-                "use the mmproj file published with this model",
+                f"{where}: {key} is {ascii(values)[:100]}.",
+                "Every Qwen 3.5 model has 0.5 for each colour.",
+                "Use the mmproj file published with this model.",
             )
     patch_size = keys.count("vision.patch_size", most=1024)
     return VisionConfig(

@@ -43,9 +43,9 @@ def read_config(values: dict[str, Any], where: str) -> JsonConfig:
             table = values[key]
             name = table.get(method, "an unnamed method") if isinstance(table, dict) else "an unnamed method"
             raise UnsupportedError(
-                f"{where} declares quantized weights ({key}: {name})",
-                "loqal reads safetensors in BF16, F16 and F32, and quantized weights from GGUF files",
-                "use the unquantized checkpoint or a GGUF file of this model",
+                f"{where} declares quantized weights ({key}: {name}).",
+                "loqal reads safetensors in BF16, F16 and F32, and quantized weights from GGUF files.",
+                "Use the unquantized checkpoint or a GGUF file of this model.",
             )
     top = Fields(values, where)
     text = top.table("text_config") or top
@@ -59,9 +59,9 @@ def _architecture(values: dict[str, Any], where: str) -> tuple[str, bool]:
     name = declared[0] if isinstance(declared, list) and len(declared) == 1 else None
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise UnsupportedError(
-            f"{where} declares the architecture {ascii(declared)[:100]}",
-            f"loqal runs {', '.join(ARCHITECTURES)}",
-            "use a checkpoint of the Qwen 3.5 family",
+            f"{where} declares the architecture {ascii(declared)[:100]}.",
+            f"loqal runs {', '.join(ARCHITECTURES)}.",
+            "Use a checkpoint of the Qwen 3.5 family.",
         )
     return ARCHITECTURES[name]
 

@@ -41,16 +41,16 @@ def choose_conversion(entry: Entry, option: Option, sources: Sequence[StoredTens
     names = " and ".join(sorted(formats))
     if not formats <= FORMATS.keys():
         raise UnsupportedError(
-            f"{origin}: {sources[0].name} is stored as {names}",
-            f"loqal reads {', '.join(FORMATS)}",
-            "use a checkpoint stored in one of these formats",
+            f"{origin}: {sources[0].name} is stored as {names}.",
+            f"loqal reads {', '.join(FORMATS)}.",
+            "Use a checkpoint stored in one of these formats.",
         )
     floats = formats <= _FLOATS.keys()
     if not floats and (entry.f32 or len(formats) > 1 or option.conversion in _NEEDS_FLOATS):
         raise UnsupportedError(
-            f"{origin}: {sources[0].name} is stored as {names}",
-            "this tensor must be stored as F32, F16 or BF16",
-            "convert the model again without quantizing this tensor",
+            f"{origin}: {sources[0].name} is stored as {names}.",
+            "This tensor must be stored as F32, F16 or BF16.",
+            "Convert the model again without quantizing this tensor.",
         )
     return "F32" if entry.f32 or len(formats) > 1 else formats.pop()
 
@@ -58,7 +58,7 @@ def choose_conversion(entry: Entry, option: Option, sources: Sequence[StoredTens
 def apply(
     entry: Entry, option: Option, sources: Sequence[tuple[str, npt.NDArray[np.uint8]]], format: str, config: ModelConfig
 ) -> npt.NDArray[np.uint8]:
-    """Convert the (format, bytes) of the sources, which ``choose_conversion`` accepted, to the bytes of ``entry`` in ``format``.
+    """Convert the (format, bytes) of the sources, which ``choose_conversion`` accepted, to those of ``entry``.
 
     Returns a read-only array: a view where no byte had to move.
     """

@@ -25,7 +25,7 @@ def from_hf(config: ModelConfig, state: Mapping[str, npt.NDArray[np.floating]]) 
     if found.missing or found.unused:
         names = [entry.hf for entry in found.missing] or list(found.unused)
         problem = "lacks" if found.missing else "has an unknown tensor,"
-        raise TensorError(f"the state {problem} {names[0]}", f"{len(names)} in all", "check the configuration")
+        raise TensorError(f"The state {problem} {names[0]}.", f"{len(names)} in all.", "Check the configuration.")
     tensors = {}
     for name, (entry, option) in found.found.items():
         sources = [np.asarray(state[source], np.float32).reshape(option.shape) for source in option.sources]

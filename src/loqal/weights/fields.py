@@ -76,19 +76,19 @@ class Fields:
         if value is not _MISSING and not any(type(value) is type(choice) and value == choice for choice in allowed):
             wanted = " or ".join(repr(choice) for choice in allowed if choice is not None)
             raise UnsupportedError(
-                f"{self.where}: {key} is {_short(value)}", f"loqal runs models where it is {wanted}", _OTHER
+                f"{self.where}: {key} is {_short(value)}.", f"loqal runs models where it is {wanted}.", _OTHER
             )
 
     def missing(self, key: str) -> FormatError:
         """The error for an absent key."""
-        return FormatError(f"{self.where}: {key} is missing", "the shape of the model depends on it", _OTHER)
+        return FormatError(f"{self.where}: {key} is missing.", "The shape of the model depends on it.", _OTHER)
 
     def wrong(self, key: str, wanted: str) -> FormatError:
         """The error for a value of the wrong kind."""
-        return FormatError(f"{self.where}: {key} is {_short(self.values.get(key))}", f"it must be {wanted}", _OTHER)
+        return FormatError(f"{self.where}: {key} is {_short(self.values.get(key))}.", f"It must be {wanted}.", _OTHER)
 
 
-_OTHER = "use an unmodified checkpoint of the Qwen 3.5 family"
+_OTHER = "Use an unmodified checkpoint of the Qwen 3.5 family."
 
 
 def _short(value: Any) -> str:
@@ -104,26 +104,38 @@ def check_config(config: ModelConfig, where: str) -> ModelConfig:
     """
     rope = config.rope
     rules = [
-        (len(config.layers) <= 1024, "it has more than 1024 layers"),
-        (config.num_heads % config.num_kv_heads == 0, "query heads are no multiple of key heads"),
-        (config.num_value_heads % config.num_key_heads == 0, "linear value heads are no multiple of key heads"),
-        (rope.rotary_dim % 2 == 0 and rope.rotary_dim <= config.head_dim, "the rotary dimensions do not fit the head"),
-        (2 * sum(rope.sections) == rope.rotary_dim, "the rotary sections do not add up to half the rotary dimensions"),
-        (config.num_draft_layers <= 1, "it has more than one draft layer"),
+        (len(config.layers) <= 1024, "It has more than 1024 layers."),
+        (
+            config.num_heads % config.num_kv_heads == 0,
+            "Query heads do not divide evenly among key heads.",
+        ),
+        (
+            config.num_value_heads % config.num_key_heads == 0,
+            "Linear value heads do not divide evenly among key heads.",
+        ),
+        (rope.rotary_dim % 2 == 0 and rope.rotary_dim <= config.head_dim, "Rotary dimensions do not fit the head."),
+        (2 * sum(rope.sections) == rope.rotary_dim, "Rotary sections do not add up to half the rotary dimensions."),
+        (config.num_draft_layers <= 1, "It has more than one draft layer."),
     ]
     if config.experts is not None:
-        rules.append((config.experts.num_active <= config.experts.num_experts, "more experts are active than exist"))
-        rules.append((config.experts.num_experts <= 1024, "it has more than 1024 experts"))
+        rules.append((config.experts.num_active <= config.experts.num_experts, "More experts are active than exist."))
+        rules.append((config.experts.num_experts <= 1024, "It has more than 1024 experts."))
     if config.vision is not None:
         vision = config.vision
         rules += [
-            (vision.depth <= 1024, "its vision tower has more than 1024 layers"),
-            (vision.out_width == config.width, "the vision tower's output width is not the model's width"),
-            (vision.width % (4 * vision.num_heads) == 0, "vision heads do not divide the vision width by four"),
-            (math.isqrt(vision.num_positions) ** 2 == vision.num_positions, "vision positions are no square"),
-            (vision.patch_size <= 1024 and vision.merge_size <= 64, "its patches are too large"),
+            (vision.depth <= 1024, "Its vision tower has more than 1024 layers."),
+            (vision.out_width == config.width, "The output width of the vision tower is not the width of the model."),
+            (
+                vision.width % (4 * vision.num_heads) == 0,
+                "Four times the vision heads do not divide the width.",
+            ),
+            (
+                math.isqrt(vision.num_positions) ** 2 == vision.num_positions,
+                "Vision positions do not form a square.",
+            ),
+            (vision.patch_size <= 1024 and vision.merge_size <= 64, "Its patches are too large."),
         ]
     for holds, problem in rules:
         if not holds:
-            raise UnsupportedError(f"{where} describes a model loqal cannot run", problem, _OTHER)
+            raise UnsupportedError(f"{where} describes a model loqal cannot run.", problem, _OTHER)
     return config

@@ -12,7 +12,7 @@ from loqal.weights.mapped import unreadable
 
 MAX_JSON_BYTES = 64 << 20
 
-_ONE_MODEL = "keep one model in a folder, or name the file to open"
+_ONE_MODEL = "Keep one model in a folder, or name the file to open."
 
 
 def list_files(folder: Path, suffix: str) -> list[Path]:
@@ -25,7 +25,9 @@ def list_files(folder: Path, suffix: str) -> list[Path]:
 
 def two_models(where: Path, first: Path, second: Path) -> CheckpointError:
     """The error for a folder with more than one model."""
-    return CheckpointError(f"{where} holds more than one model", f"{first.name} and {second.name}", _ONE_MODEL)
+    return CheckpointError(
+        f"{where} holds more than one model.", f"They are {first.name} and {second.name}.", _ONE_MODEL
+    )
 
 
 def parts(path: Path, count: int) -> list[Path]:
@@ -37,14 +39,16 @@ def parts(path: Path, count: int) -> list[Path]:
     part = part_of(path.name)
     if part is None or part.count != count:
         raise FormatError(
-            f"{path} is one of {count} parts, but its name does not say which",
-            "parts are named like model-00001-of-00003.gguf",
-            "give the parts the names under which they were published",
+            f"{path} is one of {count} parts, but its name does not say which.",
+            "Parts are named like model-00001-of-00003.gguf.",
+            "Give the parts the names under which they were published.",
         )
     found = part.all_parts(path)
     absent = [file.name for file in found if not file.is_file()]
     if absent:
-        raise FormatError(f"{path.parent} lacks {', '.join(absent)}", f"the model has {count} parts", "fetch all parts")
+        raise FormatError(
+            f"{path.parent} lacks {', '.join(absent)}.", f"The model has {count} parts.", "Fetch all parts."
+        )
     return found
 
 
@@ -64,7 +68,7 @@ def safetensors_files(path: Path) -> tuple[list[Path], dict[str, str]]:
             absent = [name for name in names if not (folder / name).is_file()]
             if absent:
                 raise FormatError(
-                    f"{folder} lacks {absent[0]}", f"{index.name} lists {len(names)} files", "fetch all files"
+                    f"{folder} lacks {absent[0]}.", f"{index.name} lists {len(names)} files.", "Fetch all files."
                 )
             return [folder / name for name in names], weight_map
     if not path.is_dir():
@@ -82,15 +86,15 @@ def safetensors_files(path: Path) -> tuple[list[Path], dict[str, str]]:
 def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise _bad_index(index, "it has no weight_map")
+        raise _bad_index(index, "It has no weight_map.")
     for name in weight_map.values():
         if not isinstance(name, str) or not name.endswith(".safetensors") or Path(name).name != name:
-            raise _bad_index(index, f"it lists {ascii(name)[:100]}, which is not a safetensors file beside it")
+            raise _bad_index(index, f"It lists {ascii(name)[:100]}, which is not a safetensors file beside it.")
     return weight_map
 
 
 def _bad_index(index: Path, why: str) -> FormatError:
-    return FormatError(f"{index} is not a sound index", why, "fetch the file again")
+    return FormatError(f"{index} is not a sound index.", why, "Fetch the file again.")
 
 
 def read_bytes(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
@@ -102,7 +106,7 @@ def read_bytes(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
     try:
         size = path.stat().st_size
         if size > limit:
-            raise FormatError(f"{path} has {size} bytes", f"such a file has at most {limit}", "fetch the file again")
+            raise FormatError(f"{path} has {size} bytes.", f"Such a file has at most {limit}.", "Fetch the file again.")
         return path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
@@ -117,16 +121,16 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(read_bytes(path).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not JSON", str(error), "fetch the file again") from None
+        raise FormatError(f"{path} is not JSON.", f"{error}.", "Fetch the file again.") from None
     if not isinstance(value, dict):
-        raise FormatError(f"{path} holds no JSON object", "it must begin with a brace", "fetch the file again")
+        raise FormatError(f"{path} holds no JSON object.", "It must begin with a brace.", "Fetch the file again.")
     return value
 
 
 def unknown_file(path: Path) -> UnsupportedError:
     """The error for a path that is no checkpoint."""
     return UnsupportedError(
-        f"{path} is no checkpoint loqal can read",
-        "a checkpoint is a GGUF file, a safetensors file with config.json beside it, or a folder of these",
-        "check the path",
+        f"{path} is not a checkpoint that loqal reads.",
+        "A checkpoint is a GGUF file, a safetensors file with config.json beside it, or a folder of these.",
+        "Check the path.",
     )

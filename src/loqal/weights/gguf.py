@@ -37,7 +37,7 @@ class GgufHeader:
     alignment: int
 
 
-_AGAIN = "fetch the file again, or convert the model again"
+_AGAIN = "Fetch the file again, or convert the model again."
 
 
 def read_header(data: memoryview | bytes, origin: str) -> GgufHeader:
@@ -51,11 +51,11 @@ def read_header(data: memoryview | bytes, origin: str) -> GgufHeader:
     try:
         return reader.header()
     except (BrokenHeaderError, struct.error) as error:
-        why = str(error) if isinstance(error, BrokenHeaderError) else f"it ends inside its header, at byte {len(data)}"
-        raise FormatError(f"{origin} is not a sound GGUF file", why, _AGAIN) from None
+        why = str(error) if isinstance(error, BrokenHeaderError) else f"It ends inside its header, at byte {len(data)}."
+        raise FormatError(f"{origin} is not a sound GGUF file.", why, _AGAIN) from None
     except UnreadableHeaderError as error:
-        fix = f"use a file whose tensors are stored as {', '.join(FORMATS)}, in GGUF version 2 or 3"
-        raise UnsupportedError(f"{origin} cannot be used", str(error), fix) from None
+        fix = f"Use a file whose tensors are stored as {', '.join(FORMATS)}, in GGUF version 2 or 3."
+        raise UnsupportedError(f"{origin} cannot be used.", str(error), fix) from None
 
 
 class _Reader(HeaderWalk):
@@ -64,11 +64,11 @@ class _Reader(HeaderWalk):
         metadata: dict[str, Any] = {}
         for key, value in self.metadata(num_keys):
             if key in metadata:
-                raise BrokenHeaderError(f"the metadata key {short(key)} appears twice")
+                raise BrokenHeaderError(f"The metadata key {short(key)} appears twice.")
             metadata[key] = value
         alignment = metadata.get("general.alignment", 32)
         if type(alignment) is not int or not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-            raise BrokenHeaderError(f"general.alignment is {short(alignment)}, it must be a power of two")
+            raise BrokenHeaderError(f"general.alignment is {short(alignment)}, it must be a power of two.")
         entries = [self.tensor() for _ in range(num_tensors)]
         start = -(-self.position // alignment) * alignment
         return GgufHeader(version, metadata, self.placed(entries, start, alignment), alignment)
@@ -76,17 +76,17 @@ class _Reader(HeaderWalk):
     def placed(self, entries: list[StoredTensor], start: int, alignment: int) -> tuple[StoredTensor, ...]:
         """The entries with offsets from the beginning of the file, sorted by offset and checked against each other."""
         if len({entry.name for entry in entries}) != len(entries):
-            raise BrokenHeaderError("a tensor name appears twice")
+            raise BrokenHeaderError("A tensor name appears twice.")
         end, size, found = start, len(self.data), []
         for entry in sorted(entries, key=lambda entry: entry.offset):
             if entry.offset % alignment:
-                raise BrokenHeaderError(f"{entry.name} begins at byte {entry.offset}, not a multiple of {alignment}")
+                raise BrokenHeaderError(f"{entry.name} begins at byte {entry.offset}, not a multiple of {alignment}.")
             offset = start + entry.offset
             if offset < end:
-                raise BrokenHeaderError(f"{entry.name} overlaps the tensor before it")
+                raise BrokenHeaderError(f"{entry.name} overlaps the tensor before it.")
             end = offset + entry.size_bytes
             if end > size:
-                raise BrokenHeaderError(f"{entry.name} ends at byte {end}, the file at byte {size}")
+                raise BrokenHeaderError(f"{entry.name} ends at byte {end}, the file at byte {size}.")
             found.append(StoredTensor(entry.name, entry.format, entry.shape, offset, entry.size_bytes))
         return tuple(found)
 
@@ -94,19 +94,19 @@ class _Reader(HeaderWalk):
         name = self.text("a tensor name", MAX_NAME_BYTES)
         num_dims = self.u32()
         if not 1 <= num_dims <= MAX_DIMENSIONS:
-            raise BrokenHeaderError(f"{short(name)} has {num_dims} dimensions, 1 to {MAX_DIMENSIONS} are possible")
+            raise BrokenHeaderError(f"{short(name)} has {num_dims} dimensions, 1 to {MAX_DIMENSIONS} are possible.")
         # GGUF writes the fastest axis first; ours come last.
         shape = tuple(self.u64() for _ in range(num_dims))[::-1]
         type_id, offset = self.u32(), self.u64()
         if type_id not in GGML_TYPES:
             known = REFUSED_GGML_TYPES.get(type_id)
-            raise UnreadableHeaderError(f"{short(name)} is stored as {known or f'the unknown type {type_id}'}")
+            raise UnreadableHeaderError(f"{short(name)} is stored as {known or f'the unknown type {type_id}'}.")
         layout = FORMATS[GGML_TYPES[type_id]]
         if 0 in shape or shape[-1] % layout.block_len:
-            raise BrokenHeaderError(f"{short(name)} of shape {shape} is not made of whole {layout.name} blocks")
+            raise BrokenHeaderError(f"{short(name)} of shape {shape} is not made of whole {layout.name} blocks.")
         size_bytes = math.prod(shape) // layout.block_len * layout.block_bytes
         if size_bytes > len(self.data):
             raise BrokenHeaderError(
-                f"{short(name)} of shape {shape} takes {size_bytes} bytes, the file has {len(self.data)}"
+                f"{short(name)} of shape {shape} takes {size_bytes} bytes, the file has {len(self.data)}."
             )
         return StoredTensor(name, layout.name, shape, offset, size_bytes)

@@ -69,9 +69,9 @@ def open_checkpoint(path: str | Path, *, mmproj: Path | None = None) -> Checkpoi
         raise unreadable(path, error) from error
     if not exists:
         raise CheckpointError(
-            f"{path} does not exist",
-            "there is neither a file nor a folder",
-            "check the path, or download the model first",
+            f"{path} does not exist.",
+            "There is neither a file nor a folder.",
+            "Check the path, or download the model first.",
         )
     if is_folder:
         return _open_folder(path, mmproj)
@@ -108,9 +108,9 @@ def _is_gguf(path: Path) -> bool:
 def _open_safetensors(path: Path, mmproj: Path | None) -> Checkpoint:
     if mmproj is not None:
         raise CheckpointError(
-            f"{mmproj} cannot be joined with {path}",
-            "an mmproj file is the vision tower of a GGUF model; safetensors carry their own",
-            "leave the mmproj file out",
+            f"{mmproj} cannot be joined with {path}.",
+            "An mmproj file is the vision tower of a GGUF model; safetensors carry their own.",
+            "Leave the mmproj file out.",
         )
     files, index = safetensors_files(path)
     return _bound(open_files(files, index), "safetensors")

@@ -24,7 +24,7 @@ class MappedFile:
             with path.open("rb") as file:
                 self.size_bytes = file.seek(0, 2)
                 if self.size_bytes == 0:
-                    raise FormatError(f"{path} is empty", "a download may have been cut off", "fetch the file again")
+                    raise FormatError(f"{path} is empty.", "A download may have been cut off.", "Fetch the file again.")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise unreadable(path, error) from error
@@ -55,4 +55,4 @@ class MappedFile:
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
     """The error for a file that the system would not open."""
-    return CheckpointError(f"cannot read {path}", error.strerror or str(error), "check the path and its permissions")
+    return CheckpointError(f"Cannot read {path}.", f"{error.strerror or error}.", "Check the path and its permissions.")

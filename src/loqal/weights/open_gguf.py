@@ -52,13 +52,15 @@ def open_model(path: Path, mmproj: Path | None) -> ModelFile:
     model = _read(path)
     if model.is_projector:
         raise UnsupportedError(
-            f"{path} is the vision tower (mmproj) of a model", "it has no language model", "open the model's own file"
+            f"{path} is the vision tower (mmproj) of a model.",
+            "It has no language model.",
+            "Open the model's own file.",
         )
     if model.is_draft_only:
         raise UnsupportedError(
-            f"{path} is the draft head of a model",
-            "it speeds another file up and cannot answer by itself",
-            "open the model's own file, or a folder with both",
+            f"{path} is the draft head of a model.",
+            "It speeds another file up and cannot answer by itself.",
+            "Open the model's own file, or a folder with both.",
         )
     return _join(model, _read(mmproj) if mmproj is not None else None, None)
 
@@ -79,21 +81,25 @@ def find_in_folder(folder: Path, files: list[Path], mmproj: Path | None) -> Mode
             raise two_models(folder, models[0].path, models[1].path)
     if not models:
         raise CheckpointError(
-            f"{folder} holds no language model", f"{files[0].name} is only a part of one", "fetch the model's own file"
+            f"{folder} holds no language model.",
+            f"{files[0].name} is only a part of one.",
+            "Fetch the model's own file.",
         )
     if mmproj is not None:
         projectors = [_read(mmproj)]
     if len(projectors) > 1:
         first, second = projectors[:2]
         raise CheckpointError(
-            f"{folder} holds more than one vision tower",
-            f"{first.path.name} and {second.path.name}",
-            "name the one to use as mmproj",
+            f"{folder} holds more than one vision tower.",
+            f"They are {first.path.name} and {second.path.name}.",
+            "Name the one to use as mmproj.",
         )
     if len(drafts) > 1:
         first, second = drafts[:2]
         raise CheckpointError(
-            f"{folder} holds more than one draft head", f"{first.path.name} and {second.path.name}", "keep one of them"
+            f"{folder} holds more than one draft head.",
+            f"They are {first.path.name} and {second.path.name}.",
+            "Keep one of them.",
         )
     return _join(models[0], projectors[0] if projectors else None, drafts[0] if drafts else None)
 
@@ -105,9 +111,9 @@ def _read(path: Path) -> _File:
     kind = header.metadata.get("general.type", "model")
     if not _is(kind, "model") and not _is(kind, "mmproj"):
         raise UnsupportedError(
-            f"{path} is of the type {ascii(kind)[:100]}",
-            "loqal opens models and vision towers",
-            "open the model's file",
+            f"{path} is of the type {ascii(kind)[:100]}.",
+            "loqal opens models and vision towers.",
+            "Open the model's file.",
         )
     count = header.metadata.get("split.count", 1)
     if type(count) is not int or count <= 1:
@@ -124,24 +130,24 @@ def _joined_parts(mapped: tuple[MappedFile, ...], headers: list[GgufHeader]) -> 
         keys = header.metadata
         if not _is(keys.get("split.no"), number) or not _is(keys.get("split.count"), len(mapped)):
             raise FormatError(
-                f"{file.path} says it is part {keys.get('split.no')} of {keys.get('split.count')}",
-                f"its name says {number} of {len(mapped)}, counted from 0",
-                "fetch all parts again",
+                f"{file.path} says it is part {keys.get('split.no')} of {keys.get('split.count')}.",
+                f"Its name says {number} of {len(mapped)}, counted from 0.",
+                "Fetch all parts again.",
             )
         for tensor in header.tensors:
             if tensor.name in located:
                 raise FormatError(
-                    f"{tensor.name} is in two parts of {mapped[0].path}",
-                    "one of them is not a part of this model",
-                    "fetch all parts again",
+                    f"{tensor.name} is in two parts of {mapped[0].path}.",
+                    "One of them is not a part of this model.",
+                    "Fetch all parts again.",
                 )
             located[tensor.name] = Located(file, tensor)
     declared = headers[0].metadata.get("split.tensors.count", len(located))
     if not _is(declared, len(located)):
         raise FormatError(
-            f"the parts of {mapped[0].path} hold {len(located)} tensors",
-            f"the first part announces {declared}",
-            "fetch all parts again",
+            f"The parts of {mapped[0].path} hold {len(located)} tensors.",
+            f"The first part announces {declared}.",
+            "Fetch all parts again.",
         )
     return located
 
@@ -155,7 +161,7 @@ def _join(model: _File, projector: _File | None, draft: _File | None) -> ModelFi
     block = f"blk.{len(config.layers)}."
     if draft is not None:
         if any(name.startswith(block) for name in located):
-            notes.append(f"{draft.path.name} is not used: {model.path.name} has a draft head")
+            notes.append(f"{draft.path.name} is not used: {model.path.name} has a draft head.")
         else:
             config = dataclasses.replace(config, num_draft_layers=1)
             for name, found in draft.located.items():
@@ -168,9 +174,9 @@ def _join(model: _File, projector: _File | None, draft: _File | None) -> ModelFi
     if projector is not None:
         if config.vision is not None:
             raise CheckpointError(
-                f"{model.path} has a vision tower of its own",
-                f"{projector.path.name} is a second one",
-                f"leave {projector.path.name} out",
+                f"{model.path} has a vision tower of its own.",
+                f"{projector.path.name} is a second one.",
+                f"Leave {projector.path.name} out.",
             )
         config = _with_vision(config, projector, located)
         mapped += projector.mapped
@@ -209,21 +215,21 @@ def _stored(file: _File) -> dict[str, StoredTensor]:
 def _with_vision(config: ModelConfig, projector: _File, located: dict[str, Located]) -> ModelConfig:
     if not projector.is_projector:
         raise UnsupportedError(
-            f"{projector.path} is no vision tower",
-            f"its architecture is {ascii(projector.metadata.get('general.architecture'))[:100]}, not clip",
-            "name the mmproj file published with this model",
+            f"{projector.path} is not a vision tower.",
+            f"Its architecture is {ascii(projector.metadata.get('general.architecture'))[:100]}, not clip.",
+            "Name the mmproj file published with this model.",
         )
     vision = read_vision(projector.metadata, str(projector.path))
     if vision.out_width != config.width:
         raise UnsupportedError(
-            f"{projector.path} belongs to another model",
-            f"its output has width {vision.out_width}, the model's width is {config.width}",
-            "name the mmproj file published with this model",
+            f"{projector.path} belongs to another model.",
+            f"Its output has width {vision.out_width}, the model's width is {config.width}.",
+            "Name the mmproj file published with this model.",
         )
     for name, found in projector.located.items():
         if name in located:
             raise FormatError(
-                f"{name} is in {projector.path} and in the model", "only one can be meant", "use another mmproj file"
+                f"{name} is in {projector.path} and in the model.", "Only one can be meant.", "Use another mmproj file."
             )
         located[name] = found
     return dataclasses.replace(config, vision=vision)

@@ -31,7 +31,9 @@ def open_files(files: list[Path], index: dict[str, str]) -> ModelFile:
     folder = files[0].parent
     if not (folder / "config.json").is_file():
         raise CheckpointError(
-            f"{folder} has no config.json", "safetensors files do not say what model they hold", "fetch config.json too"
+            f"{folder} has no config.json.",
+            "Safetensors files do not say what model they hold.",
+            "Fetch config.json too.",
         )
     metadata = {name: read_json(folder / name) for name in _JSON_FILES if (folder / name).is_file()}
     declared = read_config(metadata["config.json"], str(folder / "config.json"))
@@ -42,14 +44,14 @@ def open_files(files: list[Path], index: dict[str, str]) -> ModelFile:
             if tensor.name in located:
                 twice = located[tensor.name].file.path.name
                 raise FormatError(
-                    f"{tensor.name} is in {twice} and in {file.path.name}",
-                    "only one can be meant",
-                    "fetch the files again",
+                    f"{tensor.name} is in {twice} and in {file.path.name}.",
+                    "Only one can be meant.",
+                    "Fetch the files again.",
                 )
             located[tensor.name] = Located(file, tensor)
     for name, file_name in index.items():
         if name not in located or located[name].file.path.name != file_name:
-            raise TensorError(f"{file_name} lacks {name}", "the index lists it there", "fetch the files again")
+            raise TensorError(f"{file_name} lacks {name}.", "The index lists it there.", "Fetch the files again.")
     tokenizer = folder / "tokenizer.json"
     return ModelFile(
         name=folder.resolve().name,
@@ -80,8 +82,8 @@ def _inventory(declared: JsonConfig, located: dict[str, Located], where: str) ->
     if any(name.startswith("language_model.model.") for name in located):
         raise UnsupportedError(
             f"{where} holds tensors under language_model.model.",
-            "that is the layout of MLX, which changes the values as well as the names",
-            "use the original safetensors or a GGUF file of this model",
+            "That is the layout of MLX, which changes the values as well as the names.",
+            "Use the original safetensors or a GGUF file of this model.",
         )
     return Inventory(
         where=where,
@@ -101,7 +103,9 @@ def _chat_template(folder: Path, metadata: dict[str, Any]) -> str | None:
         try:
             return read_bytes(own).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise FormatError(f"{own} is not UTF-8", f"at byte {error.start}", "fetch the file again") from None
+            raise FormatError(
+                f"{own} is not UTF-8.", f"Byte {error.start} is not valid.", "Fetch the file again."
+            ) from None
     for name in ("chat_template.json", "tokenizer_config.json"):
         template = metadata.get(name, {}).get("chat_template")
         if isinstance(template, list):  # several named templates

@@ -71,22 +71,24 @@ def read_header(data: memoryview | bytes, origin: str) -> SafetensorsHeader:
         return _read(data)
     except _BrokenError as error:
         raise FormatError(
-            f"{origin} is not a sound safetensors file", str(error), "fetch the file again, or convert the model again"
+            f"{origin} is not a sound safetensors file.",
+            str(error),
+            "Fetch the file again, or convert the model again.",
         ) from None
 
 
 def _read(data: memoryview | bytes) -> SafetensorsHeader:
     if len(data) < 8:
-        raise _BrokenError(f"it has {len(data)} bytes, the length of the header alone takes 8")
+        raise _BrokenError(f"It has {len(data)} bytes, the length of the header alone takes 8.")
     (length,) = struct.unpack_from("<Q", data)
     if length > MAX_HEADER_BYTES:
-        raise _BrokenError(f"its header would take {length} bytes, the limit is {MAX_HEADER_BYTES}")
+        raise _BrokenError(f"Its header would take {length} bytes, the limit is {MAX_HEADER_BYTES}.")
     if length > len(data) - 8:
-        raise _BrokenError(f"its header would take {length} bytes, the file has {len(data) - 8} behind the length")
+        raise _BrokenError(f"Its header would take {length} bytes, the file has {len(data) - 8} after the length.")
     header = _parse_json(bytes(data[8 : 8 + length]))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _BrokenError("__metadata__ must map names to strings")
+        raise _BrokenError("__metadata__ must map names to strings.")
     start = 8 + length
     tensors = [_tensor(name, entry, start) for name, entry in header.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.size_bytes))
@@ -94,24 +96,24 @@ def _read(data: memoryview | bytes) -> SafetensorsHeader:
     for tensor in tensors:
         if tensor.offset != position:
             problem = "overlaps the tensor before it" if tensor.offset < position else "leaves a hole before it"
-            raise _BrokenError(f"{tensor.name} begins at byte {tensor.offset - start}, which {problem}")
+            raise _BrokenError(f"{tensor.name} begins at byte {tensor.offset - start}, which {problem}.")
         position += tensor.size_bytes
     if position != len(data):
-        raise _BrokenError(f"its tensors end at byte {position}, the file at byte {len(data)}")
+        raise _BrokenError(f"Its tensors end at byte {position}, the file at byte {len(data)}.")
     return SafetensorsHeader(tuple(tensors), metadata)
 
 
 def _parse_json(text: bytes) -> dict[str, Any]:
     if not text.startswith(b"{"):
-        raise _BrokenError("its header must begin with an opening brace")
+        raise _BrokenError("Its header must begin with an opening brace.")
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise _BrokenError(f"its header is not UTF-8 at byte {error.start}") from None
+        raise _BrokenError(f"Its header is not UTF-8 at byte {error.start}.") from None
     except RecursionError:
-        raise _BrokenError("its header is nested too deeply") from None
+        raise _BrokenError("Its header is nested too deeply.") from None
     except ValueError as error:
-        raise _BrokenError(f"its header is not JSON: {error}") from None
+        raise _BrokenError(f"Its header is not JSON: {error}.") from None
     assert isinstance(header, dict)  # it begins with a brace
     return header
 
@@ -119,29 +121,29 @@ def _parse_json(text: bytes) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _BrokenError("a name appears twice in its header")
+        raise _BrokenError("A name appears twice in its header.")
     return found
 
 
 def _no_constant(name: str) -> None:
-    raise _BrokenError(f"its header holds {name}, which is not JSON")
+    raise _BrokenError(f"Its header holds {name}, which is not JSON.")
 
 
 def _tensor(name: str, entry: Any, start: int) -> StoredTensor:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise _BrokenError(f"the entry of {_short(name)} must hold dtype, shape and data_offsets")
+        raise _BrokenError(f"The entry of {_short(name)} must hold dtype, shape and data_offsets.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
-        raise _BrokenError(f"{_short(name)} has the unknown type {_short(dtype)}")
+        raise _BrokenError(f"{_short(name)} has the unknown type {_short(dtype)}.")
     if not _sizes(shape) or len(shape) > MAX_DIMENSIONS:
-        raise _BrokenError(f"the shape of {_short(name)} must be at most {MAX_DIMENSIONS} whole numbers")
+        raise _BrokenError(f"The shape of {_short(name)} must be at most {MAX_DIMENSIONS} whole numbers.")
     if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise _BrokenError(f"the data_offsets of {_short(name)} must be two whole numbers in ascending order")
+        raise _BrokenError(f"The data_offsets of {_short(name)} must be two whole numbers in ascending order.")
     bits = math.prod(shape) * _BITS[dtype]
     size_bytes = offsets[1] - offsets[0]
     if bits != 8 * size_bytes:
         raise _BrokenError(
-            f"{_short(name)} of {dtype} {shape} takes {bits // 8} bytes, the header gives it {size_bytes}"
+            f"{_short(name)} of {dtype} {shape} takes {bits // 8} bytes, the header gives it {size_bytes}."
         )
     return StoredTensor(name, dtype, tuple(shape), start + offsets[0], size_bytes)
 
