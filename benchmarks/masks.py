@@ -21,7 +21,7 @@ from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.engine import sampling
 from loqal.engine.sampling.choose import TokenCounts
 from loqal.engine.sampling.constraint import allow
-from loqal.testing.checkpoints import large_vocabulary
+from loqal.testing.vocabularies import large_vocabulary
 from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, OneOf, Regex, ReplyOptions, Tool
 from loqal.types.sampling import SamplingParams
 

@@ -30,7 +30,8 @@ from loqal.model.sizes import SIZES
 from loqal.model.vision_tower import VisionTower, encoding_bytes
 from loqal.ops.backends.cpu import CpuOps
 from loqal.system.memory import resident_bytes
-from loqal.testing.checkpoints import placeholder_vocabulary, random_tensors, tiny_config, write_gguf
+from loqal.testing.checkpoints import random_tensors, tiny_config, write_gguf
+from loqal.testing.vocabularies import placeholder_vocabulary
 from loqal.weights.load import open_checkpoint
 
 _HERE = Path(__file__).parent
@@ -53,7 +54,7 @@ def write_model(folder: Path, size: str, format: str) -> tuple[Path, Path]:
         tiny_config(), width=published.width, vocab_size=512, vision=published.vision, ffn_width=256
     )
     model, mmproj = folder / "model.gguf", folder / "mmproj.gguf"
-    metadata = placeholder_vocabulary(config)
+    metadata = placeholder_vocabulary(config.vocab_size)
     write_gguf(model, config, random_tensors(config), "Q8_0", mmproj=mmproj, metadata=metadata, vision_format=format)
     return model, mmproj
 

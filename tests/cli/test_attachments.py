@@ -40,7 +40,7 @@ def test_files_among_the_words(folder: Path) -> None:
     for word in ("notes.txt", "a\nphoto.jpg", "What is in none.jpg"):
         assert attachments.taken_out([word], BOUNDS) == ([word], ())
     for word in ("none.jpg", "x" * 5000 + ".jpg", "nul\x00.png", "film.MP4"):
-        with pytest.raises(RequestError, match="There is no file"):
+        with pytest.raises(RequestError, match="does not exist"):
             attachments.taken_out(["What", word], BOUNDS)
     assert sources(attachments.taken_out(["https://example.com/a.PNG?x=1"], BOUNDS)[1])
 

@@ -69,7 +69,7 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert [contents(messages) for messages in model.asked] == [["/etc is a folder"]]
     err = capsys.readouterr().err
     assert "/no-think" in err
-    assert "no command /nonsense" in err
+    assert "The command /nonsense does not exist" in err
 
 
 def test_stats(capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,8 +167,8 @@ def test_verbose(model: str) -> None:
 
 def test_wrong_command_lines(model: str) -> None:
     assert_refused(run("nonsense"), 2, "nonsense")
-    assert_refused(run("run", model), 2, "no prompt")
-    assert_refused(run("run", model, "   "), 2, "no prompt")
+    assert_refused(run("run", model), 2, "prompt is empty")
+    assert_refused(run("run", model, "   "), 2, "prompt is empty")
     assert_refused(run("run", model, "Hi", "--top-p", "2"), 2, "top_p")
     assert_refused(run("run", model, "Hi", "--threads", "0"), 2, "--threads")
     assert_refused(run("run", model, "Hi", "--prompt-ids", "1"), 2, "as ids")

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from loqal.cli import evaluate as command
+from loqal.cli import eval as command
 from loqal.errors import RequestError
 from loqal.evaluation import evaluate
-from loqal.evaluation.evaluate import JUDGES, Run, Score, read_tasks
+from loqal.evaluation.evaluate import Run
+from loqal.evaluation.tasks import JUDGES, Score, read_tasks
 from loqal.types.messages import Message, ToolCall
 from loqal.types.reply import FinishReason, Reply, Timings, Usage
 

@@ -185,7 +185,7 @@ def test_a_gated_repository_needs_a_token_and_its_bytes_do_not(home: Path, monke
 def test_what_is_not_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub_of(content(7)) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        with pytest.raises(CheckpointError, match="no nobody/nothing on the hub"):
+        with pytest.raises(CheckpointError, match="does not have nobody/nothing"):
             select(Wanted("x", repo="nobody/nothing"), 1 << 40, lambda: 10.0, file_bytes)
         with pytest.raises(CheckpointError, match="no such revision"):
             select(Wanted("x", repo=REPO, revision="v2"), 1 << 40, lambda: 10.0, file_bytes)

@@ -123,7 +123,7 @@ def test_folders_and_split_sets_are_imported_whole(home: Path) -> None:
     assert found.mmproj is not None and open_checkpoint(seeing.path, mmproj=seeing.mmproj).config.vision is not None
     with pytest.raises(RequestError, match="already"):
         local_models.import_model(folder)
-    with pytest.raises(RequestError, match="is no name"):
+    with pytest.raises(RequestError, match="is not a valid name"):
         local_models.import_model(folder, "../x")
     (home / "empty").mkdir()
     with pytest.raises(CheckpointError, match="holds no model"):

@@ -54,7 +54,7 @@ def test_prompts_are_no_names(word: str) -> None:
 
 @pytest.mark.parametrize("name", ["qwen3.5:5b", "qwen3.5:4b-q9", "qwen3.5:x"])
 def test_wrong_tags_say_what_exists(name: str) -> None:
-    with pytest.raises(RequestError, match=r"There is no"):
+    with pytest.raises(RequestError, match=r"is not a published model"):
         parse(name)
 
 

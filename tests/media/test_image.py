@@ -186,12 +186,12 @@ def test_no_image(data: bytes) -> None:
 
 
 def test_a_video_is_no_image() -> None:
-    with pytest.raises(MediaError, match="no image loqal can read"):
+    with pytest.raises(MediaError, match="is not an image that loqal reads"):
         opened(b"\x00\x00\x00\x18ftypmp42" + bytes(1000))
 
 
 def test_formats_that_are_not_read() -> None:
-    with pytest.raises(MediaError, match="no PNG, JPEG"):
+    with pytest.raises(MediaError, match="not those of a PNG, JPEG"):
         opened(encoded(picture(10, 10), "PPM"))
 
 

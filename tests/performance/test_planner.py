@@ -172,7 +172,7 @@ def test_doctor_explains_what_was_forced(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert "LOQAL_ISA says so" in out and "64 (from LOQAL_THREADS)" in out and "switched off" in out
+    assert "from LOQAL_ISA" in out and "64 (from LOQAL_THREADS)" in out and "disabled" in out
     assert "none; loqal pull" in out and "lower LOQAL_THREADS" in out
     if available_isas()[-1] != available_isas()[0]:
         assert "Unset LOQAL_ISA" in out
@@ -200,9 +200,9 @@ def test_graphics_processors_are_named_and_said_to_be_unused(
         Gpu("AMD, card1", 17163091968, 17000000000),
     ]
     assert main(["doctor"]) == 0
-    assert "NVIDIA H100, PCIe, 85.5 GB, 84.9 GB free; no backend of loqal uses it" in capsys.readouterr().out
+    assert "NVIDIA H100, PCIe, 85.5 GB, 84.9 GB free; not used: loqal runs on the CPU" in capsys.readouterr().out
     assert main(["plan", "qwen3.5:4b-q4_k_m"]) == 0
-    assert "AMD, card1 with 17.2 GB is there and stays unused" in capsys.readouterr().out
+    assert "GPU detected but not used: AMD, card1 with 17.2 GB; loqal runs on the CPU" in capsys.readouterr().out
     tool.write_text("#!/bin/sh\necho 'No devices were found'; exit 6\n")
     (card / "mem_info_vram_used").unlink()
     assert hardware.gpus() == []

@@ -238,9 +238,9 @@ def test_a_damaged_tensor_is_found_and_named(source: Path, tmp_path: Path, capsy
     assert quantize_api.compare(result.path, broken).differences[0].name == entry.gguf
     text = tmp_path / "text.txt"
     text.write_text(TEXT)
-    assert main(["check", str(source), str(broken), "--text", str(text), "--max-tokens", "64"]) == 3
+    assert main(["compare", str(source), str(broken), "--text", str(text), "--max-tokens", "64"]) == 3
     assert entry.gguf in capsys.readouterr().out
-    assert main(["check", str(source), str(result.path)]) == 0
+    assert main(["compare", str(source), str(result.path)]) == 0
 
 
 def test_the_verbs(source: Path, matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,22 +40,24 @@ class MediaBounds:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that bring media into a request."""
     group = add_bounds(parser)
-    group.add_argument("--image", action="append", default=[], metavar="FILE", help="show an image; may be given again")
-    group.add_argument("--video", action="append", default=[], metavar="FILE", help="show a video; may be given again")
-    group.add_argument(
-        "--allow-urls", action="store_true", help="fetch images and videos from http and https addresses"
-    )
+    group.add_argument("--image", action="append", default=[], metavar="FILE", help="attach an image; may be repeated")
+    group.add_argument("--video", action="append", default=[], metavar="FILE", help="attach a video; may be repeated")
+    group.add_argument("--allow-urls", action="store_true", help="allow images and videos from http and https URLs")
     group.add_argument("--mmproj", metavar="FILE", help="the separate vision tower of a GGUF model")
 
 
 def add_bounds(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Flags that bound what media cost."""
-    group = parser.add_argument_group("images and videos", "Without a flag, the model's own bounds apply.")
-    group.add_argument("--min-image-tokens", type=int, metavar="N", help="enlarge images to at least this many tokens")
-    group.add_argument("--max-image-tokens", type=int, metavar="N", help="shrink images to at most this many tokens")
-    group.add_argument("--max-video-tokens", type=int, metavar="N", help="shrink videos to at most about this many")
-    group.add_argument("--fps", type=float, metavar="X", help="frames of a video looked at per second")
-    group.add_argument("--max-frames", type=int, metavar="N", help="most frames of a video looked at")
+    group = parser.add_argument_group("images and videos", "By default the bounds of the model apply.")
+    group.add_argument(
+        "--min-image-tokens", type=int, metavar="N", help="minimum tokens of an image; smaller ones are enlarged"
+    )
+    group.add_argument(
+        "--max-image-tokens", type=int, metavar="N", help="maximum tokens of an image; larger ones are scaled down"
+    )
+    group.add_argument("--max-video-tokens", type=int, metavar="N", help="approximate maximum tokens of a video")
+    group.add_argument("--fps", type=float, metavar="X", help="sampled frames per second of video")
+    group.add_argument("--max-frames", type=int, metavar="N", help="maximum number of sampled frames of a video")
     return group
 
 
@@ -87,9 +89,9 @@ def taken_out(words: Sequence[str], limits: MediaBounds) -> tuple[list[str], tup
             continue
         if kind is not None and not re.search(r"\s", word):
             raise RequestError(
-                f"There is no file {word!r}.",
-                "A word named like an image or a video is not taken for a part of the question.",
-                "Check the spelling of the path, or put the whole question in quotes.",
+                f"The file {word!r} does not exist.",
+                "A word that ends like an image or a video is read as a file, not as a part of the prompt.",
+                "Check the spelling of the path, or put the whole prompt in quotes.",
             )
         rest.append(word)
     return rest, tuple(parts)

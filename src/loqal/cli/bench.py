@@ -1,4 +1,4 @@
-"""``loqal bench``: how fast a model runs here, and how near that is to what the machine can do."""
+"""``loqal bench``: prefill and decode speed, as shares of what this machine reaches."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _USAGE = """loqal bench [options] [MODEL]
 
   loqal bench                        the embedded model
   loqal bench model.gguf             a file, a folder, or a name
-  loqal bench --quick model.gguf     a first impression
+  loqal bench --quick model.gguf     few and short measurements
 """
 _MACHINE_FLAGS = ("threads", "isa", "kv_bits")
 HEADINGS = f"{'':8}{'tokens':>8}{'context':>9}{'batch':>7}{'tokens/s':>11}{'spread':>8}  share of the machine"
 
 
-def bench(words: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code. Raises LoqalError."""
     parsed = _parser().parse_args(list(words))
-    knobs = {setting.name: setting for setting in SETTINGS if setting.name in _MACHINE_FLAGS}
-    given = {name: getattr(parsed, name) for name in knobs}
-    machine = {name: value and knobs[name].parse(value, knobs[name].flag) for name, value in given.items()}
+    settings = {setting.name: setting for setting in SETTINGS if setting.name in _MACHINE_FLAGS}
+    given = {name: getattr(parsed, name) for name in settings}
+    machine = {name: value and settings[name].parse(value, settings[name].flag) for name, value in given.items()}
     path = open_model.locate(parsed.model)
     runner = Bench(path, _plan(parsed, path), **machine)
     if not parsed.json:
@@ -48,23 +48,29 @@ def bench(words: Sequence[str]) -> int:
 
 
 def _parser() -> options.Parser:
-    parser = options.Parser("loqal bench", "Measure how fast a model runs on this machine.", _USAGE)
+    parser = options.Parser(
+        "loqal bench", "Measure prefill and decode speed, as shares of what this machine reaches.", _USAGE
+    )
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a file, a folder, or a name (default: the embedded)")
-    group = parser.add_argument_group("what to measure", "Lists are numbers with commas between them.")
-    group.add_argument("--prefill", metavar="LIST", help=f"lengths of prompts (default: {_text(Workload().prefill)})")
+    group = parser.add_argument_group("what to measure", "A LIST is comma-separated numbers.")
     group.add_argument(
-        "--context", metavar="LIST", help=f"tokens before the decoded ones (default: {_text(Workload().contexts)})"
+        "--prefill", metavar="LIST", help=f"prompt lengths in tokens (default: {_text(Workload().prefill)})"
+    )
+    group.add_argument(
+        "--context",
+        metavar="LIST",
+        help=f"context lengths of decode, in tokens (default: {_text(Workload().contexts)})",
     )
     group.add_argument(
         "--batch",
         metavar="LIST",
-        help=f"sequences decoded at once, at the first context (default: {_text(Workload().batches)})",
+        help=f"batch sizes of decode, at the first context (default: {_text(Workload().batches)})",
     )
     group.add_argument(
-        "--repeat", type=int, metavar="N", help=f"times; the median counts (default: {Workload().repeat})"
+        "--repeat", type=int, metavar="N", help=f"repetitions; the median is reported (default: {Workload().repeat})"
     )
-    group.add_argument("--quick", action="store_true", help="shorter and fewer: a first impression within seconds")
-    group.add_argument("--json", action="store_true", help="write one JSON record")
+    group.add_argument("--quick", action="store_true", help="fewer and shorter measurements, within seconds")
+    group.add_argument("--json", action="store_true", help="print JSON")
     machine = parser.add_argument_group("machine")
     for setting in SETTINGS:
         if setting.name in _MACHINE_FLAGS:
@@ -98,7 +104,7 @@ def _numbers(flag: str, text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise RequestError(
-            f"{flag} is {text!r}.", "It must be whole numbers with commas between them.", "Write for example 1,2,4."
+            f"{flag} is {text!r}.", "It must be a comma-separated list of whole numbers.", "Write for example 1,2,4."
         ) from None
 
 

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 _HELP = """\
 Enter sends. Alt-Enter, or a backslash at the end of a line, begins a new line.
-Ctrl-C stops a reply and keeps what was said; Ctrl-D leaves.
-  /clear         forget the conversation and what was attached, keep the system message
-  /system TEXT   set the system message and forget the conversation
-  /think         reason before answering
-  /no-think      answer at once
+Ctrl-C stops a reply and keeps what was printed; Ctrl-D leaves.
+  /clear         clear the conversation and attachments, keep the system message
+  /system TEXT   set the system message and clear the conversation
+  /think         enable thinking
+  /no-think      disable thinking
   /stats         show or hide token counts and speeds
-  /image FILE    show an image with the next message; a file dropped into a message is shown as well
-  /video FILE    show a video with the next message
+  /image FILE    attach an image to the next message; so does dropping a file into a message
+  /video FILE    attach a video to the next message
   /help          show this
   /exit          leave
-A message that begins with a slash: type two slashes."""
+Type two slashes to begin a message with a slash."""
 
 
 class Chat:
     """A conversation at the terminal.
 
     Args:
-        read: reads one message; raises EOFError to leave and KeyboardInterrupt to start the message anew.
+        read: reads one message; raises EOFError to leave and KeyboardInterrupt to start the message again.
     """
 
     def __init__(self, model: Runtime, options: ChatOptions, read: Callable[[], str]) -> None:
@@ -78,7 +78,7 @@ class Chat:
         elif name == "/help":
             terminal.print_note(_HELP)
         else:
-            terminal.print_note(f"There is no command {name}. /help lists them.")
+            terminal.print_note(f"The command {name} does not exist. /help lists the commands.")
         return True
 
     def _attach(self, path: str, kind: Literal["image", "video"]) -> None:

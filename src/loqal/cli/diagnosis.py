@@ -1,4 +1,4 @@
-"""What a bug report needs: hardware, versions, settings and where they came from, and what would make loqal faster."""
+"""Facts for a bug report: hardware, versions, settings and their sources; and advice on performance."""
 
 from __future__ import annotations
 
@@ -85,18 +85,19 @@ def _hardware(note: Note, advice: list[str]) -> None:
     note("hardware", "memory", f"{physical / 1e9:.1f} GB{limit}{free}")
     for gpu in hardware.gpus():
         memory = f"{gpu.memory_bytes / 1e9:.1f} GB, {gpu.free_bytes / 1e9:.1f} GB free"
-        note("hardware", "graphics", f"{gpu.name}, {memory}; no backend of loqal uses it")
+        note("hardware", "graphics", f"{gpu.name}, {memory}; not used: loqal runs on the CPU")
     huge = _chosen(_HUGE_PAGES)
-    note("hardware", "huge pages", huge or "the system does not say")
+    note("hardware", "huge pages", huge or "unknown")
     if huge == "never":
         advice.append(
-            "Allow huge pages (write madvise to /sys/kernel/mm/transparent_hugepage/enabled): some 5 % faster."
+            "Enable huge pages, which saves about 5 % of the time: "
+            "write madvise to /sys/kernel/mm/transparent_hugepage/enabled."
         )
     governor = _GOVERNOR.read_text().strip() if _GOVERNOR.is_file() else None
     if governor:
         note("hardware", "frequency governor", governor)
         if governor == "powersave":
-            advice.append("The processor saves power: the governor 'performance' may be faster.")
+            advice.append("The CPU frequency governor is powersave: performance may be faster.")
 
 
 def _kernels(note: Note, advice: list[str], environment: Mapping[str, str], *, measure: bool) -> None:
@@ -108,26 +109,26 @@ def _kernels(note: Note, advice: list[str], environment: Mapping[str, str], *, m
         advice.append(error.fix)
         return
     forced = environment.get("LOQAL_ISA")
-    why = f"LOQAL_ISA says so; the best here is {isas[0]}" if forced else "the best of this machine"
+    why = f"from LOQAL_ISA; the best of this machine is {isas[0]}" if forced else "the best of this machine"
     note("kernels", "instruction set", f"{ops.isa} ({why})")
     note("kernels", "usable", ", ".join(isas))
-    why = "LOQAL_THREADS says so" if environment.get("LOQAL_THREADS") else "the processors of the mask and the quota"
+    why = "from LOQAL_THREADS" if environment.get("LOQAL_THREADS") else "CPU affinity and quota"
     note("kernels", "threads", f"{ops.threads} ({why})")
     if forced and forced != isas[0]:
         advice.append(f"Unset LOQAL_ISA: {isas[0]} is faster than {forced}, with the same answers.")
     if isas[0] == "plain":
-        advice.append("Only plain C++ runs here: loqal has no kernels for this processor, or was built without them.")
-    if ops.threads > len(_affinity()):
         advice.append(
-            f"{ops.threads} threads on {len(_affinity())} processors disturb each other: lower LOQAL_THREADS."
+            "Only the portable kernels run here: loqal has none for this processor, or was built without them."
         )
+    if ops.threads > len(_affinity()):
+        advice.append(f"{ops.threads} threads on {len(_affinity())} processors compete for time: lower LOQAL_THREADS.")
     _measured(note, advice, ops, measure=measure)
 
 
 def _measured(note: Note, advice: list[str], ops: MeasuredOps, *, measure: bool) -> None:
     path = paths.measured_file()
     if path.exists() and read_json(path) is None:
-        note("kernels", "kept measurements", f"{path} is damaged; it will be written anew")
+        note("kernels", "kept measurements", f"{path} is damaged and will be replaced")
     if not measure:
         return
     speed = machine_speed.measured(ops)
@@ -136,14 +137,15 @@ def _measured(note: Note, advice: list[str], ops: MeasuredOps, *, measure: bool)
     note("kernels", "float peak", f"{speed.float_gflops:,.0f} GFLOPS")
     if speed.read_gb_per_s < _SLOW_READ_GB_PER_S:
         advice.append(
-            f"Memory reads at {speed.read_gb_per_s:.0f} GB/s, which bounds every answer: fewer bits a weight help most."
+            f"Memory reads at {speed.read_gb_per_s:.0f} GB/s, which limits decode speed: "
+            "a quantization with fewer bits helps most."
         )
 
 
 def _models(note: Note, environment: Mapping[str, str]) -> None:
     note("models", "hub cache", paths.hub_cache())
     note("models", "own folder", paths.own_folder())
-    network = "switched off" if paths.is_offline(environment) else "used only by pull, run NAME and repair"
+    network = "disabled" if paths.is_offline(environment) else "used by pull, run NAME, serve NAME and repair"
     note("models", "network", network)
     try:
         models = local_models.all_models()

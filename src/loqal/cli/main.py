@@ -23,41 +23,28 @@ if TYPE_CHECKING:
     from loqal.settings import ServerSettings
 
 VERBS = {
-    "run": "answer a prompt, or chat when none is given",
-    "serve": "answer over HTTP, in the dialects of OpenAI, Anthropic and Ollama",
-    "show": "say what a model file is",
-    "bench": "measure how fast a model runs on this machine",
-    "pull": "fetch a model",
-    "list": "show the models on this machine, whichever tool fetched them",
-    "import": "give a model that lies anywhere a name, without copying it",
-    "verify": "compare a model's files with their digests",
-    "repair": "fetch again what is damaged",
+    "run": "answer a prompt, or chat without one",
+    "serve": "serve models over HTTP, compatible with OpenAI, Anthropic and Ollama",
+    "show": "describe a model file",
+    "bench": "measure prefill and decode speed on this machine",
+    "pull": "download a model",
+    "list": "list the models on this machine, of all tools",
+    "import": "register a local model under a name (symlink)",
+    "verify": "check the files of a model against their digests",
+    "repair": "download damaged parts of a model again",
     "rm": "delete a model",
-    "gc": "give back the space of what nothing needs",
-    "plan": "say what fits this machine, and how fast it will be",
+    "gc": "free disk space: unfinished downloads, unreferenced files",
+    "plan": "predict memory and speed of models on this machine",
     "doctor": "describe this machine and installation, for a bug report",
-    "quantize": "make a smaller file of a model",
-    "imatrix": "measure which inputs matter, for quantize",
-    "check": "compare two files of one model",
-    "eval": "ask tasks with known answers, and count the right ones",
+    "quantize": "write a quantized GGUF file of a model",
+    "imatrix": "compute an importance matrix",
+    "compare": "compare two quantizations of a model",
+    "eval": "measure accuracy on a task file",
 }
 
-# Verbs that are one function of their words: module and function.
-_FUNCTIONS = {
-    "pull": ("pull", "pull"),
-    "list": ("models", "list_models"),
-    "import": ("models", "import_model"),
-    "verify": ("models", "verify_model"),
-    "repair": ("models", "repair"),
-    "rm": ("models", "rm"),
-    "gc": ("models", "gc"),
-    "plan": ("plan", "plan"),
-    "doctor": ("doctor", "doctor"),
-    "quantize": ("quantize", "quantize"),
-    "imatrix": ("quantize", "imatrix"),
-    "check": ("quantize", "check"),
-    "eval": ("evaluate", "evaluate"),
-}
+# A verb is the function ``main`` of the module of its name, but for these.
+_MODULES = {"list": "list_models", "import": "import_model"}
+_OLD_NAMES = {"check": "compare"}
 
 _INTERRUPTED = 128 + signal.SIGINT
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system defines
@@ -88,7 +75,7 @@ def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print_line(_help())
         return 0
-    verb, rest = words[0], words[1:]
+    verb, rest = _OLD_NAMES.get(words[0], words[0]), words[1:]
     if verb == "run":
         from loqal.cli import run
 
@@ -97,27 +84,19 @@ def _dispatch(words: list[str]) -> int:
         from loqal.cli import serve
 
         return serve.serve(rest, _serve, _fetch)
-    if verb == "show":
-        from loqal.cli import show
-
-        return show.show(rest)
-    if verb == "bench":
-        from loqal.cli import bench
-
-        return bench.bench(rest)
-    if verb in _FUNCTIONS:
-        module, function = _FUNCTIONS[verb]
-        code: int = getattr(importlib.import_module(f"loqal.cli.{module}"), function)(rest)
+    if verb in VERBS:
+        module = importlib.import_module(f"loqal.cli.{_MODULES.get(verb, verb)}")
+        code: int = module.main(rest)
         return code
     raise RequestError(
-        f"There is no command {verb!r}.",
-        f"loqal has: {', '.join(VERBS)}.",
+        f"The command {verb!r} does not exist.",
+        f"The commands are {', '.join(VERBS)}.",
         f'To prompt the embedded model, write: loqal run "{" ".join(words)}"',
     )
 
 
 def _chat(model: Runtime, options: ChatOptions) -> int:
-    """Chat until the user leaves. The line editor is loaded only when there is somebody to use it."""
+    """Chat until the user leaves. The line editor is loaded only when it is used."""
     from loqal.cli.chat import Chat
     from loqal.cli.line_editor import prompt_reader
 

@@ -18,12 +18,12 @@ EXIT_CODES = """\
 exit codes:
   0    success
   1    a bug in loqal (a traceback was printed)
-  2    the request or the command line is wrong
-  3    the model file or folder cannot be used
-  4    this machine lacks the memory
-  5    the installation is incomplete
+  2    invalid request or command line
+  3    unusable model file or folder
+  4    not enough memory
+  5    incomplete installation
   130  interrupted with Ctrl-C
-  141  the reader of the output went away"""
+  141  the output pipe was closed"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +41,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and exiting."""
-        raise RequestError(f"The command line is not usable: {message}.", fix=f"See {self.prog} --help.")
+        raise RequestError(
+            "The command line is invalid.", f"{message[:1].upper()}{message[1:]}.", f"See {self.prog} --help."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def _bias(text: str) -> tuple[int, float]:
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """One flag per field of SamplingParams, under the field's name."""
-    group = parser.add_argument_group("sampling", "Without a flag, the values of the model's card apply.")
+    group = parser.add_argument_group("sampling", "By default the values of the model card apply.")
     for entry in fields(SamplingParams):
         flag = "--" + entry.name.replace("_", "-")
         group.add_argument(flag, default=None, help=entry.metadata["help"], **_READERS[str(entry.type)])
@@ -98,11 +100,11 @@ def sampling_params(parsed: argparse.Namespace) -> SamplingParams:
 
 
 def add_setting_flags(
-    parser: argparse.ArgumentParser, knobs: Sequence[Setting] = SETTINGS, title: str = "machine"
+    parser: argparse.ArgumentParser, settings: Sequence[Setting] = SETTINGS, title: str = "machine"
 ) -> None:
     """One flag per setting."""
     group = parser.add_argument_group(title)
-    for setting in knobs:
+    for setting in settings:
         more: dict[str, Any] = {"metavar": "N" if setting.kind is int else "NAME"}
         if setting.kind is bool:
             more = {"action": argparse.BooleanOptionalAction}
@@ -111,12 +113,12 @@ def add_setting_flags(
         group.add_argument(setting.flag, default=None, help=f"{setting.help} [{setting.env}]", **more)
 
 
-def setting_values(parsed: argparse.Namespace, knobs: Sequence[Setting] = SETTINGS) -> dict[str, Any]:
+def setting_values(parsed: argparse.Namespace, settings: Sequence[Setting] = SETTINGS) -> dict[str, Any]:
     """The settings the flags give, checked; those not given are None. Raises RequestError."""
-    values = {setting.name: getattr(parsed, setting.name) for setting in knobs}
+    values = {setting.name: getattr(parsed, setting.name) for setting in settings}
     return {
         setting.name: None if values[setting.name] is None else setting.parse(values[setting.name], setting.flag)
-        for setting in knobs
+        for setting in settings
     }
 
 
@@ -126,5 +128,5 @@ def token_ids(text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise RequestError(
-            f"--prompt-ids is {text!r}.", "It must be token ids with commas between them.", "Write for example 1,2,3."
+            f"--prompt-ids is {text!r}.", "It must be a comma-separated list of token ids.", "Write for example 1,2,3."
         ) from None

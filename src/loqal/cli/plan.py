@@ -1,4 +1,4 @@
-"""``loqal plan``: what fits this machine and how fast it will be, before anything is fetched or loaded."""
+"""``loqal plan``: memory and speed of models on this machine, before anything is downloaded or loaded."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from loqal.performance.planner import SPARE_SHARE, Plan, Planner, PlanRequest
 _USAGE = f"""loqal plan [options] [MODEL]
 
   loqal plan                                    every published size and quantization on this machine
-  loqal plan {catalog.FAMILY}:9b --context 32768 --users 4   one of them, line by line
-  loqal plan model.gguf                         a file that is here
+  loqal plan {catalog.FAMILY}:9b --context 32768 --users 4   one model, line by line
+  loqal plan model.gguf                         a local file
 """
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def plan(words: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code. Raises LoqalError."""
-    parser = options.Parser("loqal plan", "Say what fits this machine, and how fast it will be.", _USAGE)
+    parser = options.Parser("loqal plan", "Predict memory and speed of models on this machine.", _USAGE)
     parser.add_argument("model", nargs="?", metavar="MODEL")
-    parser.add_argument("--context", type=int, default=8192, metavar="N", help="tokens of each user (default: 8192)")
-    parser.add_argument("--users", type=int, default=1, metavar="N", help="at the same time (default: 1)")
-    parser.add_argument("--kv-bits", type=int, choices=(8, 16, 32), metavar="N", help="of a stored key or value")
-    parser.add_argument("--memory", metavar="SIZE", help="plan for so much, like 16G (default: what this machine has)")
-    parser.add_argument("--measure", action="store_true", help="measure the machine again")
-    parser.add_argument("--all", action="store_true", help="all quantizations, not only the usual ones")
-    parser.add_argument("--json", action="store_true", help="write one JSON record")
+    parser.add_argument(
+        "--context", type=int, default=8192, metavar="N", help="context length of each user, in tokens (default: 8192)"
+    )
+    parser.add_argument("--users", type=int, default=1, metavar="N", help="concurrent users (default: 1)")
+    parser.add_argument(
+        "--kv-bits", type=int, choices=(8, 16, 32), metavar="N", help="precision of the KV cache: 8, 16 or 32"
+    )
+    parser.add_argument("--memory", metavar="SIZE", help="memory size, for example 16G (default: that of this machine)")
+    parser.add_argument("--measure", action="store_true", help="repeat the measurements of this machine")
+    parser.add_argument("--all", action="store_true", help="list all quantizations, not only the common ones")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parsed = parser.parse_args(list(words))
     planner = Planner(memory_bytes=_size(parsed.memory), again=parsed.measure, note=terminal.print_note)
     wish = PlanRequest(parsed.context, parsed.users, parsed.kv_bits)
@@ -53,7 +57,7 @@ def plan(words: Sequence[str]) -> int:
     )
     for gpu in planner.gpus:
         terminal.print_line(
-            f"{gpu.name} with {amount(gpu.memory_bytes)} is there and stays unused: loqal computes here\n"
+            f"GPU detected but not used: {gpu.name} with {amount(gpu.memory_bytes)}; loqal runs on the CPU\n"
         )
     if parsed.model:
         _explain(plans[0], planner.memory_bytes)
@@ -83,7 +87,11 @@ def _size(text: str | None) -> int | None:
     try:
         return int(float(text[:-1] if unit > 1 else text) * unit)
     except ValueError:
-        raise RequestError(f"--memory is {text!r}.", "It is a number of bytes.", "Write for example 16G.") from None
+        raise RequestError(
+            f"--memory is {text!r}.",
+            "It must be a number of bytes, optionally with K, M, G or T.",
+            "Write for example 16G.",
+        ) from None
 
 
 def _table(plans: Sequence[Plan], chosen: tuple[str, str] | None, *, every: bool) -> None:
@@ -112,15 +120,15 @@ def _explain(plan: Plan, memory_bytes: int) -> None:
         terminal.print_line(f"{line.name:18} {line.size_bytes:16,}  {line.why}")
     verdict = "fits" if plan.fits else "does not fit"
     limit = int(memory_bytes * SPARE_SHARE)
-    terminal.print_line(f"{'resident':18} {plan.resident_bytes:16,}  {verdict} {limit:,}, nine tenths of the memory")
+    terminal.print_line(f"{'resident':18} {plan.resident_bytes:16,}  {verdict} {limit:,}, 90 % of the memory")
     for line in plan.picture_lines:
         terminal.print_line(f"  + {line.name:14} {line.size_bytes:16,}  {line.why}")
     terminal.print_line(
         f"\nup to {plan.largest_context:,} tokens with {plan.users} users, or {plan.most_users:,} users with "
-        f"{plan.context_len:,} tokens; more is kept of earlier requests while there is room (--cache-bytes)"
+        f"{plan.context_len:,} tokens; the prefix cache may use the remaining memory (--cache-bytes)"
     )
     speed = plan.speed
     terminal.print_line(
-        f"prefill {speed.prefill:,.0f} tokens/s, decode {speed.decode:,.1f} tokens/s: a step reads weights for "
-        f"{speed.weights_ms:.1f} ms, states {speed.state_ms:.1f} ms, calls {speed.calls_ms:.1f} ms"
+        f"prefill {speed.prefill:,.0f} tokens/s, decode {speed.decode:,.1f} tokens/s: a step takes "
+        f"{speed.weights_ms:.1f} ms for weights, {speed.state_ms:.1f} ms for states, {speed.calls_ms:.1f} ms for calls"
     )

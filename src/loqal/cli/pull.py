@@ -1,4 +1,4 @@
-"""``loqal pull``: fetch a model once, verified, into the cache all tools of the hub share."""
+"""``loqal pull``: download a model, verified, into the cache that all tools of the hub share."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from loqal.performance.memory_report import needed_bytes
 
 _USAGE = f"""loqal pull [options] NAME
 
-  loqal pull {FAMILY}                   the size and quantization that fit this machine
+  loqal pull {FAMILY}                   size and quantization chosen for this machine
   loqal pull {FAMILY}:4b                a size
   loqal pull {FAMILY}:4b-q8_0           a size and a quantization
   loqal pull owner/repo:Q4_K_M         one file of a repository on the hub
 
-Interrupted in any way, the same command continues at the exact byte. HF_ENDPOINT, HF_TOKEN, HF_HUB_CACHE and
-HF_HUB_OFFLINE are honoured."""
+An interrupted download is resumed by the same command. HF_ENDPOINT, HF_TOKEN, HF_HUB_CACHE and HF_HUB_OFFLINE
+apply."""
 
 
-def pull(words: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code. Raises LoqalError."""
-    parser = options.Parser("loqal pull", "Fetch a model.", _USAGE)
+    parser = options.Parser("loqal pull", "Download a model.", _USAGE)
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("--no-vision", action="store_true", help="leave the separate vision tower out")
-    parser.add_argument("--connections", type=int, default=4, metavar="N", help="parts at the same time (default: 4)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be fetched")
+    parser.add_argument("--no-vision", action="store_true", help="do not download the separate vision tower")
+    parser.add_argument("--connections", type=int, default=4, metavar="N", help="parallel connections (default: 4)")
+    parser.add_argument("--dry-run", action="store_true", help="list the files without downloading them")
     parsed = parser.parse_args(list(words))
     if parsed.connections < 1:
-        raise RequestError("--connections must be at least 1.", "There is no fetching without one.", "Leave it out.")
+        raise RequestError("--connections is below 1.", "A download needs at least one connection.", "Leave it out.")
     path = fetch(parsed.name, vision=not parsed.no_vision, connections=parsed.connections, dry_run=parsed.dry_run)
     if path is not None:
         terminal.print_line(str(path))
@@ -45,7 +45,9 @@ def pull(words: Sequence[str]) -> int:
 def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool = False) -> Path | None:
     """Fetch a model, say on stderr what is fetched and why, and return its path. Raises LoqalError."""
     if find.looks_like_path(name):
-        raise CheckpointError(f"{name!r} is a path.", "Only names are fetched.", f"Write for example {FAMILY}:4b.")
+        raise CheckpointError(
+            f"{name!r} is a path.", "Only names can be downloaded.", f"Write for example {FAMILY}:4b."
+        )
     fetching = Fetching(name, _read_gb_per_s, needed_bytes, vision=vision, connections=connections)
     if fetching.why:
         terminal.print_note(fetching.why)
@@ -68,7 +70,7 @@ def fetch(name: str, *, vision: bool = True, connections: int = 4, dry_run: bool
             return fetching.run(show)
         except KeyboardInterrupt:
             stack.close()
-            terminal.print_note("Stopped. Everything that arrived is kept; the same command continues.")
+            terminal.print_note("Stopped. What was downloaded is kept; the same command resumes.")
             raise
 
 

@@ -28,7 +28,7 @@ _USAGE = """loqal run [options] [MODEL] [PROMPT ...]
   loqal run "Why is the sky blue?"     ask the embedded model
   loqal run model.gguf "Why?"          ask another model: a file, a folder, or a name
   loqal run model.gguf "What is on this?" photo.jpg
-  loqal run qwen3.5:4b "Why?"          a published one; it is fetched first if it is not here
+  loqal run qwen3.5:4b "Why?"          a published model, downloaded first if it is not on this machine
   cat notes.txt | loqal run model.gguf "Summarise:"
 """
 
@@ -83,22 +83,22 @@ def run(words: Sequence[str], chat: Callable[[Runtime, options.ChatOptions], int
 
 
 def _parser() -> options.Parser:
-    parser = options.Parser("loqal run", "Answer a prompt, or chat when none is given.", _USAGE)
+    parser = options.Parser("loqal run", "Answer a prompt, or chat without one.", _USAGE)
     parser.add_argument("words", nargs="*", metavar="[MODEL] PROMPT", help=argparse.SUPPRESS)
     group = parser.add_argument_group("request")
-    group.add_argument("--system", metavar="TEXT", help="the system message")
+    group.add_argument("--system", metavar="TEXT", help="system message")
     group.add_argument(
         "--think",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="reason before answering, or not (default: as the model's template says)",
+        help="enable or disable thinking (default: that of the model's template)",
     )
     group.add_argument(
-        "--raw", action="store_true", help="no chat template; control tokens in the prompt count as such"
+        "--raw", action="store_true", help="no chat template; control tokens in the prompt are read as control tokens"
     )
     group.add_argument("--prompt-ids", metavar="1,2,3", help="continue these token ids instead of a text")
-    group.add_argument("--json", action="store_true", help="write one JSON record instead of the text")
-    group.add_argument("--verbose", action="store_true", help="write token counts and speeds to stderr")
+    group.add_argument("--json", action="store_true", help="print JSON instead of the text")
+    group.add_argument("--verbose", action="store_true", help="print token counts and speeds to stderr")
     attachments.add_flags(parser)
     options.add_sampling_flags(parser)
     options.add_setting_flags(parser)
@@ -122,11 +122,15 @@ def _understand(parsed: argparse.Namespace, fetch: Callable[[str], None]) -> _Jo
     is_raw = parsed.raw or prompt_ids is not None
     if prompt_ids is not None and prompt:
         raise RequestError(
-            "There is a prompt as text and one as ids.", "A request has one.", "Leave out --prompt-ids or the text."
+            "The prompt is given as text and as ids.",
+            "A request has one prompt.",
+            "Leave out --prompt-ids or the text.",
         )
     if is_raw and media:
         raise RequestError(
-            "A raw prompt has no images or videos.", "The chat template places them.", "Drop --raw and --prompt-ids."
+            "A raw prompt cannot hold images or videos.",
+            "The chat template places them.",
+            "Drop --raw and --prompt-ids.",
         )
     if is_raw and (parsed.system is not None or parsed.think is not None):
         raise RequestError(
@@ -137,8 +141,8 @@ def _understand(parsed: argparse.Namespace, fetch: Callable[[str], None]) -> _Jo
     if not prompt.strip() and prompt_ids is None:
         if parsed.json or is_raw or not sys.stdin.isatty():
             raise RequestError(
-                "There is no prompt.",
-                "Chatting needs a terminal, and neither --json nor --raw.",
+                "The prompt is empty.",
+                "A chat needs a terminal, without --json and --raw.",
                 'Give a prompt: loqal run MODEL "Hello!"',
             )
         prompt = ""

@@ -1,4 +1,4 @@
-"""``loqal serve``: answer over HTTP."""
+"""``loqal serve``: serve models over HTTP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _USAGE = """loqal serve [options] [MODEL ...]
 
   loqal serve                          the embedded model, on http://127.0.0.1:8000
-  loqal serve qwen3.5:4b               a published one; it is fetched first if it is not here
+  loqal serve qwen3.5:4b               a published model, downloaded first if it is not on this machine
   loqal serve chat=qwen3.5:9b model.gguf   several; requests call them chat and model
   loqal serve --config server.toml     settings under the names of the flags: port = 9000, models = ["demo"]
 """
@@ -47,7 +47,9 @@ def serve(words: Sequence[str], start: Start, fetch: Callable[[str], None]) -> i
 
     ``start`` runs the server over the models it is given; ``fetch`` gets a published model that is not here.
     """
-    parser = options.Parser("loqal serve", "Answer over HTTP.", _USAGE)
+    parser = options.Parser(
+        "loqal serve", "Serve models over HTTP, compatible with OpenAI, Anthropic and Ollama.", _USAGE
+    )
     parser.add_argument("models", nargs="*", metavar="MODEL", help="[NAME=]MODEL: a file, a folder, or a name")
     parser.add_argument("--config", metavar="FILE", help=f"a TOML file of settings [{_CONFIG_ENV}]")
     options.add_setting_flags(parser, SERVER_SETTINGS, "server")
@@ -127,11 +129,13 @@ def _config(path: str | None) -> dict[str, Any]:
     for name in values:
         if name not in known:
             raise RequestError(
-                f"{path} sets {name!r}.", "There is no such setting.", "See loqal serve --help: names with underscores."
+                f"{path} sets {name!r}.",
+                "The setting is unknown.",
+                "See loqal serve --help; names are those of the flags, with underscores.",
             )
     models = values.get("models", [])
     if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
         raise RequestError(
-            f"models in {path} is {models!r}.", "It must be a list of texts.", 'Write models = ["demo"].'
+            f"The setting models in {path} is {models!r}.", "It must be a list of strings.", 'Write models = ["demo"].'
         )
     return values

@@ -1,4 +1,4 @@
-"""``loqal show``: say what a model file is, and what of it will not be used."""
+"""``loqal show``: describe a model file, and what of it will not be used."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ _USAGE = """loqal show [--json] [MODEL] [--media FILE ...]
 
   loqal show               the embedded model
   loqal show model.gguf    a file, a folder, or a name
-  loqal show --media photo.jpg    what an image or a video becomes and costs in tokens, without running a model
+  loqal show --media photo.jpg    size and tokens of an image or a video, without running a model
 """
 _NAMES_SHOWN = 4  # of the tensors ignored for one reason
 
 
-def show(words: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code. Raises LoqalError."""
-    parser = options.Parser("loqal show", "Say what a model file is.", _USAGE)
+    parser = options.Parser("loqal show", "Describe a model file, or an image or a video as a model sees it.", _USAGE)
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a file, a folder, or a name (default: the embedded)")
-    parser.add_argument("--json", action="store_true", help="write one JSON record")
-    parser.add_argument("--media", action="append", default=[], metavar="FILE", help="an image or a video, not a model")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--media", action="append", default=[], metavar="FILE", help="describe an image or a video; may be repeated"
+    )
     parser.add_argument("--mmproj", metavar="FILE", help="the separate vision tower of a GGUF model")
     attachments.add_bounds(parser)
     parsed = parser.parse_args(list(words))

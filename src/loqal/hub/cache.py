@@ -33,7 +33,7 @@ def blob_path(repo: str, etag: str) -> Path:
     """Where the bytes of a file lie. Raises CheckpointError for an etag that is no file name."""
     if not _SAFE.fullmatch(etag) or etag in (".", ".."):
         raise CheckpointError(
-            f"The hub names a file of {repo} {etag!r}.", "That is no digest.", "Use another endpoint."
+            f"The hub gives {etag!r} as the etag of a file of {repo}.", "It is not a digest.", "Use another endpoint."
         )
     return repo_folder(repo) / "blobs" / etag
 
@@ -43,7 +43,9 @@ def snapshot_path(repo: str, commit: str, path: str) -> Path:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\\" in path or not _SAFE.fullmatch(commit):
         raise CheckpointError(
-            f"{repo} holds a file called {path!r}.", "That name leads out of its folder.", "Report it."
+            f"{repo} holds a file called {path!r}.",
+            "The name leads out of its folder.",
+            "Report it to the owner of the repository.",
         )
     return repo_folder(repo) / "snapshots" / commit / Path(*parts)
 
@@ -78,6 +80,6 @@ def snapshots(folder: Path) -> list[Path]:
 
 
 def etag_of(path: Path) -> str | None:
-    """The etag of a file of a snapshot: the name of the blob behind it."""
+    """The etag of a file of a snapshot: the name of its blob."""
     real = path.resolve()
     return real.name if real.parent.name == "blobs" else None

@@ -46,7 +46,7 @@ def find(model: str | os.PathLike[str] | None, needed_bytes: resolve.NeededBytes
         return Found(path)
     if isinstance(model, os.PathLike) or looks_like_path(model):
         raise CheckpointError(
-            f"There is no file or folder {str(path)!r}.",
+            f"The file or folder {str(path)!r} does not exist.",
             f"The current folder is {os.getcwd()!r}.",
             "Check the spelling of the path.",
         )

@@ -1,4 +1,4 @@
-"""The models on this machine, wherever a tool has put them. Files of others are used in place and never touched."""
+"""The models on this machine, in the folders of all tools. Files of other tools are used in place and never changed."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _tower_order(path: Path) -> tuple[int, str]:
 
 
 def import_model(path: Path, name: str | None = None) -> LocalModel:
-    """Give a model that lies anywhere a name, by links: nothing is copied or moved.
+    """Register a local model under a name, by links: nothing is copied or moved.
 
     Raises:
         CheckpointError: there is no model of the family.
@@ -188,12 +188,16 @@ def import_model(path: Path, name: str | None = None) -> LocalModel:
     chosen = name or re.sub(r"[^\w.-]", "-", path.stem if path.suffix == ".gguf" else path.name)
     if not _SAFE_NAME.fullmatch(chosen):
         raise RequestError(
-            f"{chosen!r} is no name.", "Names are letters, digits, dots and dashes.", "Give one with --name."
+            f"{chosen!r} is not a valid name.",
+            "Names consist of letters, digits, dots and dashes.",
+            "Give one with --name.",
         )
     folder = paths.own_folder() / "models" / chosen.replace(":", "--")
     if folder.exists():
         raise RequestError(
-            f"There already is an imported model {chosen!r}.", f"See {folder}.", f"Remove it: loqal rm {chosen}"
+            f"A model is already imported as {chosen!r}.",
+            f"Its links are in {folder}.",
+            f"Remove it: loqal rm {chosen}",
         )
     links = {"checkpoint": path} if path.is_dir() and glance.is_checkpoint_folder(path) else _gguf_links(path)
     folder.mkdir(parents=True)

@@ -85,7 +85,7 @@ def _tagged(name: str, tag: str | None) -> Wanted:
             return Wanted(name, size=size, quant=_known(name, size, quant), draft=draft)
     known = ", ".join(size.lower() for size in catalog.releases())
     raise RequestError(
-        f"There is no {name!r}.",
+        f"{name!r} is not a published model.",
         f"The sizes of {catalog.FAMILY} are {known}.",
         f"Write for example {catalog.FAMILY}:4b.",
     )
@@ -98,7 +98,7 @@ def _known(name: str, size: str, quant: str | None) -> str | None:
     if file is None:
         quants = ", ".join(file.quant for file in catalog.releases()[size].files)
         raise RequestError(
-            f"There is no {name!r}.",
+            f"{name!r} is not a published model.",
             f"Published for {size} are {quants}.",
             f"Write for example {catalog.FAMILY}:4b-q8_0.",
         )

@@ -70,8 +70,10 @@ def select(
     if wanted.safetensors or (wanted.repo is not None and wanted.quant is None and not _ggufs(repository)):
         return _original(repository, why)
     sets = _sets(repository)
-    stem = _named(repository, sets, wanted.quant) if wanted.quant else _largest(sets, memory_bytes, needed_bytes)
-    if wanted.quant is None:
+    if wanted.quant is not None:
+        stem = _named(repository, sets, wanted.quant)
+    else:
+        stem = _largest_fitting(sets, memory_bytes, needed_bytes)
         size_bytes = sum(file.size_bytes for file in sets[stem])
         why = f"{stem}: the largest of {len(sets)} that fits, {size_bytes / 1e9:.1f} GB"
     towers = [file for file in repository.files if vision and is_projector_name(file.path)]
@@ -117,7 +119,7 @@ def _quant(stem: str) -> str:
     return quant_of(stem) or stem.rpartition("/")[2]
 
 
-def _largest(sets: dict[str, list[RemoteFile]], memory_bytes: int, needed_bytes: NeededBytes) -> str:
+def _largest_fitting(sets: dict[str, list[RemoteFile]], memory_bytes: int, needed_bytes: NeededBytes) -> str:
     """The largest model that fits the memory, in a quantization that is preferred where there is one."""
     sizes = {stem: sum(file.size_bytes for file in files) for stem, files in sets.items()}
     affordable = [stem for stem in sets if needed_bytes(None, _quant(stem), sizes[stem]) <= memory_bytes]

@@ -154,7 +154,7 @@ def _check_status(response: Any, what: str) -> None:
     if status in _WORTH_ANOTHER_TRY:
         raise TransferError(f"the server answered {status}", _asked_wait(response))
     if status == 416:
-        raise TransferError("the server says there are no such bytes")
+        raise TransferError("the server does not have these bytes")
     try:
         hf_raise_for_status(response)
     except hub_errors.HfHubHTTPError as error:
@@ -181,7 +181,7 @@ def _refusal(error: hub_errors.HfHubHTTPError, what: str) -> CheckpointError:
     status = error.response.status_code if error.response is not None else None
     if isinstance(error, hub_errors.RepositoryNotFoundError) or status in (401, 404):
         return CheckpointError(
-            f"There is no {what} on the hub, or it is private.",
+            f"The hub does not have {what}, or it is private.",
             f"{endpoint()} answered {status}.",
             "Check the spelling; for a private repository set HF_TOKEN.",
         )

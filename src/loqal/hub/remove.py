@@ -1,4 +1,4 @@
-"""Giving disk space back: one model, or what nothing needs any more. Files of other tools stay unless named so."""
+"""Frees disk space: one model, or unreferenced files. Files of other tools stay unless ``foreign`` is given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEFT_BEHIND = (".loqal-partial", ".loqal-journal", ".loqal-journal.new")
 
 @dataclass(frozen=True, slots=True)
 class UnreferencedFiles:
-    """A file that can go, and why."""
+    """A file that can be deleted, and why."""
 
     path: Path
     size_bytes: int  # on the disk
@@ -29,7 +29,7 @@ def remove(model: LocalModel, *, foreign: bool = False) -> list[Path]:
     Blobs that another snapshot still shows stay.
 
     Raises:
-        RequestError: the files belong to another tool and ``foreign`` was not said.
+        RequestError: the files belong to another tool and ``foreign`` was not given.
     """
     if model.origin == "imported":
         folder = model.path.parent
@@ -38,8 +38,8 @@ def remove(model: LocalModel, *, foreign: bool = False) -> list[Path]:
     if model.origin != "hub" and not foreign:
         raise RequestError(
             f"{model.name} belongs to {model.origin}.",
-            "Deleting its files behind its back would confuse it.",
-            f"Remove it there, or say that you mean it: loqal rm --foreign {model.name}",
+            "Deleting files of another tool without it would leave that tool inconsistent.",
+            f"Remove it there, or force it: loqal rm --foreign {model.name}",
         )
     removed = []
     for path in model.files:
@@ -75,30 +75,28 @@ def _remove_empty(folder: Path) -> None:
 
 
 def unreferenced() -> Iterator[UnreferencedFiles]:
-    """What nothing needs: downloads given up, blobs no name leads to, links that lead nowhere, old records."""
+    """Unfinished downloads, blobs without a name, broken links, records of deleted files."""
     etags = set()
     for folder in sorted(paths.hub_cache().glob("models--*")):
         blobs = [path for path in (folder / "blobs").glob("*") if path.is_file()]
         etags |= {path.name for path in blobs}
         ours = [path for path in blobs if path.name.endswith(_LEFT_BEHIND)]
         for path in ours:
-            yield UnreferencedFiles(path, _on_disk(path), "a download that was not finished")
+            yield UnreferencedFiles(path, _on_disk(path), "unfinished download")
         shown = {path.resolve() for path in (folder / "snapshots").rglob("*") if path.is_symlink()}
         for path in blobs:
             if path not in ours and path.resolve() not in shown and provenance.find(path.name) is not None:
-                yield UnreferencedFiles(path, _on_disk(path), "no name leads to it")
+                yield UnreferencedFiles(path, _on_disk(path), "blob without a name")
         for path in (folder / "snapshots").rglob("*"):
             if path.is_symlink() and not path.exists():
-                yield UnreferencedFiles(path, 0, "a name that leads nowhere")
+                yield UnreferencedFiles(path, 0, "broken link")
     for folder in sorted((paths.own_folder() / "models").glob("*")):
         for path in sorted(folder.glob("*")):
             if path.is_symlink() and not path.exists():
-                yield UnreferencedFiles(path, 0, "an imported file that is gone")
+                yield UnreferencedFiles(path, 0, "link to an imported file that was deleted")
     for etag in provenance.all_etags():
         if etag not in etags:
-            yield UnreferencedFiles(
-                paths.own_folder() / "records" / f"{etag}.json", 0, "a record of a file that is gone"
-            )
+            yield UnreferencedFiles(paths.own_folder() / "records" / f"{etag}.json", 0, "record of a deleted file")
 
 
 def _on_disk(path: Path) -> int:

@@ -74,7 +74,7 @@ def unknown(name: str, models: Sequence[LocalModel]) -> CheckpointError:
     if parse(name) is not None:
         return CheckpointError(f"{name} is not on this machine.", here, f"Fetch it: loqal pull {name}")
     return CheckpointError(
-        f"There is no model {name!r}.",
+        f"The model {name!r} was not found.",
         f"It is neither a file nor a folder nor a name. {here}",
         f"Names look like {catalog.FAMILY}:4b or owner/repo:Q4_K_M. "
         f'To prompt the embedded model: loqal run "{name} ..."',

@@ -1,10 +1,10 @@
-"""The failure of a transfer, known to those who cause it and to those who try again."""
+"""The retryable failure of a transfer."""
 
 from __future__ import annotations
 
 
 class TransferError(Exception):
-    """A transfer failed in a way that another try may mend. ``wait_s`` is what the server asked for."""
+    """A transfer failed, and a retry may succeed. ``wait_s`` is the wait that the server asked for."""
 
     def __init__(self, why: str, wait_s: float | None = None) -> None:
         self.wait_s = wait_s

@@ -129,7 +129,11 @@ def repair(
         for verdict in verdicts_of_commit:
             path = verdict.path.relative_to(_snapshot_of(verdict.path)).as_posix()
             if path not in files:
-                raise CheckpointError(f"{model.repo} has no {path} at {commit}.", "", "Pull the model again.")
+                raise CheckpointError(
+                    f"{model.repo} has no {path} at {commit}.",
+                    "The revision that was fetched no longer holds it.",
+                    "Pull the model again.",
+                )
             _repair(files[path], policy, progress)
     return len(broken)
 
@@ -156,7 +160,9 @@ def _snapshot_of(path: Path) -> Path:
     for folder in path.parents:
         if folder.parent.name == "snapshots":
             return folder
-    raise CheckpointError(f"{path} lies in no snapshot.", "Only the hub's cache can be repaired.", "Pull it again.")
+    raise CheckpointError(
+        f"{path} is not in a snapshot.", "Only the hub's cache can be repaired.", "Pull the model again."
+    )
 
 
 def _commit_of(path: Path) -> str:

@@ -87,7 +87,7 @@ def fetch(source: Any, kind: str, policy: Policy) -> Fetched:
     if hasattr(source, "read"):
         return _of_bytes(source.read(most + 1), f"the {kind}", most)
     raise RequestError(
-        f"A {type(source).__name__} is no {kind}.",
+        f"A {type(source).__name__} is not a source of a {kind}.",
         "A source is a path, bytes, an open file, a PIL image, an array of pixels, or a URL.",
         "Give one of these.",
     )
@@ -110,7 +110,7 @@ def _of_path(source: str | os.PathLike[str], kind: str, most: int) -> Fetched:
     path = Path(text).expanduser()
     try:
         if not path.is_file():
-            problem = "It is a folder." if path.is_dir() else "There is no such file."
+            problem = "It is a folder." if path.is_dir() else "The file does not exist."
             raise MediaError(f"{str(path)[:200]!r} cannot be opened.", problem, "Check the path.")
         size = path.stat().st_size
         if size > most:
@@ -132,7 +132,7 @@ def _of_path(source: str | os.PathLike[str], kind: str, most: int) -> Fetched:
 def _of_array(pixels: np.ndarray[Any, Any], kind: str) -> Fetched:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise RequestError(
-            f"An array of {pixels.dtype} {list(pixels.shape)} is no picture.",
+            f"An array of {pixels.dtype} {list(pixels.shape)} is not a picture.",
             "A picture is uint8 [height width], or [height width 1, 3 or 4].",
             "Convert it.",
         )
@@ -167,7 +167,9 @@ def _pixel_digest(image: Image.Image) -> bytes:
 def _data_url(url: str, most: int) -> bytes:
     head, comma, body = url.partition(",")
     if not comma:
-        raise MediaError("The data URL has no comma.", "Its data begin behind one.", "Write data:image/png;base64,....")
+        raise MediaError(
+            "The data URL has no comma.", "Its data begin after the comma.", "Write data:image/png;base64,...."
+        )
     if not head.endswith(";base64"):
         return urllib.parse.unquote_to_bytes(body)
     if len(body) > most // 3 * 4 + 4096:

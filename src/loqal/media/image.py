@@ -111,9 +111,9 @@ def _guarded(name: str, read: Callable[[], _Result]) -> _Result:
         ) from error
     except UnidentifiedImageError:
         raise MediaError(
-            f"{name} is no image loqal can read.",
-            "Its first bytes are those of no PNG, JPEG, WebP, GIF, BMP or TIFF file.",
-            "Convert it; a video goes where videos go (--video).",
+            f"{name} is not an image that loqal reads.",
+            "Its first bytes are not those of a PNG, JPEG, WebP, GIF, BMP or TIFF file.",
+            "Convert it; give a video as a video (--video).",
         ) from None
     except Exception as error:
         raise MediaError(

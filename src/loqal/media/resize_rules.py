@@ -17,6 +17,8 @@ from loqal.errors import FormatError, RequestError, UnsupportedError
 MAX_ASPECT = 200
 """How many times longer the long side of a picture may be."""
 
+_FIX = "Use the preprocessor files published with this model."
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -79,7 +81,7 @@ class ImageRules:
         if low > high:
             raise RequestError(
                 f"An image should have at least {min_tokens} and at most {max_tokens} tokens.",
-                "No number is both.",
+                "No number meets both bounds.",
                 "Give one of the bounds, or a min_tokens below max_tokens.",
             )
         return dataclasses.replace(self, min_pixels=low, max_pixels=high)
@@ -188,17 +190,19 @@ def read_rules(image: Mapping[str, Any], video: Mapping[str, Any], patch: PatchR
     for table in (image, video):
         for key in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
             if table.get(key, True) is not True:
-                raise UnsupportedError(f"The preprocessor sets {key} to {table[key]!r}.", "loqal always does it.")
+                raise UnsupportedError(f"The preprocessor sets {key} to {table[key]!r}.", "loqal always does it.", _FIX)
         for key, value in (("resample", 3), ("rescale_factor", 1 / 255)):
             if table.get(key, value) != value:
-                raise UnsupportedError(f"The preprocessor sets {key} to {table[key]!r}.", f"loqal knows {value}.")
+                raise UnsupportedError(
+                    f"The preprocessor sets {key} to {table[key]!r}.", f"loqal implements {value}.", _FIX
+                )
         for key, size in (
             ("patch_size", patch.patch_size),
             ("temporal_patch_size", patch.frames_per_patch),
             ("merge_size", patch.merge_size),
         ):
             if table.get(key, size) != size:
-                raise FormatError(f"The preprocessor sets {key} to {table[key]!r}.", f"The model's is {size}.")
+                raise FormatError(f"The preprocessor sets {key} to {table[key]!r}.", f"The model's is {size}.", _FIX)
     images, videos = ImageRules(_colours(image, patch)), VideoRules(_colours(video, patch))
     low, high = _bounds(image, images.min_pixels, images.max_pixels)
     images = dataclasses.replace(images, min_pixels=low, max_pixels=high)
@@ -223,7 +227,7 @@ def _colours(table: Mapping[str, Any], patch: PatchRules) -> PatchRules:
             or not all(abs(v) < 1e3 for v in value)
             or (key == "image_std" and not all(v > 0 for v in value))
         ):
-            raise FormatError(f"The preprocessor sets {key} to {value!r}.", "It must be three numbers.")
+            raise FormatError(f"The preprocessor sets {key} to {value!r}.", "It must be three numbers.", _FIX)
         found.append((float(value[0]), float(value[1]), float(value[2])))
     return dataclasses.replace(patch, mean=found[0], std=found[1])
 
@@ -235,7 +239,9 @@ def _bounds(table: Mapping[str, Any], low: int, high: int) -> tuple[int, int]:
     low = int(_number(sizes, "shortest_edge", _number(table, "min_pixels", low)))
     high = int(_number(sizes, "longest_edge", _number(table, "max_pixels", high)))
     if low > high:
-        raise FormatError(f"The preprocessor asks for {low} to {high} pixels.", "No number lies between.")
+        raise FormatError(
+            f"The preprocessor asks for {low} to {high} pixels.", "The smallest is above the largest.", _FIX
+        )
     return low, high
 
 
@@ -244,5 +250,5 @@ def _number(table: Mapping[str, Any], key: str, default: float) -> float:
     if value is None:
         return default
     if type(value) not in (int, float) or not 0 < value < 2**53:
-        raise FormatError(f"The preprocessor sets {key} to {value!r}.", "It must be a positive number.")
+        raise FormatError(f"The preprocessor sets {key} to {value!r}.", "It must be a positive number.", _FIX)
     return float(value)

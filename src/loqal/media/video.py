@@ -203,7 +203,7 @@ class _Opened:
         return MediaError(
             f"{self._fetched.name} cannot be decoded as a video.",
             f"{type(error).__name__}: {str(error)[:200]}.",
-            "Send it again, or another; a still picture goes where images go (--image).",
+            "Send it again, or another; give a still picture as an image (--image).",
         )
 
 

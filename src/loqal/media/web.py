@@ -68,7 +68,7 @@ def _connect(url: str) -> tuple[http.client.HTTPConnection, str]:
     """A connection to the checked address of the URL's host, and what to ask for."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise MediaError(f"{url[:200]} cannot be fetched.", "It is no http or https URL.", "Check the URL.")
+        raise MediaError(f"{url[:200]} cannot be fetched.", "It is not an http or https URL.", "Check the URL.")
     secure, host = parts.scheme == "https", parts.hostname
     port = parts.port or (443 if secure else 80)
     address = _public_address(host, port)

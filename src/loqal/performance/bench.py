@@ -65,7 +65,11 @@ class Workload:
             ("repeat", (self.repeat,), 1),
         ):
             if not values or min(values) < low:
-                raise RequestError(f"{name} is {list(values)}.", f"It must be whole numbers of at least {low}.")
+                raise RequestError(
+                    f"The option {name} is {list(values)}.",
+                    f"It must be whole numbers of at least {low}.",
+                    "Choose other numbers.",
+                )
 
     def within(self, context_len: int) -> Workload:
         """The plan without the prompts and contexts that are too long for a model."""

@@ -89,10 +89,10 @@ def lines(plan: MemoryPlan, formats: Sequence[str], users: int) -> list[Line]:
         Line(
             "recurrent states",
             slots * plan.slot_bytes,
-            f"{slots} of {plan.slot_bytes / 1e6:.1f} MB{together}, whatever the context",
+            f"{slots} of {plan.slot_bytes / 1e6:.1f} MB{together}, at any context length",
         ),
-        Line("guessed tokens", plan.journal_bytes, "that may be taken back"),
-        Line("working memory", plan.scratch_bytes, "the arrays of a step, logits, and what is known of the tokens"),
+        Line("speculation journal", plan.journal_bytes, "undo log of draft tokens"),
+        Line("working memory", plan.scratch_bytes, "activations of a step, logits, and data about tokens"),
         Line("program", plan.process_bytes, "Python, the kernels, and the vocabulary"),
     ]
     return [line for line in found if line.size_bytes]
@@ -111,7 +111,7 @@ def picture_lines(plan: MemoryPlan, config: ModelConfig) -> list[Line]:
     """What pictures take beyond that; less where memory is short."""
     reading = largest_reading_bytes(config.vision, {})
     found = [
-        Line("kept pictures", plan.image_bytes, "at most (--media-cache-bytes)"),
-        Line("reading a picture", reading, "at most, of the largest one allowed"),
+        Line("encoded pictures", plan.image_bytes, "cache, at most (--media-cache-bytes)"),
+        Line("reading a picture", reading, "at most, for the largest picture allowed"),
     ]
     return [line for line in found if line.size_bytes]

@@ -1,4 +1,4 @@
-"""Making and judging smaller files: names and paths in, files and figures out."""
+"""The Python API of quantization: quantize, compute importance, compare. Names and paths in, files and figures out."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def compare(
             raise RequestError(
                 f"{a.name} and {b.name} are not the same model.",
                 "Their shapes differ.",
-                "Compare a file with its source.",
+                "Compare two quantizations of one model.",
             )
         differences = tuple(compare_tensors(a, b))
         ids = None if text is None else _tokens(a, text, max_tokens)

@@ -62,7 +62,7 @@ def read(path: Path) -> dict[str, Floats]:
     """The mean squares by tensor, float32 [matrices cols].
 
     Raises:
-        CheckpointError: the file cannot be read, or is no importance file.
+        CheckpointError: the file cannot be read, or is not an importance file.
     """
     file = MappedFile(path)
     try:
@@ -76,7 +76,7 @@ def read(path: Path) -> dict[str, Floats]:
         file.close()
     if header.metadata.get("general.type") != "imatrix":
         raise FormatError(
-            f"{path} is no importance file.",
+            f"{path} is not an importance file.",
             "Its general.type is not imatrix.",
             "Make one: loqal imatrix MODEL --text FILE",
         )
@@ -87,6 +87,10 @@ def read(path: Path) -> dict[str, Floats]:
         tensor = name.removesuffix(".in_sum2")
         counts = stored.get(f"{tensor}.counts")
         if counts is None or counts.size != len(values) or not np.isfinite(values).all() or (values < 0).any():
-            raise FormatError(f"{path} is broken.", f"{name} does not fit its counts or is no sum.", "Make it again.")
+            raise FormatError(
+                f"{path} is broken.",
+                f"{name} does not fit its counts, or holds values that are not sums of squares.",
+                "Compute the importance again: loqal imatrix MODEL --text FILE",
+            )
         sums.squares[tensor], sums.counts[tensor] = values.astype(np.float64), counts.reshape(-1).astype(np.float64)
     return sums.means()

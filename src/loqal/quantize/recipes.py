@@ -166,7 +166,9 @@ def find_recipe(name: str) -> Recipe:
     plain = canonical(name)
     if plain not in RECIPES:
         raise RequestError(
-            f"There is no mixture {name!r}.", f"Known are {', '.join(RECIPES)}.", "Write for example Q4_K_M."
+            f"The quantization type {name!r} is unknown.",
+            f"Known types are {', '.join(RECIPES)}.",
+            "Write for example Q4_K_M.",
         )
     return RECIPES[plain]
 

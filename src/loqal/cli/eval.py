@@ -1,4 +1,4 @@
-"""``loqal eval``: how well a model answers tasks with known answers, in several forms of it."""
+"""``loqal eval``: accuracy of a model, and of quantizations of it, on a task file."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from loqal.cli.progress import Progress
 from loqal.errors import RequestError
 from loqal.evaluation import evaluate as evaluating
 from loqal.evaluation.evaluate import Run
+from loqal.evaluation.tasks import Task, field_help, read_tasks
 from loqal.runtime import runtime
 
-_USAGE = """loqal eval [options] TASKS [MODEL]
+_USAGE = f"""loqal eval [options] TASKS [MODEL]
 
   loqal eval tasks.jsonl                                   the embedded model
-  loqal eval tasks.jsonl F32.gguf --recipes Q8_0,Q4_K_M    and what loqal quantize makes of it
-  loqal eval tasks.jsonl --drafts --yarn 2,4 --out report  with drafting and without, with stretched positions
+  loqal eval tasks.jsonl F32.gguf --recipes Q8_0,Q4_K_M    and two quantizations of it
+  loqal eval tasks.jsonl --drafts --yarn 2,4 --out report  with and without drafts, with YaRN
 
-TASKS has one JSON object a line; loqal/evaluation/evaluate.py says which. training/make_tasks.py writes one.
+TASKS has one JSON object per line, with these fields:
+{field_help()}
 """
 _COLOURS = ("#30527a", "#4f81bd", "#8aabd6", "#c48a3a", "#b3543f", "#777777", "#999999")
 
 
-def evaluate(words: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code. Raises LoqalError."""
     parsed = _parser().parse_args(list(words))
-    tasks = evaluating.read_tasks(Path(parsed.tasks))
+    tasks = read_tasks(Path(parsed.tasks))
     mmproj = None if parsed.mmproj is None else Path(parsed.mmproj)
     settings: dict[str, Any] = {"threads": parsed.threads}
     recipes = [word for word in parsed.recipes.split(",") if word]
@@ -58,27 +60,27 @@ def evaluate(words: Sequence[str]) -> int:
 
 
 def _parser() -> options.Parser:
-    parser = options.Parser("loqal eval", "Ask a model tasks with known answers, and say how many are right.", _USAGE)
+    parser = options.Parser("loqal eval", "Measure the accuracy of a model on a task file.", _USAGE)
     parser.add_argument("tasks", metavar="TASKS")
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a file, a folder, or a name (default: the embedded)")
     parser.add_argument("--mmproj", metavar="FILE", help="the separate vision tower of a GGUF model")
-    parser.add_argument("--recipes", default="", metavar="LIST", help="types of loqal quantize, with commas between")
-    parser.add_argument("--drafts", action="store_true", help="compare drafting with none: answers, acceptance, speed")
-    parser.add_argument("--yarn", default="", metavar="LIST", help="2, 4 or both: stretched positions as well")
+    parser.add_argument("--recipes", default="", metavar="LIST", help="quantization types to compare, comma-separated")
+    parser.add_argument(
+        "--drafts", action="store_true", help="compare with and without drafts: answers, acceptance rate, speed"
+    )
+    parser.add_argument("--yarn", default="", metavar="LIST", help="also with YaRN factors 2, 4 or 2,4")
     parser.add_argument("--threads", type=int, metavar="N", help="default: the cores this process may use")
-    parser.add_argument("--out", metavar="FOLDER", help="write the tables, a plot and a JSON record there")
+    parser.add_argument("--out", metavar="FOLDER", help="write tables, a plot and JSON to this folder")
     return parser
 
 
 def _factors(text: str) -> list[int]:
     if any(word not in ("", "2", "4") for word in text.split(",")):
-        raise RequestError(f"--yarn is {text!r}.", "Positions are stretched by 2 or by 4.", "Write 2, 4, or 2,4.")
+        raise RequestError(f"--yarn is {text!r}.", "YaRN factors are 2 and 4.", "Write 2, 4, or 2,4.")
     return [int(word) for word in text.split(",") if word]
 
 
-def _one(
-    model: str | None, tasks: Sequence[evaluating.Task], name: str, mmproj: Path | None, settings: dict[str, Any]
-) -> Run:
+def _one(model: str | None, tasks: Sequence[Task], name: str, mmproj: Path | None, settings: dict[str, Any]) -> Run:
     with runtime.load(model, mmproj=mmproj, **settings) as loaded, Progress(name, len(tasks), "tasks") as line:
         return evaluating.evaluate(loaded, tasks, name, progress=line.update_of)
 
@@ -101,7 +103,7 @@ def table(runs: Sequence[Run]) -> str:
     if any(found):
         rows.append(["divergence, mean nats", "", *("" if d is None else f"{d.mean:.5f}" for d in found)])
         rows.append(["divergence, 99 % below", "", *("" if d is None else f"{d.percentile_99:.4f}" for d in found)])
-        rows.append(["same likeliest token", "", *("" if d is None else f"{d.same_top:.2%}" for d in found)])
+        rows.append(["same most likely token", "", *("" if d is None else f"{d.same_top:.2%}" for d in found)])
     return _markdown(rows)
 
 
