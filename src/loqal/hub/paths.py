@@ -1,4 +1,4 @@
-"""Where models and notes about them lie: environment first, then the usual folders. Nothing is made here."""
+"""Standard directories of models and records, from the environment or by default. Creates nothing."""
 
 from __future__ import annotations
 

@@ -70,9 +70,9 @@ def choose(memory_bytes: int, read_gb_per_s: float, needed_bytes: NeededBytes, s
             for quant in favourites
             if (file := release.file(quant)) and needed_bytes(label, file.quant, file.size_bytes) <= budget
         ]
-        # Fewer bits than enough are for want of memory, never for speed.
+        # Go below the preferred quantization only to fit the memory, never for speed.
         enough = [file for file in fitting if file.quant in favourites[: 1 + (label in catalog.SMALL_SIZES)]]
-        if size is None:  # nor is a larger model in few bits an improvement on a smaller one in enough
+        if size is None:  # and never to run a larger model: in few bits it is not better than a smaller one
             fitting = enough
         quick = [file for file in enough if _speed(label, file.size_bytes, read_gb_per_s) >= _TOKENS_PER_S]
         lean = [file for file in fitting if file.quant != catalog.SMALL_FAVOURITE]
