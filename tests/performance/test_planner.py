@@ -12,7 +12,7 @@ import pytest
 import loqal
 from loqal.cli.main import main
 from loqal.errors import RequestError
-from loqal.hub import paths
+from loqal.hub import catalog, paths
 from loqal.model.sizes import SIZES
 from loqal.ops.backends.cpu import CpuOps
 from loqal.performance import memory_report
@@ -72,6 +72,15 @@ def test_a_file_is_planned_as_the_engine_plans_it(
 
 def lines_of(plan: Plan) -> dict[str, int]:
     return {line.name: line.size_bytes for line in plan.lines}
+
+
+def test_a_file_of_unknown_size_needs_what_the_nearest_published_one_needs() -> None:
+    for size in ("0.8B", "4B", "35B-A3B"):
+        file = catalog.releases()[size].file("Q4_K_M")
+        assert file is not None
+        known = memory_report.needed_bytes(size, "Q4_K_M", file.size_bytes)
+        assert memory_report.needed_bytes(None, "Q4_K_M", file.size_bytes) == known > file.size_bytes
+        assert memory_report.needed_bytes(size, "Q4_K_M", 2 * file.size_bytes) > known + 0.9 * file.size_bytes
 
 
 def test_speeds_follow_bytes_and_arithmetic() -> None:
