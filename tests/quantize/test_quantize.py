@@ -256,7 +256,7 @@ def test_the_verbs(source: Path, matrix: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(["quantize", str(source), "q8_0", str(source)]) == 2
     assert main(["quantize", str(source), "q8_0", str(target), "--imatrix", str(source)]) == 3
     assert main(["check", str(source), str(target), "--json"]) == 0
-    with pytest.raises(FormatError, match="no importance file"):
+    with pytest.raises(FormatError, match="is not an importance file"):
         importance.read(source)
     with pytest.raises(RequestError, match="fewer than two tokens"):
         quantize_api.measure_importance(source, "", out)
