@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loqal.engine.memory_plan import MemoryPlan
-from loqal.engine.options import CHUNK_TOKENS
 from loqal.model.config import ModelConfig
 from loqal.model.sizes import SIZES
 from loqal.ops.choose import choose_ops

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from loqal.engine import memory_plan
 from loqal.engine.memory_plan import MemoryPlan, default_kv_bits
+from loqal.engine.options import CHUNK_TOKENS
 from loqal.errors import LoqalError
 from loqal.hub.local_models import LocalModel
 from loqal.hub.recommend import CONTEXT_TOKENS
@@ -14,7 +15,6 @@ from loqal.model.config import ModelConfig
 from loqal.model.tensor_names import entries
 from loqal.ops.choose import choose_ops
 from loqal.ops.interface import Ops
-from loqal.engine.options import CHUNK_TOKENS
 from loqal.weights.load import open_checkpoint
 
 # Fitted to resident memory after loading on x86-64 Linux; docs/performance.md compares plans and processes.
