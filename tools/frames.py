@@ -29,15 +29,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/loqal"
 
 NATIVE: tuple[tuple[str, str], ...] = (
-    ("cpp/bindings/decoder.cpp", "run_layers"),
     ("cpp/decoder/layers.cpp", "run_layers"),
-    ("cpp/decoder/layers.cpp", "run_mixer"),
     ("cpp/ops/linear.cpp", "linear"),
-    ("cpp/ops/linear.cpp", "run_products"),
     ("cpp/base/threads.cpp", "ThreadPool::run"),
-    ("cpp/ops/linear.cpp", "multiply"),
-    ("cpp/kernels/linear-inl.h", "panels"),
-    ("cpp/kernels/linear-inl.h", "quantized_panels"),
+    ("cpp/kernels/linear-inl.h", "multiply_panels"),
 )
 """The functions between ``run_layers`` of the extension and the dot product of a quantized weight: file and name."""
 

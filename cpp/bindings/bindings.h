@@ -64,17 +64,24 @@ Out<T> make(std::initializer_list<size_t> shape) {
   return Out<T>(static_cast<T*>(data), shape, owner);
 }
 
+// Counts the time of an operation in the meter while it lives.
+class OperationTimer {
+ public:
+  explicit OperationTimer(Cpu& cpu) : total_(cpu.meter().busy_ns) {}
+  ~OperationTimer() { total_ += (std::chrono::steady_clock::now() - start_) / std::chrono::nanoseconds(1); }
+
+ private:
+  std::atomic<int64_t>& total_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
 // An operation that counts its time in the meter.
 template <auto kOperation>
 struct Timed;
 template <class Result, class... Args, Result (*kOperation)(Cpu&, Args...)>
 struct Timed<kOperation> {
   static Result call(Cpu& cpu, Args... args) {
-    struct Clock {
-      ~Clock() { total += (std::chrono::steady_clock::now() - start) / std::chrono::nanoseconds(1); }
-      std::atomic<int64_t>& total;
-      std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
-    } clock{cpu.meter().busy_ns};
+    const OperationTimer timer(cpu);
     return kOperation(cpu, std::forward<Args>(args)...);
   }
 };

@@ -361,15 +361,6 @@ std::vector<MixerStore> checked_stores(const Layers& layers, const std::vector<S
   return stores;
 }
 
-void run_layers(Cpu& cpu, InOut<float, 2> h, const Layers& layers, const std::vector<State>& states, In<float, 2> cos,
-                In<float, 2> sin, const Step& step) {
-  for (const Block& block : layers.blocks) check("run_layers", "h", h, {{"T", step.rows()}, {"D", width_of(block)}});
-  const std::vector<MixerStore> stores = checked_stores(layers, states, cos, sin, step);
-  const DecoderStep decoder_step{step.arrays(), cos.data(), sin.data(), static_cast<int>(2 * cos.shape(1))};
-  nb::gil_scoped_release release;
-  loqal::run_layers(cpu, h.data(), layers.blocks, stores, decoder_step);
-}
-
 }  // namespace
 
 void bind_decoder_types(nb::module_& m) {
@@ -409,8 +400,20 @@ void bind_decoder(nb::class_<Cpu>& cpu) {
       .def("gated_attention", &Timed<&gated_attention>::call, "query_gate"_a, "key"_a, "value"_a, "query_norm"_a,
            "key_norm"_a, "cos"_a, "sin"_a, "pages"_a, "step"_a, "heads"_a, "eps"_a,
            "See ops.interface.Ops -> [T H*head_dim].")
-      .def("run_layers", &Timed<&run_layers>::call, "h"_a, "layers"_a, "states"_a, "cos"_a, "sin"_a, "step"_a,
-           "h [T D] through all layers, in place; `states` has the pages or slots of every layer.");
+      .def(
+          "run_layers",
+          [](Cpu& cpu, InOut<float, 2> h, const Layers& layers, const std::vector<State>& states, In<float, 2> cos,
+             In<float, 2> sin, const Step& step) {
+            const OperationTimer timer(cpu);
+            for (const Block& block : layers.blocks)
+              check("run_layers", "h", h, {{"T", step.rows()}, {"D", width_of(block)}});
+            const std::vector<MixerStore> stores = checked_stores(layers, states, cos, sin, step);
+            const DecoderStep decoder_step{step.arrays(), cos.data(), sin.data(), static_cast<int>(2 * cos.shape(1))};
+            nb::gil_scoped_release release;
+            loqal::run_layers(cpu, h.data(), layers.blocks, stores, decoder_step);
+          },
+          "h"_a, "layers"_a, "states"_a, "cos"_a, "sin"_a, "step"_a,
+          "h [T D] through all layers, in place; `states` has the pages or slots of every layer.");
 }
 
 }  // namespace loqal::python

@@ -6,9 +6,18 @@
 namespace loqal {
 namespace {
 
+// The weights that make a mixer's rows of the residual.
+std::vector<const Weight*> input_weights(const AttentionMixer& m) {
+  return {m.query_gate.get(), m.key.get(), m.value.get()};
+}
+
+std::vector<const Weight*> input_weights(const DeltaMixer& m) {
+  return {m.qkv.get(), m.z.get(), m.beta.get(), m.alpha.get()};
+}
+
 // The rows that a mixer reads, one array a product, and what it makes of them.
 struct MixerRows {
-  MixerRows(std::initializer_list<const Weight*> weights, int64_t rows, int64_t inner) : out(rows * inner) {
+  MixerRows(const std::vector<const Weight*>& weights, int64_t rows, int64_t inner) : out(rows * inner) {
     for (const Weight* w : weights) products.push_back({w, 0, blocks.emplace_back(rows * w->rows).data, false});
   }
   Scratch<float> out;
@@ -16,11 +25,8 @@ struct MixerRows {
   std::vector<Product> products;
 };
 
-void run_mixer(Cpu& cpu, float* h, const Norm& norm, const AttentionMixer& m, const KvStore& kv,
-               const DecoderStep& step) {
-  const int64_t rows = step.sequences.rows();
-  const MixerRows mixed({m.query_gate.get(), m.key.get(), m.value.get()}, rows, m.out->inputs);
-  linear(cpu, h, rows, m.out->rows, mixed.products, norm);
+void mix(Cpu& cpu, const MixerRows& mixed, const Norm& norm, const AttentionMixer& m, const KvStore& kv,
+         const DecoderStep& step) {
   AttentionArrays a{};
   a.query_gate = mixed.products[0].y;
   a.key = mixed.products[1].y;
@@ -33,14 +39,10 @@ void run_mixer(Cpu& cpu, float* h, const Norm& norm, const AttentionMixer& m, co
   a.out = mixed.out.data;
   a.shape = {m.heads, m.kv_heads, m.head_dim, step.rotary_dim, norm.eps};
   gated_attention(cpu, a, step.sequences);
-  linear(cpu, mixed.out.data, rows, m.out->inputs, {{m.out.get(), 0, h, true}});
 }
 
-void run_mixer(Cpu& cpu, float* h, const Norm& norm, const DeltaMixer& m, const DeltaStore& store,
-               const DecoderStep& step) {
-  const int64_t rows = step.sequences.rows();
-  const MixerRows mixed({m.qkv.get(), m.z.get(), m.beta.get(), m.alpha.get()}, rows, m.out->inputs);
-  linear(cpu, h, rows, m.out->rows, mixed.products, norm);
+void mix(Cpu& cpu, const MixerRows& mixed, const Norm& norm, const DeltaMixer& m, const DeltaStore& store,
+         const DecoderStep& step) {
   DeltaArrays d{};
   d.qkv = mixed.products[0].y;
   d.z = mixed.products[1].y;
@@ -58,7 +60,6 @@ void run_mixer(Cpu& cpu, float* h, const Norm& norm, const DeltaMixer& m, const 
   d.value_heads = m.value_heads;
   d.eps = norm.eps;
   gated_delta(cpu, d, step.sequences);
-  linear(cpu, mixed.out.data, rows, m.out->inputs, {{m.out.get(), 0, h, true}});
 }
 
 void run_mlp(Cpu& cpu, float* h, const Norm& norm, const DenseMlp& m, int64_t rows) {
@@ -80,10 +81,17 @@ void run_layers(Cpu& cpu, float* h, const std::vector<Block>& blocks, const std:
   auto store = stores.begin();
   for (const Block& block : blocks) {
     const Norm norm{block.norm.get(), block.eps};
+    // A mixer: products of the normed residual, attention or the recurrence over them, and one product added to it.
+    const auto mixer = [&](const auto& part, const auto& states) {
+      const Weight& out = *part.out;
+      const MixerRows mixed(input_weights(part), rows, out.inputs);
+      linear(cpu, h, rows, out.rows, mixed.products, norm);
+      mix(cpu, mixed, norm, part, states, step);
+      linear(cpu, mixed.out.data, rows, out.inputs, {{&out, 0, h, true}});
+    };
     if (const auto* attention = std::get_if<AttentionMixer>(&block.part))
-      run_mixer(cpu, h, norm, *attention, std::get<KvStore>(*store++), step);
-    else if (const auto* delta = std::get_if<DeltaMixer>(&block.part))
-      run_mixer(cpu, h, norm, *delta, std::get<DeltaStore>(*store++), step);
+      mixer(*attention, std::get<KvStore>(*store++));
+    else if (const auto* delta = std::get_if<DeltaMixer>(&block.part)) mixer(*delta, std::get<DeltaStore>(*store++));
     else if (const auto* mlp = std::get_if<DenseMlp>(&block.part)) run_mlp(cpu, h, norm, *mlp, rows);
     else run_mlp(cpu, h, norm, std::get<ExpertsMlp>(block.part), rows);
   }

@@ -203,16 +203,6 @@ void quantized_panel(const uint8_t* w, int64_t inputs, const ActivationRun* x, i
   quantized_panel<F>(w, inputs, x + 8 * stride, stride, columns - 8, moved(target, 8, 0), prefetch_single);
 }
 
-template <class F>
-void quantized_panels(const PanelTask& t) {
-  static_assert(kPanels == 2);
-  if (t.count == 2 && kTilePanels == 2 && t.columns > kFewColumns)
-    return panels_many<F, 2>(t.panels, t.panel_bytes, t.inputs, t.xq, t.x_stride, t.columns, t.target);
-  for (int p = 0; p < t.count; ++p)
-    quantized_panel<F>(t.panels + p * t.panel_bytes, t.inputs, t.xq, t.x_stride, t.columns, moved(t.target, 0, p),
-                       t.prefetch);
-}
-
 template <class W, int C, bool kPrefetches = true>
 void float_columns(const uint8_t* w, int64_t inputs, const float* x, int64_t stride, const Target& target) {
   Floats acc[C];
@@ -242,16 +232,20 @@ void float_panel(const uint8_t* w, int64_t inputs, const float* x, int64_t strid
   else float_columns<W, 1, false>(w, inputs, x + c * stride, stride, moved(target, c, 0));
 }
 
-void panels(const PanelTask& t) {
-  with_layout(t.layout, [&]<class F>(F) {
-    if constexpr (F::kQuantized) {
-      quantized_panels<F>(t);
-    } else {
-      for (int p = 0; p < t.count; ++p)
-        float_panel<F>(t.panels + p * t.panel_bytes, t.inputs, t.xf, t.x_stride, t.columns, moved(t.target, 0, p),
-                       t.prefetch);
-    }
-  });
+// The panels of one layout, the entry of the kernel table.
+template <class F>
+void multiply_panels(const PanelTask& t) {
+  if constexpr (F::kQuantized) {
+    static_assert(kPanels == 2);
+    if (t.count == 2 && kTilePanels == 2 && t.columns > kFewColumns)
+      return panels_many<F, 2>(t.panels, t.panel_bytes, t.inputs, t.xq, t.x_stride, t.columns, t.target);
+  }
+  for (int p = 0; p < t.count; ++p) {
+    const uint8_t* panel = t.panels + p * t.panel_bytes;
+    const Target target = moved(t.target, 0, p);
+    if constexpr (F::kQuantized) quantized_panel<F>(panel, t.inputs, t.xq, t.x_stride, t.columns, target, t.prefetch);
+    else float_panel<F>(panel, t.inputs, t.xf, t.x_stride, t.columns, target, t.prefetch);
+  }
 }
 
 // q = round_half_even(x * 127 / largest magnitude), per run of 32.

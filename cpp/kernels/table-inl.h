@@ -4,7 +4,9 @@ inline KernelTable make_table(const char* name) {
   KernelTable t{};
   t.name = name;
   t.quantize = quantize;
-  t.panels = panels;
+#define LOQAL_PANELS(name) t.multiply_panels[static_cast<int>(Layout::name)] = multiply_panels<name>;
+  LOQAL_LAYOUTS(LOQAL_PANELS)
+#undef LOQAL_PANELS
   t.rms_norm = rms_norm;
   t.silu_mul = silu_mul;
   t.sigmoid_mul = sigmoid_mul;

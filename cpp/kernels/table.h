@@ -14,7 +14,8 @@ struct KernelTable {
 
   // Products, kernels/linear-inl.h. x [inputs] into out [inputs/kRun].
   void (*quantize)(const float* x, int64_t inputs, ActivationRun* out);
-  void (*panels)(const PanelTask& task);
+  // Panels times rows, one function a layout.
+  void (*multiply_panels[static_cast<int>(Layout::Count)])(const PanelTask& task);
   // One row of a panel, out [inputs].
   void (*read_row)(Layout layout, const uint8_t* panel, int64_t inputs, int row, float* out);
 

@@ -31,7 +31,6 @@ struct Target {
 
 // Some panels times activation rows, at most kPanels times kTileRows.
 struct PanelTask {
-  Layout layout;
   const uint8_t* panels;  // [count panel_bytes]
   int64_t panel_bytes;
   int count;

@@ -91,7 +91,8 @@ void routed_experts(Cpu& cpu, float* h, const float* input, int64_t rows, const 
   }
   for (const FeedForward& n : networks) cpu.meter().weight_bytes += bytes_read(n);
   gate_feed_forwards(cpu, networks);
-  run_products(cpu, products);
+  const ProductTasks tasks(cpu, products);
+  cpu.pool().run(tasks.count(), tasks);
   for_rows(cpu, rows, (count + 1) * outputs, [&](int64_t row) {
     const auto add = [&](float share, const float* part) {
       for (int64_t i = 0; i < outputs; ++i) h[row * outputs + i] += share * part[i];

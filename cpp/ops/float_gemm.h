@@ -1,4 +1,4 @@
-// Products of many rows with float weights: the chains of run_products, in tiles that stay in the caches.
+// Products of many rows with float weights: the chains of ProductTasks, in tiles that stay in the caches.
 #pragma once
 
 #include <algorithm>

@@ -64,35 +64,40 @@ std::vector<PanelRange> panel_ranges(const Cpu& cpu, const std::vector<Product>&
   return out;
 }
 
-void multiply(const Cpu& cpu, const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row,
-              int columns, const Target& target) {
+PanelTask panel_task(const Cpu& cpu, const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in,
+                     int64_t row, int columns, const Target& target) {
   const int64_t stride = w.quantized() ? w.inputs / kRun : w.inputs;
-  cpu.table().panels({w.layout, w.panel(expert, panel), w.panel_bytes, count, w.inputs,
-                      in.xq ? in.xq + row * stride : nullptr, in.x ? in.x + row * stride : nullptr, stride, columns,
-                      !cpu.hardware_prefetches(), target});
+  return {w.panel(expert, panel),
+          w.panel_bytes,
+          count,
+          w.inputs,
+          in.xq ? in.xq + row * stride : nullptr,
+          in.x ? in.x + row * stride : nullptr,
+          stride,
+          columns,
+          !cpu.hardware_prefetches(),
+          target};
 }
 
-void run_products(Cpu& cpu, const std::vector<Product>& products) {
-  const std::vector<PanelRange> work = panel_ranges(cpu, products);
-  cpu.pool().run(static_cast<int64_t>(work.size()), [&](int64_t task, int) {
-    const PanelRange& range = work[static_cast<size_t>(task)];
-    const Product& p = *range.product;
-    const Weight& w = *p.weight;
-    const int64_t whole = std::min(range.last, w.rows / kRows);
-    float* y = p.y + range.tile * w.rows;
-    for (int64_t i = range.first; i < whole; i += kPanels)
-      multiply(cpu, w, p.expert, i, static_cast<int>(std::min<int64_t>(kPanels, whole - i)), p.in, range.tile,
-               range.columns, {y + i * kRows, w.rows, p.add});
-    if (whole == range.last) return;
-    // The last panel has fewer rows than lanes.
-    alignas(64) float out[kTileRows * kRows];
-    multiply(cpu, w, p.expert, whole, 1, p.in, range.tile, range.columns, {out, kRows, false});
-    for (int c = 0; c < range.columns; ++c)
-      for (int64_t r = 0; r < w.rows % kRows; ++r) {
-        float& to = y[c * w.rows + whole * kRows + r];
-        to = p.add ? to + out[c * kRows + r] : out[c * kRows + r];
-      }
-  });
+void ProductTasks::operator()(int64_t task, int) const {
+  const PanelRange& range = ranges_[static_cast<size_t>(task)];
+  const Product& p = *range.product;
+  const Weight& w = *p.weight;
+  const auto multiply_panels = cpu_.table().multiply_panels[static_cast<int>(w.layout)];
+  const int64_t whole = std::min(range.last, w.rows / kRows);
+  float* y = p.y + range.tile * w.rows;
+  for (int64_t i = range.first; i < whole; i += kPanels)
+    multiply_panels(panel_task(cpu_, w, p.expert, i, static_cast<int>(std::min<int64_t>(kPanels, whole - i)), p.in,
+                               range.tile, range.columns, {y + i * kRows, w.rows, p.add}));
+  if (whole == range.last) return;
+  // The last panel has fewer rows than lanes.
+  alignas(64) float out[kTileRows * kRows];
+  multiply_panels(panel_task(cpu_, w, p.expert, whole, 1, p.in, range.tile, range.columns, {out, kRows, false}));
+  for (int c = 0; c < range.columns; ++c)
+    for (int64_t r = 0; r < w.rows % kRows; ++r) {
+      float& to = y[c * w.rows + whole * kRows + r];
+      to = p.add ? to + out[c * kRows + r] : out[c * kRows + r];
+    }
 }
 
 void linear(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::vector<Product>& products,
@@ -108,7 +113,8 @@ void linear(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::v
     p.rows = rows;
     p.in = in;
   }
-  run_products(cpu, shared);
+  const ProductTasks tasks(cpu, shared);
+  cpu.pool().run(tasks.count(), tasks);
 }
 
 }  // namespace loqal

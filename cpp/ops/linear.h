@@ -56,14 +56,25 @@ void linear(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const std::v
 Inputs prepare_inputs(Cpu& cpu, const float* x, int64_t rows, int64_t inputs, const Norm& norm, float* normed,
                       ActivationRun* runs);
 
-// `count` panels of a weight from `panel` on times `columns` rows of its inputs from `row` on.
-void multiply(const Cpu& cpu, const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in, int64_t row,
-              int columns, const Target& target);
+// `count` panels of a weight from `panel` on times `columns` rows of its inputs from `row` on, for the kernel table's
+// multiply_panels of the weight's layout.
+PanelTask panel_task(const Cpu& cpu, const Weight& w, int64_t expert, int64_t panel, int count, const Inputs& in,
+                     int64_t row, int columns, const Target& target);
 
 // The panels and rows of all products, cut into tasks.
 std::vector<PanelRange> panel_ranges(const Cpu& cpu, const std::vector<Product>& products);
 
-// Computes products, each with rows and inputs of its own.
-void run_products(Cpu& cpu, const std::vector<Product>& products);
+// Products, each with rows and inputs of its own, as tasks of the pool.
+class ProductTasks {
+ public:
+  ProductTasks(const Cpu& cpu, const std::vector<Product>& products)
+      : cpu_(cpu), ranges_(panel_ranges(cpu, products)) {}
+  int64_t count() const { return static_cast<int64_t>(ranges_.size()); }
+  void operator()(int64_t task, int thread) const;
+
+ private:
+  const Cpu& cpu_;
+  std::vector<PanelRange> ranges_;
+};
 
 }  // namespace loqal

@@ -36,8 +36,9 @@ void gate_feed_forwards(Cpu& cpu, const std::vector<FeedForward>& networks) {
       const int64_t end = std::min(i + step, range.last), count = std::min((end - i) * kRows, width - i * kRows);
       for (const auto& [weight, out] : {std::pair{n.gate, g}, std::pair{n.up, u}})
         for (int64_t panel = i; panel < end; panel += kPanels)
-          multiply(cpu, *weight, n.expert, panel, static_cast<int>(std::min<int64_t>(kPanels, end - panel)), n.in,
-                   range.tile, range.columns, {out + (panel - i) * kRows, stride, false});
+          cpu.table().multiply_panels[static_cast<int>(weight->layout)](
+              panel_task(cpu, *weight, n.expert, panel, static_cast<int>(std::min<int64_t>(kPanels, end - panel)), n.in,
+                         range.tile, range.columns, {out + (panel - i) * kRows, stride, false}));
       for (int64_t c = 0; c < range.columns; ++c) {
         const int64_t at = (range.tile + c) * width + i * kRows;
         float* a = n.aq ? g + c * stride : n.a + at;
@@ -61,7 +62,9 @@ void gated_mlp(Cpu& cpu, float* h, const float* x, int64_t rows, const Weight& g
     return run_float_products(cpu, network.a, rows, down.inputs, {down_product(network, h, true)});
   }
   gate_feed_forwards(cpu, {network});
-  run_products(cpu, {down_product(network, h, true)});
+  const std::vector<Product> down_products{down_product(network, h, true)};
+  const ProductTasks tasks(cpu, down_products);
+  cpu.pool().run(tasks.count(), tasks);
 }
 
 }  // namespace loqal

@@ -32,13 +32,14 @@ void top_k(Cpu& cpu, const float* x, int64_t rows, const Weight& head, int64_t k
   const Inputs in = prepare_inputs(cpu, x, rows, head.inputs, {}, nullptr, runs.data);
   const std::vector<Product> products = {{&head, 0, nullptr, false, 1}};
   const std::vector<PanelRange> work = panel_ranges(cpu, products);
+  const auto multiply_panels = cpu.table().multiply_panels[static_cast<int>(head.layout)];
   for (int64_t tile = 0; tile < rows; tile += kTileRows) {
     const int columns = static_cast<int>(std::min<int64_t>(kTileRows, rows - tile));
     std::vector<TopK> best(static_cast<size_t>(cpu.threads() * columns), TopK(k));
     cpu.pool().run(static_cast<int64_t>(work.size()), [&](int64_t task, int thread) {
       alignas(64) float out[kTileRows * kRows];
       for (int64_t i = work[static_cast<size_t>(task)].first; i < work[static_cast<size_t>(task)].last; ++i) {
-        multiply(cpu, head, 0, i, 1, in, tile, columns, {out, kRows, false});
+        multiply_panels(panel_task(cpu, head, 0, i, 1, in, tile, columns, {out, kRows, false}));
         const int width = static_cast<int>(std::min<int64_t>(kRows, head.rows - i * kRows));
         for (int c = 0; c < columns; ++c) {
           TopK& mine = best[static_cast<size_t>(thread * columns + c)];

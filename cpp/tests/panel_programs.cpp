@@ -79,33 +79,23 @@ void panel_program(const KernelTable& table, int argument, Record& record) {
 
   const auto product = [&](const uint8_t* panel, int first, int columns) {
     std::vector<float> out(static_cast<size_t>(columns * kRows));
-    table.panels({layout,
-                  panel,
-                  0,
-                  1,
-                  inputs,
-                  xq.data() + first * stride,
-                  x.data() + first * inputs,
-                  stride,
-                  columns,
-                  first % 2 == 0,
-                  {out.data(), kRows, false}});
+    table.multiply_panels[static_cast<int>(layout)]({panel,
+                                                     0,
+                                                     1,
+                                                     inputs,
+                                                     xq.data() + first * stride,
+                                                     x.data() + first * inputs,
+                                                     stride,
+                                                     columns,
+                                                     first % 2 == 0,
+                                                     {out.data(), kRows, false}});
     return out;
   };
   for (const int columns : {1, 3, 8, 9, 33, kColumns}) {
     const auto half = static_cast<int64_t>(panels.size() / 2), size = static_cast<int64_t>(columns * kRows);
     std::vector<float> both(static_cast<size_t>(2 * size), 1.0f);
-    table.panels({layout,
-                  panels.data(),
-                  half,
-                  2,
-                  inputs,
-                  xq.data(),
-                  x.data(),
-                  stride,
-                  columns,
-                  false,
-                  {both.data(), 2 * kRows, true}});
+    table.multiply_panels[static_cast<int>(layout)](
+        {panels.data(), half, 2, inputs, xq.data(), x.data(), stride, columns, false, {both.data(), 2 * kRows, true}});
     for (int i = 0; i < 2; ++i) {
       const std::vector<float> one = product(panels.data() + half * i, 0, columns);
       for (int c = 0; c < columns; ++c)

@@ -27,12 +27,12 @@ def model() -> Iterator[Runtime]:
 
 @pytest.mark.parametrize(("request_", "seeds"), [(CHAT, [7, 8, 9]), (RAW, [7, 8, 9, 7, 8, 9])])
 def test_the_seed_of_each_reply_is_one_more(model: Runtime, request_: GenerationRequest, seeds: list[int]) -> None:
-    replies = [stream.finish() for stream in request_.begin(model, "me")]
+    replies = [stream.finish() for stream in request_.starter(model, "me")()]
     assert [reply.seed for reply in replies] == seeds and request_.num_replies == len(seeds)
 
 
 def test_a_reply_of_several_is_the_reply_to_its_seed_alone(model: Runtime) -> None:
-    first = [stream.finish() for stream in RAW.begin(model, "me")][1]
+    first = [stream.finish() for stream in RAW.starter(model, "me")()][1]
     assert first.token_ids == model.generate("a", SamplingParams(max_tokens=3, seed=8)).token_ids
 
 

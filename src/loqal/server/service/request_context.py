@@ -118,7 +118,8 @@ class RequestContext:
             load_ns = time.perf_counter_ns() - load_started
             undo.callback(lambda: self.state.pool.release(request.model))
             async with self.state.media if request.num_media else nullcontext():
-                streams = await asyncio.to_thread(request.begin, runtime, self.client.name)
+                await asyncio.to_thread(request.check_length, runtime)
+                streams = await asyncio.to_thread(request.starter(runtime, self.client.name))
             resources = undo.pop_all()
 
         def on_close(replies: list[Reply]) -> None:

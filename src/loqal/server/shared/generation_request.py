@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,8 +39,12 @@ class GenerationRequest(Protocol):
         """How many images and videos have to be decoded."""
         ...
 
-    def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
-        """Submit the request to the engine. Blocks while prompts are encoded. Raises LoqalError."""
+    def check_length(self, runtime: Runtime) -> None:
+        """Raise ContextError when no prompt this long can fit the context, however it is tokenized."""
+        ...
+
+    def starter(self, runtime: Runtime, client: str) -> Callable[[], list[ReplyStream]]:
+        """What submits the request to the engine. It blocks while prompts are encoded and raises LoqalError."""
         ...
 
 
@@ -81,10 +86,14 @@ class ChatRequest:
         parts = [part for message in self.messages if not isinstance(message.content, str) for part in message.content]
         return sum(isinstance(part, MediaPart) for part in parts)
 
-    def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
+    def check_length(self, runtime: Runtime) -> None:
         """See GenerationRequest."""
         check_length(runtime, self.texts())
-        return runtime.stream_choices(
+
+    def starter(self, runtime: Runtime, client: str) -> Callable[[], list[ReplyStream]]:
+        """See GenerationRequest."""
+        return functools.partial(
+            runtime.stream_choices,
             self.messages,
             self.params,
             n=self.n,
@@ -129,18 +138,19 @@ class RawRequest:
         """See GenerationRequest."""
         return 0
 
-    def begin(self, runtime: Runtime, client: str) -> list[ReplyStream]:
+    def check_length(self, runtime: Runtime) -> None:
         """See GenerationRequest."""
         for prompt in self.prompts:
             check_length(runtime, [prompt] if isinstance(prompt, str) else [])
-        streams: list[ReplyStream] = []
-        for prompt in self.prompts:
-            streams += runtime.stream_completions(
-                prompt,
-                self.params,
-                n=self.n,
-                answer=self.answer,
-                priority=self.priority,
-                client=f"{client}/{self.user}",
-            )
-        return streams
+
+    def starter(self, runtime: Runtime, client: str) -> Callable[[], list[ReplyStream]]:
+        """See GenerationRequest."""
+        start = functools.partial(
+            runtime.stream_completions,
+            params=self.params,
+            n=self.n,
+            answer=self.answer,
+            priority=self.priority,
+            client=f"{client}/{self.user}",
+        )
+        return lambda: [stream for prompt in self.prompts for stream in start(prompt)]
