@@ -83,7 +83,7 @@ def mutants(source: str) -> list[Mutant]:
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
-    """Places that can be changed and the kind of change. Docstrings, imports, annotations and messages are left alone."""
+    """Places that can be changed, and how. Docstrings, imports, annotations and messages are left alone."""
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()

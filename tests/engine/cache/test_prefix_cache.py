@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_what_a_prompt_is_captured_at(prompt: int, report: CacheReport, marks: l
     if last > first and last - max(planned, default=first) >= PAGE_TOKENS:
         pytest.fail("the same prompt once more would read a page")
     ends = [first, *planned]
-    assert all(after - before <= 2 * cache.spacing_tokens for before, after in zip(ends, ends[1:], strict=False))
+    assert all(after - before <= 2 * cache.spacing_tokens for before, after in pairwise(ends))
     others = set(planned) - set(required) - set(inside[-2:]) - {report.known, last}
     extra = [point for point in others if point % cache.spacing_tokens]  # marks of messages, thinned
     assert len(extra) <= max(2, 40 // 4)
@@ -177,6 +178,9 @@ def test_marks_a_page_apart_are_captured() -> None:
     planned = cache.plan(330, CacheReport(), [10, 70, 80, 140, 300, 310], [])
     assert {70, 140, 300, 310} <= set(planned)
     assert not {10, 80} & set(planned)
+
+
+VERBS = st.sampled_from(["put", "take", "evict", "remember"])
 
 
 @settings(max_examples=60, deadline=None)
