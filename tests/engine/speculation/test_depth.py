@@ -112,7 +112,7 @@ def pauses(rate: AcceptanceRate, accepted: int, count: int) -> list[int]:
     """Steps without drafts before each of some probes."""
     found = []
     for _ in range(count):
-        for waited in itertools.count():
+        for waited in itertools.count():  # noqa: B007 - used below
             limit = rate.limit(4)
             if rate.expected == 1.0 and limit == 1:
                 break
