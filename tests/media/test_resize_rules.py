@@ -19,9 +19,13 @@ def test_a_picture_keeps_its_bounds_and_nearly_its_shape(width: int, height: int
     rules = ImageRules().within(low, low + more)
     found = rules.size(width, height)
     assert all(side >= UNIT and side % UNIT == 0 for side in found)
-    tokens = found[0] * found[1] // rules.patch.token_pixels
-    assert tokens >= low or min(found) == UNIT
-    assert tokens <= low + more or min(found) == UNIT  # one row of tokens is the least there is
+    area, plain = found[0] * found[1], round(width / UNIT) * round(height / UNIT) * UNIT**2
+    if plain > rules.max_pixels:
+        assert area <= rules.max_pixels or min(found) == UNIT  # one row of tokens is the least there is
+    elif plain < rules.min_pixels:
+        assert area >= rules.min_pixels
+    else:
+        assert area == plain
     assert rules.size(height, width) == found[::-1]
 
 
