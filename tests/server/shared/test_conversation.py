@@ -1,0 +1,101 @@
+"""Conversations as the dialects read and keep them."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loqal.server.shared.conversation import Result, decoded, in_call_order, said, settled, size_of
+from loqal.server.shared.errors import FieldError
+from loqal.server.shared.generation_request import Warnings
+from loqal.types.records import FinishReason, MediaPart, Message, Reply, TextPart, Timings, ToolCall, Usage
+
+
+def system(text: str) -> Message:
+    return Message("system", text)
+
+
+USER, ASSISTANT = Message("user", "hi"), Message("assistant", "ho")
+
+
+def calls(*ids: str) -> Message:
+    return Message("assistant", tool_calls=[ToolCall("f", {}, one) for one in ids])
+
+
+def results(*ids: str) -> list[Result]:
+    return [Result(f"messages[{index}]", one, Message("tool", one)) for index, one in enumerate(ids)]
+
+
+@given(st.permutations(["a", "b", "c"]), st.integers(0, 3))
+def test_results_come_in_the_order_of_the_calls(order: list[str], count: int) -> None:
+    found = in_call_order([calls("old"), USER, calls("a", "b", "c")], results(*order[:count]))
+    assert [message.content for message in found] == sorted(order[:count])
+
+
+@pytest.mark.parametrize(
+    ("before", "ids", "path"),
+    [
+        ([calls("a"), USER, calls("b")], ("a",), "messages[0]"),
+        ([calls("a", "b")], ("b", "a", "b"), "messages[2]"),
+        ([USER], ("a",), "messages[0]"),
+        ([], ("a",), "messages[0]"),
+        ([calls("a"), ASSISTANT], ("a",), "messages[0]"),
+    ],
+)
+def test_results_of_no_call_or_of_one_that_has_its_result(
+    before: list[Message], ids: tuple[str, ...], path: str
+) -> None:
+    with pytest.raises(FieldError) as caught:
+        in_call_order(before, results(*ids))
+    assert caught.value.path == path
+
+
+def test_system_messages_at_the_beginning_become_one() -> None:
+    warnings = Warnings()
+    assert settled([system("a"), USER], "messages", warnings) == (system("a"), USER)
+    joined, user = settled(
+        [system("a"), Message("system", [TextPart("b"), TextPart("c")]), system("d"), USER], "messages", warnings
+    )
+    assert joined.role == "system" and user == USER
+    assert "".join(part.text for part in joined.content) == "a\n\nbc\n\nd"  # type: ignore[union-attr]
+    assert settled([], "messages", warnings) == () and not warnings.warnings
+
+
+def test_a_later_system_message_is_the_users_and_that_is_said() -> None:
+    warnings = Warnings()
+    found = settled([USER, system("a"), ASSISTANT, system("b")], "input", warnings)
+    assert [message.role for message in found] == ["user", "user", "assistant", "user"]
+    assert len(warnings.warnings) == 1 and "input" in str(warnings.warnings)
+
+
+def test_base64() -> None:
+    assert decoded(base64.b64encode(b"\0\xff").decode(), "x") == b"\0\xff"
+    assert decoded("", "x") == b""
+    for data in ("a", "ab=c", "a\nb=", "ä===", "_-__"):
+        with pytest.raises(FieldError) as caught:
+            decoded(data, "content[0].data")
+        assert caught.value.path == "content[0].data"
+
+
+def test_a_reply_as_a_message_keeps_everything() -> None:
+    call = ToolCall("f", {"a": 1}, "x")
+    reply = Reply("t", "r", (1, 2), FinishReason.STOP, Usage(1, 2), Timings(0, 0, 0, 0), 0, (call,))
+    assert said(reply) == Message("assistant", "t", "r", (call,), (1, 2))
+
+
+def test_sizes_grow_with_everything_that_is_kept() -> None:
+    plain = Message("user", "x" * 1000)
+    assert 1000 <= size_of([plain]) <= 2000
+    assert size_of([plain, plain]) == 2 * size_of([plain]) and size_of([]) == 0
+    for larger in (
+        Message("user", "x" * 1001),
+        Message("user", [TextPart("x" * 1000), MediaPart("image", b"y" * 10)]),
+        Message("assistant", "x" * 1000, reasoning="why"),
+        Message("assistant", "x" * 1000, tool_calls=[ToolCall("f", {"a": "long"})]),
+        Message("assistant", "x" * 1000, token_ids=(1,)),
+    ):
+        assert size_of([larger]) > size_of([plain])
+    assert size_of([Message("user", [MediaPart("image", b"y" * 10**6)])]) > 10**6
