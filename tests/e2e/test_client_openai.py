@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from asked import ANSWER, CITY, RECEIPT
+from waiting import PATIENCE_S
 
 openai = pytest.importorskip("openai")
 
@@ -258,11 +259,9 @@ def test_a_client_that_leaves_frees_the_machine(server_url: str) -> None:
             async with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as answer:
                 async for _ in answer.aiter_bytes():
                     break
-            for _ in range(50):
-                page = (await client.get("/metrics")).text
-                if "loqal_running_replies 0.0" in page and 'name="active"} 0.0' in page:
-                    return
-                await asyncio.sleep(0.1)
-        pytest.fail("the reply is still written")
+            page, free = "", ("loqal_running_replies 0.0", 'name="active"} 0.0')
+            async with asyncio.timeout(PATIENCE_S):
+                while not all(words in page for words in free):
+                    page = (await client.get("/metrics")).text
 
     asyncio.run(run())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from asked import ANSWER, CITY, RECEIPT
+from waiting import wait_until
 
 openai = pytest.importorskip("openai")
 
@@ -120,12 +120,8 @@ def test_cancelling(client: Any) -> None:
 
 
 def _wait(client: Any, identity: str) -> Any:
-    for _ in range(200):
-        response = client.responses.retrieve(identity)
-        if response.status not in ("queued", "in_progress"):
-            return response
-        time.sleep(0.05)
-    raise TimeoutError(identity)
+    wait_until(lambda: client.responses.retrieve(identity).status not in ("queued", "in_progress"))
+    return client.responses.retrieve(identity)
 
 
 def test_reasoning(client: Any) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from server_process import ENVIRONMENT, serving
+from waiting import wait_until
 
 LONG = {"model": "demo", "prompt": "a", "max_tokens": 1500, "ignore_eos": True, "temperature": 0}
 
@@ -64,6 +64,15 @@ def test_settings_from_flags_the_environment_and_a_file(tmp_path: Path) -> None:
         assert client.get("/health").json()["models"]["mine"]["loaded"]
 
 
+def accepts(url: str) -> bool:
+    """Whether a server still takes connections."""
+    try:
+        httpx.get(f"{url}/v1/models")
+    except httpx.TransportError:
+        return False
+    return True
+
+
 def test_running_replies_come_to_their_end(tmp_path: Path) -> None:
     answers: list[Any] = []
     with serving(tmp_path / "log") as server:
@@ -71,11 +80,10 @@ def test_running_replies_come_to_their_end(tmp_path: Path) -> None:
             target=lambda: answers.append(httpx.post(f"{server.url}/v1/completions", json=LONG, timeout=60))
         )
         asking.start()
-        time.sleep(0.3)
+        wait_until(lambda: "loqal_running_replies 1.0" in httpx.get(f"{server.url}/metrics").text)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"{server.url}/v1/models")
+        wait_until(lambda: not accepts(server.url))
+        assert not answers
         assert server.process.wait(timeout=60) == 0
         asking.join()
     assert answers[0].json()["usage"]["completion_tokens"] == 1500
@@ -91,7 +99,7 @@ def test_the_second_signal_ends_at_once(tmp_path: Path) -> None:
         chunks = answer.iter_bytes()  # kept: without it the client leaves
         next(chunks)
         server.process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        wait_until(lambda: not accepts(server.url))
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(timeout=5) == 128 + signal.SIGINT
 

@@ -15,6 +15,7 @@ import pytest
 import loqal
 from loqal import AsyncRuntime, Runtime, SamplingParams
 from loqal.runtime import async_runtime, runtime
+from waiting import wait_until_async
 
 QUESTION = [{"role": "user", "content": "Receipt to JSON:\n2 Milk 1.20\n1 Bread 2.50\nTotal 4.90"}]
 SHORT = SamplingParams(max_tokens=20, seed=3, ignore_eos=True)
@@ -110,7 +111,7 @@ def test_a_cancelled_task_cancels_its_request(model: Runtime) -> None:
     async def ask() -> None:
         other = async_runtime.AsyncRuntime(model)
         task = asyncio.create_task(other.generate("abc", SamplingParams(seed=1, ignore_eos=True)))
-        await asyncio.sleep(0.05)
+        await wait_until_async(lambda: written(model) > before)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from loqal.testing.checkpoints import random_tensors, tiny_config, write_gguf
 from loqal.weights.load import open_checkpoint
 from machine import Machine, stored
 from media_files import encoded, picture, video
+from waiting import run_all, wait_until
 
 PARAMS = SamplingParams(max_tokens=6, seed=3, logprobs=4)
 IMAGES = [picture(300, 200, seed) for seed in range(3)]
@@ -238,18 +238,18 @@ def test_the_cache_is_bounded() -> None:
 
 
 def test_two_at_once_wait_for_one_encoding() -> None:
-    cache, made = EncoderCache(1 << 20), []
+    cache, asked, made = EncoderCache(1 << 20), list[int](), list[int]()
 
     def make() -> FloatArray:
-        time.sleep(0.05)
+        wait_until(lambda: len(asked) == 4)
         made.append(1)
         return np.zeros((2, 2), np.float32)
 
-    threads = [threading.Thread(target=cache.get, args=(b"x", make)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def ask() -> None:
+        asked.append(1)
+        cache.get(b"x", make)
+
+    run_all(*[ask] * 4)
     assert len(made) == 1
 
 
@@ -285,31 +285,10 @@ def test_formats_of_the_tower(format: str, tmp_path: Path) -> None:
 # The lock of the backend ---------------------------------------------------------------------------------------------
 
 
-def test_turns_come_in_the_order_of_asking() -> None:
-    turns, order = FairLock(), list[int]()
-    started = []
-
-    def take(number: int) -> None:
-        with turns:
-            order.append(number)
-            time.sleep(0.002)
-
-    with turns:
-        for number in range(6):
-            thread = threading.Thread(target=take, args=(number,))
-            thread.start()
-            started.append(thread)
-            time.sleep(0.005)
-    for thread in started:
-        thread.join()
-    assert order == list(range(6))
-
-
 def test_a_stream_runs_on_while_a_picture_is_encoded(model: Runtime) -> None:
     """A picture of many slices: between two of them, whoever writes gets a turn."""
-    turns = model._media_encoder._tower._ops.exclusive()  # type: ignore[union-attr]
     holders: list[str] = []
-    enter = type(turns).__enter__
+    enter = FairLock.__enter__
 
     def noted(self: FairLock) -> None:
         enter(self)
@@ -317,7 +296,7 @@ def test_a_stream_runs_on_while_a_picture_is_encoded(model: Runtime) -> None:
 
     large = user(show(picture(1500, 1200), min_tokens=1200), "Large.")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(turns), "__enter__", noted)
+        patch.setattr(FairLock, "__enter__", noted)
         stream = model.stream_chat([user("Write on.")], SamplingParams(max_tokens=1500, seed=1, ignore_eos=True))
         next(stream)
         looking = threading.Thread(target=model.chat, args=([large], PARAMS), name="looking")

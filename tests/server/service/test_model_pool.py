@@ -12,6 +12,7 @@ from loqal.errors import CapacityError
 from loqal.server.service import model_pool as pool_module
 from loqal.server.service.model_pool import ModelPool
 from loqal.server.shared.errors import RefusedError
+from waiting import idle_rounds
 
 BASE = 10
 
@@ -93,7 +94,7 @@ def test_a_model_in_use_is_waited_for() -> None:
         pool = machine.pool()
         await pool.acquire("a")
         waiting = asyncio.ensure_future(pool.acquire("b"))
-        await asyncio.sleep(0.02)
+        await idle_rounds()
         assert not waiting.done() and "a" in machine.loaded
         pool.release("a")
         await waiting

@@ -1,4 +1,4 @@
-"""Streaming: order of events, keep-alives, clients that disconnect, read slowly or reconnect."""
+"""Streaming: order of events, keep-alives, clients that disconnect, read slowly or reconnect. On a clock that jumps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from loqal.server.shared.errors import Problem, RefusedError
 from loqal.server.shared.resumable_streams import EventLog, ResumableStreams, window_of
 from loqal.server.shared.streaming import Event, Formatter, JsonLines, ServerSentEvents, StreamedResponse, frames
 from loqal.types.reply import Reply, ReplyDelta
+from waiting import idle_rounds, run_in_no_time
 
 
 class FakeStream:
@@ -57,33 +58,33 @@ async def all_of(*streams: FakeStream, **more: Any) -> list[str]:
 
 
 def test_pieces_come_in_order() -> None:
-    found = asyncio.run(all_of(FakeStream([(0, "a"), (0, "b")])))
+    found = run_in_no_time(all_of(FakeStream([(0, "a"), (0, "b")])))
     assert found == [f"data: {text}\n\n" for text in ("start", "0a", "0b", "end0", "close")]
 
 
 def test_replies_come_beside_each_other() -> None:
-    found = asyncio.run(all_of(FakeStream([(0, "a"), (0.02, "b")]), FakeStream([(0.01, "c")])))
+    found = run_in_no_time(all_of(FakeStream([(0, "a"), (0.02, "b")]), FakeStream([(0.01, "c")])))
     assert [frame.strip()[6:] for frame in found] == ["start", "0a", "1c", "end1", "0b", "end0", "close"]
 
 
 def test_an_error_is_the_last_event() -> None:
     failures: list[BaseException] = []
-    found = asyncio.run(all_of(FakeStream([(0, "a"), (0, "!"), (0, "b")]), on_failure=failures.append))
+    found = run_in_no_time(all_of(FakeStream([(0, "a"), (0, "!"), (0, "b")]), on_failure=failures.append))
     assert [frame.strip()[6:] for frame in found] == ["start", "0a", "failed 500"]
     assert isinstance(failures[0], ZeroDivisionError)
 
 
 def test_signs_of_life() -> None:
-    found = asyncio.run(all_of(FakeStream([(0.05, "a")]), idle_s=0.02))
+    found = run_in_no_time(all_of(FakeStream([(0.05, "a")]), idle_s=0.02))
     assert ": processed 0 of 5 prompt tokens\n\n" in found
     assert "data: idle 0/5\n\n" in found
     assert found[-3:] == ["data: 0a\n\n", "data: end0\n\n", "data: close\n\n"]
-    lines = asyncio.run(all_of(FakeStream([(0.05, "a")]), idle_s=0.02, wire=JsonLines))
+    lines = run_in_no_time(all_of(FakeStream([(0.05, "a")]), idle_s=0.02, wire=JsonLines))
     assert '"idle 0/5"\n' in lines and not any(line.startswith(":") for line in lines)
 
 
 def test_events_are_numbered_where_they_are_kept() -> None:
-    found = asyncio.run(all_of(FakeStream([(0, "a")]), stream_id="s"))
+    found = run_in_no_time(all_of(FakeStream([(0, "a")]), stream_id="s"))
     assert [frame.split("\n")[0] for frame in found] == ["id: s:1", "id: s:2", "id: s:3", "id: s:4"]
     event = ServerSentEvents.encode(Event({"ä": "\n"}, "name"), "7")
     assert event == 'id: 7\nevent: name\ndata: {"ä": "\\n"}\n\n'.encode()
@@ -118,21 +119,21 @@ def response_of(texts: Iterable[tuple[float, str]], closed: list[bool], **more: 
 
 def test_a_whole_answer_is_sent_and_closed() -> None:
     closed: list[bool] = []
-    assert asyncio.run(respond(response_of([(0, "a"), (0, "b")], closed))) == [b"head", b"a", b"b", b""]
+    assert run_in_no_time(respond(response_of([(0, "a"), (0, "b")], closed))) == [b"head", b"a", b"b", b""]
     assert closed == [True]
 
 
 def test_a_client_that_leaves_ends_the_request() -> None:
     closed: list[bool] = []
-    sent = asyncio.run(respond(response_of([(0, "a"), (50, "b")], closed), leaves_after_s=0.02))
+    sent = run_in_no_time(respond(response_of([(0, "a"), (50, "b")], closed), leaves_after_s=0.02))
     assert sent == [b"head", b"a"] and closed == [True]
 
 
 def test_a_client_that_does_not_read_is_dropped() -> None:
     closed: list[bool] = []
-    sent = asyncio.run(respond(response_of([(0, "a"), (0, "b")], closed, send_s=0.02), read_s=0.01))
+    sent = run_in_no_time(respond(response_of([(0, "a"), (0, "b")], closed, send_s=0.02), read_s=0.01))
     assert len(sent) == 4
-    sent = asyncio.run(respond(response_of([(0, "a"), (0, "b")], closed, send_s=0.02), read_s=0.2))
+    sent = run_in_no_time(respond(response_of([(0, "a"), (0, "b")], closed, send_s=0.02), read_s=0.2))
     assert sent == [b"head", b"a"] and len(closed) == 2
 
 
@@ -181,7 +182,7 @@ def test_a_client_that_comes_back_misses_nothing() -> None:
                 streams.find(owner, event_id)
         streams.close()
 
-    asyncio.run(run())
+    run_in_no_time(run())
 
 
 def test_nobody_comes_back() -> None:
@@ -190,12 +191,14 @@ def test_nobody_comes_back() -> None:
         streams, stream_id = kept([(0, b"a"), (50, b"b")], closed, window_s=0.02)
         streams.read(stream_id)
         await streams.left(stream_id)
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.019)
+        assert not closed
+        await asyncio.sleep(0.002)
         assert closed == [True]
         with pytest.raises(RefusedError):
             streams.find("me", f"{stream_id}:0")
 
-    asyncio.run(run())
+    run_in_no_time(run())
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +217,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         streams = ResumableStreams()
         stream_id = streams.keep("me", body, close, 60)
         assert stream_id is not None
-        await asyncio.sleep(0.02)
+        await idle_rounds()
         assert len(made) == 11  # waits for a reader
         assert [int(event) async for event in streams.read(stream_id)] == list(range(50))
         with pytest.raises(RefusedError):
@@ -224,7 +227,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         streams.close()
 
-    asyncio.run(run())
+    run_in_no_time(run())
 
 
 def test_the_wish_to_come_back() -> None:
@@ -249,4 +252,4 @@ def test_several_readers_follow_one_log() -> None:
         assert await asyncio.gather(*readers) == [[b"0", b"1", b"2", b"3"], [b"2", b"3"]]
         assert await read(4) == []
 
-    asyncio.run(run())
+    run_in_no_time(run())
