@@ -13,15 +13,26 @@ import pytest
 from loqal.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
-NAMES = sorted(set(re.findall(r"`(loqal\.[\w.]+)`", (ROOT / "docs/architecture.md").read_text())))
-FILES = sorted(
-    {
-        path
-        for document in ("docs/architecture.md", "docs/numerics.md")
-        for path in re.findall(r"`((?:tests|cpp|docs)/[\w/.-]+)`", (ROOT / document).read_text())
-        if "<" not in path
-    }
-)
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+SHOWN = r"(?:tests|cpp|docs|tools|src|benchmarks|training)/[\w/.-]+"
+
+
+def found_in_documents(pattern: str) -> list[str]:
+    """What a pattern finds in any document, each once."""
+    return sorted({match for path in DOCUMENTS for match in re.findall(pattern, path.read_text())})
+
+
+# `loqal.toml` and the like are files.
+NAMES = [
+    name for name in found_in_documents(r"`(loqal\.[\w.]+)(?:\([^`]*\))?`") if not name.endswith((".toml", ".gguf"))
+]
+FILES = found_in_documents(rf"`({SHOWN})`")
+LINKS = [
+    (path, target)
+    for path in DOCUMENTS
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    if "://" not in target
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,6 +52,11 @@ def test_named_functions_exist(name: str) -> None:
 @pytest.mark.parametrize("path", FILES)
 def test_named_files_exist(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize(("document", "target"), LINKS, ids=[f"{path.name}-{target}" for path, target in LINKS])
+def test_links_lead_somewhere(document: Path, target: str) -> None:
+    assert (document.parent / target).exists()
 
 
 def test_the_settings_that_change_answers_are_named() -> None:

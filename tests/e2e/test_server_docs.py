@@ -18,4 +18,6 @@ def test_an_example(example: str, server_url: str, capsys: pytest.CaptureFixture
     pytest.importorskip(example.split()[1])
     exec(example.replace("http://127.0.0.1:8000", server_url), {})
     gc.collect()
-    assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", example)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed, "an example that prints nothing shows nothing"
+    assert printed == re.findall(r"print\(.*\)  # (.*)", example)

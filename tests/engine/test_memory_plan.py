@@ -34,7 +34,16 @@ def test_the_sum_is_the_parts(size: str) -> None:
     assert plan.total_bytes == plan.fixed_bytes + plan.required_bytes + plan.cache_bytes + plan.picture_bytes
     assert plan.total_bytes <= plan.limit_bytes
     assert plan.num_pages * plan.page_bytes <= plan.state_bytes
-    assert len(plan.lines()) == 14
+
+
+def test_the_table_shows_every_part() -> None:
+    plan = plan_of("4B")
+    shown = [int(line.split()[-1].replace(",", "")) for line in plan.lines()]
+    parts = (plan.process_bytes, plan.weight_bytes, plan.scratch_bytes, plan.required_bytes, plan.cache_bytes)
+    assert {plan.limit_bytes, *parts, plan.total_bytes, plan.largest_context(), plan.most_sequences()} <= set(shown)
+    at = len(shown) - 1 - shown[::-1].index(plan.total_bytes)
+    assert sum(shown[1:at]) == plan.total_bytes
+    assert len({line.rsplit(maxsplit=1)[0] for line in plan.lines()}) == len(plan.lines())
 
 
 def test_known_sizes() -> None:

@@ -25,6 +25,7 @@ from media_files import encoded, picture, video
 COUNT = int(os.environ.get("LOQAL_MEDIA_FUZZ", "60"))
 PREPARER = Preparer(ImageRules(), VideoRules(), Policy())
 MOST_BYTES = 3 << 30
+CHECKED = ("png", "png palette", "png 16", "tiff deflate")  # their checksums notice nearly everything
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -102,20 +103,18 @@ def survives(kind: str, data: bytes) -> bool:
 def test_damaged_images(name: str, rng: np.random.Generator) -> None:
     outcomes = [survives("image", data) for data in cases(IMAGES[name], rng)]
     assert survives("image", IMAGES[name]())
-    assert len(outcomes) == COUNT
+    assert sum(outcomes) < COUNT and (any(outcomes) or name in CHECKED)
 
 
 @pytest.mark.parametrize("name", VIDEOS)
 def test_damaged_videos(name: str, rng: np.random.Generator) -> None:
     assert survives("video", VIDEOS[name]())
-    for data in cases(VIDEOS[name], rng):
-        survives("video", data)
+    outcomes = [survives("video", data) for data in cases(VIDEOS[name], rng)]
+    assert 0 < sum(outcomes) < COUNT
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < MOST_BYTES
 
 
 def test_swapped_kinds(rng: np.random.Generator) -> None:
-    """An image as a video and a video as an image."""
-    for make in VIDEOS.values():
-        survives("image", make())
-    for make in IMAGES.values():
-        survives("video", make())
+    """An animation is both an image and a video, and nothing else is."""
+    assert [name for name, make in VIDEOS.items() if survives("image", make())] == ["gif"]
+    assert [name for name, make in IMAGES.items() if survives("video", make())] == ["gif"]
