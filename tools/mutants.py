@@ -191,8 +191,9 @@ def main() -> None:
             drawn = random.Random(args.seed).sample(every, min(args.count, len(every)))
             left = [one for one in drawn if not is_killed(module, one.source, tests, copied, args.timeout_s)]
             is_killed(module, source, tests, copied, args.timeout_s)  # the module as it is, for the next ones
-            survivors += [f"{name}:{one.line} {one.change}" for one in left]
+            survivors += [f"`{name}` {one.line}, {' '.join(one.change.split())}" for one in left]
             print(f"| {name} | {len(drawn) - len(left)} | {len(drawn)} |", flush=True)
+            print(*survivors[len(survivors) - len(left) :], sep="\n", file=sys.stderr, flush=True)
     print("\nSurvivors:" if survivors else "\nNo survivor.", *survivors, sep="\n- " if survivors else "\n")
 
 

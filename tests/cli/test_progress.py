@@ -48,7 +48,7 @@ def test_elsewhere_a_line_now_and_then(time: Clock, capsys: pytest.CaptureFixtur
     assert 9 <= len(lines) <= 12
     assert all("work" in line and "1,000 rows" in line for line in lines)
     assert "9" in lines[-1].split()[1] and "0%" in lines[0]
-    assert "10 rows/s" in lines[5] and "0:50" in lines[5]
+    assert "10 rows/s" in lines[5] and " left" in lines[5]
 
 
 def test_on_a_terminal_one_line_that_is_rewritten(time: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
