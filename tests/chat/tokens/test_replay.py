@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chat_vocabulary import tokenizer
+from loqal.chat.tokens.replay import replay
 from loqal.errors import RequestError
 from loqal.runtime.prompts import Prepared
 from loqal.types.messages import Message, TextPart, ToolCall
@@ -163,3 +164,41 @@ def test_a_continued_answer_has_its_form_as_a_whole() -> None:
     assert {tokenizer().token_bytes(i)[:1] for i in allowed} == {b"s"}
     with pytest.raises(RequestError, match="continued"):
         prepared([ASK, Message("assistant", "perhaps", "")], turn)
+
+
+# By itself ------------------------------------------------------------------------------------------------------------
+
+
+DEFINITIONS = [{"name": "f", "parameters": ARGUMENTS}]
+
+
+def test_where_the_answer_begins() -> None:
+    found = replay(FULL, tokenizer(), DEFINITIONS)
+    assert found is not None and found.thought and found.answer is not None
+    assert found.whole.ids == FULL.token_ids[:-1]  # type: ignore[index] # without the end token
+    assert found.answer.text.startswith("I look.") and found.answer.ids == found.whole.ids[-len(found.answer.ids) :]  # type: ignore[arg-type]
+    assert not found.whole.is_text
+
+
+def test_an_answer_that_begins_inside_a_token_cannot_be_cut_out() -> None:
+    joined = next(
+        i for i in range(600) if tokenizer().token_bytes(i)[:1] == b" " and tokenizer().token_bytes(i).strip()
+    )
+    text = tokenizer().token_bytes(joined).decode().strip()
+    found = replay(Message("assistant", text, token_ids=(joined,)), tokenizer(), ())
+    assert found is not None and not found.thought and found.answer is None
+
+
+@pytest.mark.parametrize(("argument", "is_same"), [("1", True), ("1.0", True), ("2", False), ("true", False)])
+def test_arguments_are_compared_by_their_values(argument: str, is_same: bool) -> None:
+    call = "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"
+    value = {"1": 1, "1.0": 1.0, "2": 2, "true": True}[argument]
+    message = Message("assistant", "", None, (ToolCall("f", {"a": value}),), written(call))
+    assert (replay(message, tokenizer(), DEFINITIONS) is not None) == is_same
+
+
+@pytest.mark.parametrize("role", ["user", "system", "tool"])
+def test_only_the_assistants_words_are_replayed(role: Any) -> None:
+    assert replay(Message(role, "a", token_ids=written("a")), tokenizer(), ()) is None
+    assert replay(Message("assistant", "a"), tokenizer(), ()) is None
+    assert replay(Message("assistant", "", token_ids=tuple(tokenizer().eos_ids)), tokenizer(), ()) is None
