@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +38,52 @@ def poison_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return poison
 
 
+# Tests that need neither the compiled extension nor a server are marked `unit`: those in these folders, apart from
+# these files, which do need the extension.
+UNIT_FOLDERS = (
+    *("chat", "cli", "engine", "evaluation", "formats", "hub", "media", "model", "ops", "performance", "quantize"),
+    *("runtime", "server", "state", "system", "testing", "types", "weights"),
+)
+NATIVE_FILES = (
+    *("engine/test_engine_properties.py", "engine/test_memory_plan.py", "engine/test_scheduling.py"),
+    *("engine/speculation/test_drafting.py", "hub/test_local_models.py", "model/test_golden.py"),
+    *("model/test_golden_llama_cpp.py", "model/test_golden_vision.py", "model/test_invariants.py", "ops/test_bits.py"),
+    *("ops/test_layers.py", "ops/test_linear.py", "ops/test_mixers.py", "ops/test_packed_file.py"),
+    *("ops/test_packing.py", "ops/test_small.py", "ops/test_vision_ops.py", "ops/backends/test_native_encoder.py"),
+    *("performance/test_bench.py", "performance/test_planner.py", "quantize/test_quantize.py", "runtime/test_api.py"),
+    *("runtime/test_media_encoder.py", "runtime/test_reply_options.py", "runtime/test_runtime.py"),
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--schemas", type=int, default=200, help="random schemas that replies are held to")
+    parser.addoption("--without-extension", action="store_true", help="as if loqal.ops._kernels were not there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-extension"):
+        sys.modules["loqal.ops._kernels"] = None  # type: ignore[assignment] # so that importing it fails
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without the extension, files that need it cannot be imported."""
+    if not config.getoption("--without-extension") or collection_path.suffix != ".py":
+        return None
+    return not is_unit(collection_path) or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_unit(item.path):
+            item.add_marker(pytest.mark.unit)
+
+
+def is_unit(path: Path) -> bool:
+    """Whether the tests of a file need neither the extension nor a server."""
+    place = path.relative_to(Path(__file__).parent)
+    if len(place.parts) == 1:
+        return place.name in ("test_docs.py", "test_mirror.py")
+    return place.parts[0] in UNIT_FOLDERS and place.as_posix() not in NATIVE_FILES
 
 
 _OTHERS_VARIABLES = (

@@ -202,6 +202,7 @@ cache = DiskCache(Path({folder!r}), IDENTITY, 40_000_000)
 print("ready", flush=True)
 for turn in range({first}, {first} + 1000):
     save(cache, 60 + turn % 7 * 50, seed=turn % 5)
+    print("saved", flush=True)
     for state in list(cache.states.values())[:-3]:
         cache.forget(state)
 """
@@ -215,9 +216,9 @@ def test_a_killed_process_leaves_complete_states_or_none(tmp_path: Path) -> None
         code = WRITER.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path), first=kill * 3)
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(dice.random() * 0.15)
-        process.send_signal(signal.SIGKILL)
+        for _ in range(1 + dice.randrange(1, 12)):  # it is ready, and has written so many
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)  # while it writes the next
         process.wait()
         process.stdout.close()
         cache = DiskCache(tmp_path, IDENTITY, ROOMY)

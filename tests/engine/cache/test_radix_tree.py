@@ -71,7 +71,11 @@ STEPS = st.lists(st.tuples(st.sampled_from(["insert", "remember", "remove", "fin
 SPLIT: list[tuple[str, Run, int]] = [("insert", (1, 1), 2), ("insert", (1, 1, 2), 3), ("insert", (1, 2), 2)]
 
 
+LOST: list[tuple[str, Run, int]] = [("insert", (1, 2), 2), ("remove", (1, 2), 2), ("find", (1, 2, 1), 2)]
+
+
 @walks_too_far
+@example(LOST)
 @example(SPLIT)
 @given(STEPS)
 def test_a_tree_answers_as_lists_do(steps: list[tuple[str, Run, int]]) -> None:
