@@ -15,7 +15,7 @@ from loqal.engine.metrics import Counts
 from loqal.engine.running import RunningSequence
 from loqal.engine.sequence import PromptRead, Sequence
 from loqal.errors import CapacityError
-from loqal.types.records import TokenEvent
+from loqal.types.reply import TokenEvent
 from state_rig import state_store
 
 A, B = list(range(200)), list(range(500, 700))

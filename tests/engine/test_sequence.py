@@ -9,7 +9,7 @@ import pytest
 
 from engine_rig import PARAMS
 from loqal.engine.sequence import MediaSpan, Sequence
-from loqal.types.records import FinishReason
+from loqal.types.reply import FinishReason
 
 
 class Constraint:

@@ -12,7 +12,7 @@ from loqal.media.fetch import Policy
 from loqal.media.patches import cut
 from loqal.media.prepare import Item, Preparer
 from loqal.media.resize_rules import ImageRules, VideoRules
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 from media_files import encoded, picture, video
 
 PREPARER = Preparer(ImageRules(), VideoRules(), Policy())

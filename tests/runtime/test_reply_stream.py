@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chat_vocabulary import tokenizer
 from loqal.runtime.reply_stream import PlainParser, StopFilter
-from loqal.types.records import ReplyDelta, ToolCallDelta
+from loqal.types.reply import ReplyDelta, ToolCallDelta
 
 CALL = ReplyDelta(call_piece=ToolCallDelta(0, "x"))
 PIECES = st.lists(

@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 import pytest
+from loqal.types.limits import LIMITS, MAX_BIASES, MAX_LOGPROBS, Limit, check
 
 from loqal.errors import RequestError
-from loqal.types.limits import LIMITS, MAX_BIASES, MAX_LOGPROBS, Limit, check
-from loqal.types.records import SamplingParams
+from loqal.types.sampling import SamplingParams
 
 STRANGE = [True, "1", b"1", [1], math.nan, object()]
 

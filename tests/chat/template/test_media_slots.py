@@ -11,7 +11,7 @@ from loqal.chat.template.media_slots import Picture, check_vocabulary, fill, sta
 from loqal.chat.template.segments import IMAGE_SLOT, VIDEO_SLOT, Segment, joined
 from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.errors import RequestError, UnsupportedError
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 
 PADS = {tokenizer().special_ids[name] for name in ("<|image_pad|>", "<|video_pad|>")}
 SLOTS = {"image": IMAGE_SLOT, "video": VIDEO_SLOT}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loqal.chat.template.segments import Segment, ends_in_thinking, joined
-from loqal.types.records import MediaPart
+from loqal.types.messages import MediaPart
 
 
 def test_what_a_segment_is() -> None:

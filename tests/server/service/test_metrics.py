@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from loqal.server.service.metrics import Metrics
-from loqal.types.records import FinishReason, Reply, Timings, Usage
+from loqal.types.reply import FinishReason, Reply, Timings, Usage
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -15,7 +15,7 @@ from loqal.server.service.state import ServerState
 from loqal.server.shared.errors import RefusedError
 from loqal.server.shared.streaming import Formatter, ServerSentEvents
 from loqal.settings import ServerSettings
-from loqal.types.records import FinishReason, Reply, ReplyDelta, Timings, Usage
+from loqal.types.reply import FinishReason, Reply, ReplyDelta, Timings, Usage
 from waiting import idle_rounds
 
 

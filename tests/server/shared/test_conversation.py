@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from loqal.server.shared.conversation import Result, decoded, in_call_order, said, settled, size_of
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.generation_request import Warnings
-from loqal.types.records import FinishReason, MediaPart, Message, Reply, TextPart, Timings, ToolCall, Usage
+from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
+from loqal.types.reply import FinishReason, Reply, Timings, Usage
 
 
 def system(text: str) -> Message:

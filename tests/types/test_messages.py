@@ -1,13 +1,10 @@
-"""Records that callers see."""
+"""Messages and media as callers see them."""
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
-
 import pytest
 
-from loqal.types.records import MediaInfo, SamplingParams
-from loqal.types.reply_options import ReplyOptions, Turn
+from loqal.types.messages import MediaInfo
 
 INFO = MediaInfo("image", "x", (1001, 500), (960, 480), (1, 30, 60), 450)
 
@@ -28,10 +25,3 @@ def test_boxes_in_thousandths_become_pixels(box: tuple[float, ...], pixels: tupl
 def test_a_box_has_four_numbers() -> None:
     with pytest.raises(ValueError, match="zip"):
         INFO.box_pixels((1, 2, 3))
-
-
-def test_parameters_explain_themselves_and_cannot_be_changed() -> None:
-    assert all(field.metadata["help"] for field in fields(SamplingParams))
-    with pytest.raises(FrozenInstanceError):
-        SamplingParams().seed = 5  # type: ignore[misc]
-    assert Turn is ReplyOptions
