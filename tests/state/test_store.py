@@ -257,3 +257,37 @@ def test_nothing_leaks_and_the_budget_holds(steps: list[tuple[str, int, int]], b
         except CapacityError:
             pass
         store.check([*states, *captures])
+
+
+def test_leaks_of_every_kind_are_noticed() -> None:
+    store = state_store(num_journals=1)
+    state = state_of(store, 5)
+    assert store.defer(state)
+    wrong = [
+        SequenceState(state.slot + 1, state.pages, 5, state.journal),
+        SequenceState(state.slot, [state.pages[0] + 1], 5, state.journal),
+        SequenceState(state.slot, state.pages, 5),
+        SequenceState(state.slot, [], 5, state.journal),
+    ]
+    store.check([state])
+    for held in wrong:
+        with pytest.raises(AssertionError):
+            store.check([held])
+    store.budget_bytes = store.resident_bytes - 1
+    with pytest.raises(AssertionError):
+        store.check([state])
+
+
+def test_what_nobody_holds_is_spoilt_on_demand() -> None:
+    store = state_store()
+    store.spoils = True
+    state = state_of(store, 5)
+    fill(store, state, 1)
+    memory = contents(store, state)
+    capture = store.capture(state)
+    store.release(state)
+    pages = len(store.page_memory(0))
+    assert not any((array.view(np.uint8) == 0xFF).any() for array in memory[:pages])  # the capture has the page
+    assert all((array.view(np.uint8) == 0xFF).all() for array in memory[pages:])
+    store.release(capture)
+    assert all((array.view(np.uint8) == 0xFF).all() for array in memory)

@@ -210,3 +210,47 @@ def test_nothing_leaks(steps: list[tuple[str, int, int]]) -> None:
         store.check(cache.holders)
     cache.clear()
     store.check([])
+
+
+def test_many_messages_are_captured_farther_apart() -> None:
+    marks = list(range(PAGE_TOKENS, 21 * PAGE_TOKENS, PAGE_TOKENS))  # twenty, for a quarter of forty slots
+    cache = PrefixCache(state_store(num_slots=40))
+    planned = cache.plan(21 * PAGE_TOKENS, CacheReport(), marks, [])
+    assert set(planned) == {*marks[1::2], marks[-1], marks[-2]}
+    few = PrefixCache(state_store(num_slots=4))
+    assert len([mark for mark in few.plan(21 * PAGE_TOKENS, CacheReport(), marks, []) if mark in marks[:-2]]) <= 2
+    slot = state_store().slots.unit_bytes
+    bounded = PrefixCache(state_store(num_slots=40, budget_bytes=16 * slot))
+    assert len([mark for mark in bounded.plan(21 * PAGE_TOKENS, CacheReport(), marks, []) if mark in marks[:-2]]) <= 4
+
+
+def test_a_long_prompt_without_messages_is_captured_at_even_spacing() -> None:
+    cache = PrefixCache(state_store(num_slots=40))
+    spacing = cache.spacing_tokens
+    length = 3 * spacing + 2 * PAGE_TOKENS
+    assert cache.plan(length, CacheReport(), [], []) == [spacing, 2 * spacing, 3 * spacing, length - 1]
+    assert cache.plan(length, CacheReport(cached=spacing), [], []) == [2 * spacing, 3 * spacing, length - 1]
+    near = 2 * spacing - 1  # a mark just before makes the even one needless
+    assert cache.plan(length, CacheReport(), [near], []) == [spacing, near, 3 * spacing, length - 1]
+
+
+def test_where_two_requests_part_a_third_may() -> None:
+    cache = PrefixCache(state_store(num_slots=40))
+    part = PAGE_TOKENS + 5
+    assert part in cache.plan(500, CacheReport(0, part), [], [])
+    assert part not in cache.plan(500, CacheReport(6, part), [], [])  # hardly more than what was cached
+    assert part not in cache.plan(part, CacheReport(0, part), [], [])
+    assert cache.plan(5, CacheReport(4, 4), [], []) == cache.plan(5, CacheReport(5, 5), [], []) == []
+
+
+@pytest.mark.parametrize(("uses", "left"), [(10, 128), (16, 65)])
+def test_what_a_capture_is_worth_halves_with_sixteen_uses_of_the_cache(uses: int, left: int) -> None:
+    """Both take as many bytes; the older one saves nearly twice as much reading."""
+    store = state_store()
+    cache = PrefixCache(store)
+    put(cache, store, 128, seed=1)
+    for _ in range(uses):
+        cache.take(run_of(9, 9), 9)
+    put(cache, store, 65, seed=2)
+    assert cache.evict_one()
+    assert [cache.forecast(run_of(128, seed), 128).cached for seed in (1, 2)] == ([128, 0] if left == 128 else [0, 65])
