@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine_rig import PARAMS, Ask, Rig
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.loop import Loop
 from loqal.engine.running import RunningSequence
 from loqal.engine.sequence import Sequence
-from loqal.engine.step_budget import Fairness, StepCosts, deal
 from loqal.types.reply import TokenEvent
 from scripted import ScriptedOps, scripted_loop
 
@@ -133,42 +130,3 @@ def rig() -> Rig:
     from loqal.testing.checkpoints import tiny_config
 
     return Rig(tiny_config(), CpuOps(threads=1))
-
-
-# Pure parts -----------------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.integers(1, 100), max_size=8), st.integers(0, 300))
-def test_rows_are_dealt_in_order(wanted: list[int], rows: int) -> None:
-    shares = deal(wanted, rows)
-    assert sum(shares) == min(rows, sum(wanted))
-    assert all(share <= want for share, want in zip(shares, wanted, strict=True))
-    partly = [index for index, (share, want) in enumerate(zip(shares, wanted, strict=True)) if share < want]
-    assert all(shares[index] == 0 for index in partly[1:])
-
-
-def test_a_client_that_comes_back_has_no_credit() -> None:
-    fairness = Fairness()
-    fairness.arrive("a", [])
-    fairness.charge("a", 1000)
-    fairness.arrive("b", ["a"])
-    assert fairness.served("b") == 1000
-    fairness.charge("b", 10)
-    assert fairness.served("a") < fairness.served("b")
-    fairness.forget(["b"])
-    assert fairness.served("a") == 0
-
-
-def test_costs_are_learnt() -> None:
-    costs = StepCosts()
-    assert costs.affordable_rows(2, 0.1, 512) == 16  # a careful beginning
-    for _ in range(20):
-        costs.observe(2, 0, 0.040)
-        costs.observe(2, 32, 0.040 + 32 * 0.002)
-    assert costs.affordable_rows(2, 0.1, 512) == 30
-    assert costs.affordable_rows(2, 0.01, 512) == 1  # never nothing
-    assert costs.affordable_rows(2, 10.0, 512) == 64  # not far beyond what was seen
-    costs.observe(2, 32, 0.040 + 32 * 0.004)
-    assert costs.affordable_rows(2, 0.1, 512) == 15  # a rise counts at once
-    assert costs.of_rows(2) == pytest.approx(0.040)
-    assert costs.of_rows(4) > costs.of_rows(3) > costs.of_rows(2)

@@ -30,6 +30,21 @@ def test_costs_stay_within_what_was_measured(steps: list[tuple[int, float]]) -> 
         assert costs.of_rows(rows) == costs.of_writing(rows)
 
 
+def test_costs_are_learnt() -> None:
+    costs = StepCosts()
+    assert costs.affordable_rows(2, 0.1, 512) == 16  # a careful beginning
+    for _ in range(20):
+        costs.observe(2, 0, 0.040)
+        costs.observe(2, 32, 0.040 + 32 * 0.002)
+    assert costs.affordable_rows(2, 0.1, 512) == 30
+    assert costs.affordable_rows(2, 0.01, 512) == 1  # never nothing
+    assert costs.affordable_rows(2, 10.0, 512) == 64  # not far beyond what was seen
+    costs.observe(2, 32, 0.040 + 32 * 0.004)
+    assert costs.affordable_rows(2, 0.1, 512) == 15  # a rise counts at once
+    assert costs.of_rows(2) == pytest.approx(0.040)
+    assert costs.of_rows(4) > costs.of_rows(3) > costs.of_rows(2)
+
+
 def test_the_first_measurement_counts_whole_and_later_ones_in_part() -> None:
     costs = StepCosts()
     costs.observe(2, 0, 1.0)
