@@ -81,6 +81,7 @@ events = st.lists(
     st.booleans(),
 )
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
 def test_one_answer(
     decoder: Decoder,
     alone: Alone,

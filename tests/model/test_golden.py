@@ -52,6 +52,7 @@ def test_tiny_models_on_the_reference_backend(tiny: tuple[Case, Path], file: str
 
 
 @pytest.mark.parametrize("name", REAL)
+@pytest.mark.slow
 def test_real_widths(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     write_safetensors(tmp_path, case.config, _weights(case))

@@ -81,6 +81,7 @@ def test_a_prefix_can_be_taken_up(machine: Machine, at: int) -> None:
 
 
 @pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.slow
 def test_tried_tokens_can_be_taken_back(checkpoint: Checkpoint, isa: str) -> None:
     machine = Machine.of(checkpoint, CpuOps(isa, threads=2))
     for at in (1, 2, 62):

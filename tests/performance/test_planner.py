@@ -100,6 +100,7 @@ def test_speeds_follow_bytes_and_arithmetic() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_plan_fits_what_it_says(home: Path, plain_speeds: None) -> None:
     planner = Planner(memory_bytes=6 << 30)
     plan = planner.plan("qwen3.5:4b-q4_k_m", PlanRequest(8192, 2))
@@ -120,6 +121,7 @@ def test_a_plan_fits_what_it_says(home: Path, plain_speeds: None) -> None:
         planner.plan("demo", PlanRequest(0))
 
 
+@pytest.mark.slow
 def test_plan_under_a_limit(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plain_speeds: None
 ) -> None:
@@ -140,6 +142,7 @@ def test_plan_under_a_limit(
     assert main(["plan"]) == 0 and "recommended" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_machine_is_measured_once_and_a_damaged_note_again(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
