@@ -116,6 +116,7 @@ def test_a_setting_changes_no_bit(name: str, usual: list[Any], tmp_path: Path, m
         if setting.changes_output and setting.name not in ("context_len", "memory_bytes")
     ],
 )
+@pytest.mark.slow
 def test_a_setting_changes_answers(name: str, usual: list[Any]) -> None:
     assert _answers(OTHER[name]) != usual
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from server_process import ENVIRONMENT, serving
 from waiting import wait_until
@@ -29,6 +30,7 @@ def refused(*words: str, env: dict[str, str] | None = None) -> str:
     return result.stderr
 
 
+@pytest.mark.slow
 def test_what_does_not_start(tmp_path: Path) -> None:
     assert "--allow-public" in refused("--host", "0.0.0.0", "--port", "0")
     assert "absent.gguf" in refused("absent.gguf")

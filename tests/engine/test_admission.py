@@ -11,6 +11,7 @@ from loqal.engine.admission import RequestQueue
 from loqal.engine.cache.prefix_cache import PrefixCache
 from loqal.engine.event_stream import Mailbox
 from loqal.engine.metrics import Counts
+from loqal.engine.options import EngineOptions
 from loqal.engine.running import RunningSequence
 from loqal.engine.sequence import PromptRead, Sequence
 from loqal.errors import CapacityError
@@ -18,6 +19,16 @@ from loqal.types.reply import TokenEvent
 from state_rig import state_store
 
 A, B = list(range(200)), list(range(500, 700))
+
+
+class Drafter:
+    """Notes what it is told of."""
+
+    def __init__(self, left: list[RunningSequence]) -> None:
+        self._left = left
+
+    def forget(self, active: RunningSequence) -> None:
+        self._left.append(active)
 
 
 class Queue:
@@ -31,10 +42,8 @@ class Queue:
             self.store,
             self.cache,
             self.counts,
-            max_sequences=max_sequences,
-            on_leave=self.left.append,
-            restore_s=0.0,
-            clock=lambda: self.now,
+            EngineOptions(context_len=4096, max_sequences=max_sequences, clock=lambda: self.now),
+            Drafter(self.left),  # type: ignore[arg-type]
         )
 
     def add(self, prompt: list[int], **options: Any) -> RunningSequence:

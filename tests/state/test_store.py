@@ -280,7 +280,7 @@ def test_leaks_of_every_kind_are_noticed() -> None:
 
 def test_what_nobody_holds_is_spoilt_on_demand() -> None:
     store = state_store()
-    store.spoils = True
+    store.poison_freed = True
     state = state_of(store, 5)
     fill(store, state, 1)
     memory = contents(store, state)

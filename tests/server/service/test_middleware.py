@@ -27,7 +27,7 @@ class Inner:
         self.scopes.append(scope)
         if self.error is not None:
             raise self.error
-        scope["state"]["warnings"]["model"] = "tiny"
+        scope["state"]["facts"]["model"] = "tiny"
         await send({"type": "http.response.start", "status": self.status, "headers": [(b"vary", b"Accept")]})
         await send({"type": "http.response.body", "body": b"secret words"})
 

@@ -10,7 +10,7 @@ import pytest
 
 from loqal.errors import CapacityError
 from loqal.server.service.auth import Client
-from loqal.server.service.request_context import ClientGoneError, RequestContext
+from loqal.server.service.request_context import ClientGoneError, RequestContext, RunningGeneration
 from loqal.server.service.state import ServerState
 from loqal.server.shared.errors import RefusedError
 from loqal.server.shared.streaming import Formatter, ServerSentEvents
@@ -68,13 +68,13 @@ class Pool:
     def __init__(self, error: Exception | None = None) -> None:
         self.in_use, self._error = 0, error
 
-    async def take(self, name: str) -> Any:
+    async def acquire(self, name: str) -> Any:
         if self._error is not None:
             raise self._error
         self.in_use += 1
         return f"the model {name}"
 
-    def give_back(self, name: str) -> None:
+    def release(self, name: str) -> None:
         self.in_use -= 1
 
 
@@ -98,6 +98,12 @@ class Rig:
         self.state = ServerState(self.pool, ServerSettings(max_requests=most))  # type: ignore[arg-type]
         self.call = RequestContext("req_1", self.http, self.state, Client("me"))  # type: ignore[arg-type]
 
+    async def answer(self, ask: Any) -> RunningGeneration:
+        """Begin, wait for all of it, and let go."""
+        work = await self.call.begin(ask)
+        await self.call.finish(work, Formatter())
+        return work
+
     def is_free(self) -> bool:
         """Whether all that a request held was given back."""
         self.state.concurrency.enter(2)
@@ -110,37 +116,36 @@ def run(work: Callable[[], Any]) -> None:
 
 
 def test_complete_replies() -> None:
-    async def work() -> None:
+    async def scene() -> None:
         rig, stream = Rig(), Stream()
         ask = Asked(lambda: [stream])
-        replies, runtime = await rig.call.replies(ask)  # type: ignore[arg-type]
-        assert replies == [stream.reply] and runtime == "the model tiny" == ask.begun[0][0]
+        work = await rig.answer(ask)
+        assert [one.reply for one in work.streams] == [stream.reply]
+        assert work.runtime == "the model tiny" == ask.begun[0][0]
         assert stream.closed and rig.is_free()
         facts = rig.call.facts
         assert (facts["model"], facts["client"], facts["ended"]) == ("tiny", "me", "stop")
         assert (facts["prompt_tokens"], facts["cached_tokens"], facts["completion_tokens"]) == (10, 4, 3)
 
-    run(work)
+    run(scene)
 
 
 def test_a_client_that_leaves_cancels_its_replies() -> None:
-    async def work() -> None:
+    async def scene() -> None:
         rig, stream = Rig(), Stream(ready=False)
-        asking = asyncio.ensure_future(rig.call.replies(Asked(lambda: [stream])))  # type: ignore[arg-type]
+        asking = asyncio.ensure_future(rig.answer(Asked(lambda: [stream])))  # type: ignore[arg-type]
         while not rig.pool.in_use:
             await asyncio.sleep(0)
         rig.http.leaves.set()
         with pytest.raises(ClientGoneError):
             await asking
         assert stream.closed and rig.is_free()
-        with pytest.raises(ClientGoneError):
-            await rig.call.still_there()
 
-    run(work)
+    run(scene)
 
 
 def test_errors_on_the_way_give_everything_back() -> None:
-    async def work() -> None:
+    async def scene() -> None:
         def fail() -> list[Stream]:
             raise ZeroDivisionError
 
@@ -153,16 +158,17 @@ def test_errors_on_the_way_give_everything_back() -> None:
         ]
         for rig, ask, kind in cases:
             with pytest.raises(kind):
-                await rig.call.replies(ask)
+                await rig.answer(ask)
             assert rig.is_free()
 
-    run(work)
+    run(scene)
 
 
 def test_a_stream_holds_until_it_is_sent() -> None:
-    async def work() -> None:
+    async def scene() -> None:
         rig, stream = Rig(), Stream()
-        response = await rig.call.stream(Asked(lambda: [stream]), lambda work: Formatter(), ServerSentEvents)  # type: ignore[arg-type]
+        work = await rig.call.begin(Asked(lambda: [stream]))  # type: ignore[arg-type]
+        response = rig.call.stream(work, Formatter(), ServerSentEvents)
         assert rig.pool.in_use == 1
         sent: list[Any] = []
 
@@ -173,13 +179,14 @@ def test_a_stream_holds_until_it_is_sent() -> None:
         assert stream.closed and rig.is_free()
         assert sent[0]["status"] == 200 and not sent[-1]["more_body"]
 
-    run(work)
+    run(scene)
 
 
 def test_a_stream_that_may_be_resumed_outlives_its_connection() -> None:
-    async def work() -> None:
+    async def scene() -> None:
         rig, stream = Rig(http=Http({"prefer": "resume=30"})), Stream(ready=False)
-        response = await rig.call.stream(Asked(lambda: [stream]), lambda work: Formatter(), ServerSentEvents)  # type: ignore[arg-type]
+        work = await rig.call.begin(Asked(lambda: [stream]))  # type: ignore[arg-type]
+        response = rig.call.stream(work, Formatter(), ServerSentEvents)
         assert response.headers["preference-applied"] == "resume"
         rig.http.leaves.set()
 
@@ -192,11 +199,11 @@ def test_a_stream_that_may_be_resumed_outlives_its_connection() -> None:
         await idle_rounds()
         assert stream.closed and rig.is_free()
 
-    run(work)
+    run(scene)
 
 
 def test_a_model_for_other_work() -> None:
-    async def work() -> None:
+    async def scene() -> None:
         rig = Rig(most=2)
         async with rig.call.model("tiny") as runtime:
             assert runtime == "the model tiny" and rig.pool.in_use == 1
@@ -205,18 +212,15 @@ def test_a_model_for_other_work() -> None:
             async with rig.call.model("tiny"):
                 raise ZeroDivisionError
         assert rig.is_free()
-        rig.call.spend(5)
-        rig.call.spend(6)
-        assert rig.call.facts["prompt_tokens"] == 11
 
-    run(work)
+    run(scene)
 
 
 def test_warnings_go_with_an_answer() -> None:
-    async def work() -> None:
+    async def scene() -> None:
         rig = Rig()
         assert rig.call.json({"a": 1}, 201).body == b'{"a":1}' and rig.call.json({}, 201).status_code == 201
         rig.call.warnings.warn("field", "is ignored")
         assert b'"warnings":' in rig.call.json({"a": 1}).body
 
-    run(work)
+    run(scene)

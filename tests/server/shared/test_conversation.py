@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loqal.server.shared.conversation import Result, decoded, in_call_order, said, settled, size_of
+from loqal.server.shared.body import Warnings
+from loqal.server.shared.conversation import (
+    ToolResult,
+    decode_base64,
+    in_call_order,
+    reply_message,
+    size_of,
+    with_one_system_message,
+)
 from loqal.server.shared.errors import FieldError
-from loqal.server.shared.generation_request import Warnings
 from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
 from loqal.types.reply import FinishReason, Reply, Timings, Usage
 
@@ -26,8 +33,8 @@ def calls(*ids: str) -> Message:
     return Message("assistant", tool_calls=[ToolCall("f", {}, one) for one in ids])
 
 
-def results(*ids: str) -> list[Result]:
-    return [Result(f"messages[{index}]", one, Message("tool", one)) for index, one in enumerate(ids)]
+def results(*ids: str) -> list[ToolResult]:
+    return [ToolResult(f"messages[{index}]", one, Message("tool", one)) for index, one in enumerate(ids)]
 
 
 @given(st.permutations(["a", "b", "c"]), st.integers(0, 3))
@@ -56,35 +63,35 @@ def test_results_of_no_call_or_of_one_that_has_its_result(
 
 def test_system_messages_at_the_beginning_become_one() -> None:
     warnings = Warnings()
-    assert settled([system("a"), USER], "messages", warnings) == (system("a"), USER)
-    joined, user = settled(
+    assert with_one_system_message([system("a"), USER], "messages", warnings) == (system("a"), USER)
+    joined, user = with_one_system_message(
         [system("a"), Message("system", [TextPart("b"), TextPart("c")]), system("d"), USER], "messages", warnings
     )
     assert joined.role == "system" and user == USER
     assert "".join(part.text for part in joined.content) == "a\n\nbc\n\nd"  # type: ignore[union-attr]
-    assert settled([], "messages", warnings) == () and not warnings.warnings
+    assert with_one_system_message([], "messages", warnings) == () and not warnings.warnings
 
 
 def test_a_later_system_message_is_the_users_and_that_is_said() -> None:
     warnings = Warnings()
-    found = settled([USER, system("a"), ASSISTANT, system("b")], "input", warnings)
+    found = with_one_system_message([USER, system("a"), ASSISTANT, system("b")], "input", warnings)
     assert [message.role for message in found] == ["user", "user", "assistant", "user"]
     assert len(warnings.warnings) == 1 and "input" in str(warnings.warnings)
 
 
 def test_base64() -> None:
-    assert decoded(base64.b64encode(b"\0\xff").decode(), "x") == b"\0\xff"
-    assert decoded("", "x") == b""
+    assert decode_base64(base64.b64encode(b"\0\xff").decode(), "x") == b"\0\xff"
+    assert decode_base64("", "x") == b""
     for data in ("a", "ab=c", "a\nb=", "ä===", "_-__"):
         with pytest.raises(FieldError) as caught:
-            decoded(data, "content[0].data")
+            decode_base64(data, "content[0].data")
         assert caught.value.path == "content[0].data"
 
 
 def test_a_reply_as_a_message_keeps_everything() -> None:
     call = ToolCall("f", {"a": 1}, "x")
     reply = Reply("t", "r", (1, 2), FinishReason.STOP, Usage(1, 2), Timings(0, 0, 0, 0), 0, (call,))
-    assert said(reply) == Message("assistant", "t", "r", (call,), (1, 2))
+    assert reply_message(reply) == Message("assistant", "t", "r", (call,), (1, 2))
 
 
 def test_sizes_grow_with_everything_that_is_kept() -> None:

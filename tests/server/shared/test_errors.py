@@ -14,8 +14,8 @@ from loqal.server.shared.errors import STATUS, FieldError, RefusedError, problem
         (ContextError("a", "b", "c"), "context_length"),
         (RequestError("a", "b", "c"), "invalid_request"),
         (CapacityError("a", "b", "c"), "overloaded"),
-        (FieldError("x", "b"), "invalid_request"),
-        (RefusedError("gone", "a"), "gone"),
+        (FieldError("x", "b", "c"), "invalid_request"),
+        (RefusedError("gone", "a", "b", "c"), "gone"),
     ],
 )
 def test_kinds(error: LoqalError, kind: str) -> None:
@@ -25,9 +25,9 @@ def test_kinds(error: LoqalError, kind: str) -> None:
 
 
 def test_the_path_of_a_field_is_kept() -> None:
-    assert problem(FieldError("messages[0].content", "why")).path == "messages[0].content"
+    assert problem(FieldError("messages[0].content", "why", "fix")).path == "messages[0].content"
     assert problem(RequestError("a", "b", "c")).path is None
-    assert FieldError("", "why").path == ""
+    assert FieldError("", "why", "fix").path == ""
 
 
 def test_of_a_bug_a_client_learns_nothing() -> None:
@@ -39,8 +39,8 @@ def test_of_a_bug_a_client_learns_nothing() -> None:
 
 def test_headers_that_clients_understand() -> None:
     def headers(retry_s: float) -> str:
-        return problem(RefusedError("rate_limit", "a", retry_s=retry_s)).headers["Retry-After"]
+        return problem(RefusedError("rate_limit", "a", "b", "c", retry_s=retry_s)).headers["Retry-After"]
 
     assert [headers(seconds) for seconds in (0.01, 1.2, 7.6)] == ["1", "1", "8"]
-    assert problem(RefusedError("authentication", "a")).headers == {"WWW-Authenticate": "Bearer"}
-    assert problem(RefusedError("permission", "a")).headers == {}
+    assert problem(RefusedError("authentication", "a", "b", "c")).headers == {"WWW-Authenticate": "Bearer"}
+    assert problem(RefusedError("permission", "a", "b", "c")).headers == {}
