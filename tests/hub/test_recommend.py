@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from loqal.errors import CapacityError
 from loqal.hub import catalog
-from loqal.hub.recommend import choose, decode_bytes, needed_bytes
+from loqal.hub.recommend import Choice, decode_bytes
+from loqal.hub.recommend import choose as choose_by
 
 GB = 10**9
 MEMORY = st.integers(2 * GB, 400 * GB)
@@ -16,12 +17,21 @@ SPEED = st.floats(1, 3000)
 ORDER = list(catalog.releases())
 
 
+def needed_bytes(size: str | None, quant: str | None, file_bytes: int) -> int:
+    """What a model takes, without asking a backend."""
+    return file_bytes * 11 // 10 + 300_000_000
+
+
+def choose(memory_bytes: int, read_gb_per_s: float, size: str | None = None) -> Choice:
+    return choose_by(memory_bytes, read_gb_per_s, needed_bytes, size)
+
+
 @given(MEMORY, SPEED)
 def test_what_is_chosen_fits_and_is_fast_enough(memory: int, speed: float) -> None:
     choice = choose(memory, speed)
     file = catalog.releases()[choice.size].file(choice.quant)
     assert file is not None and file.size_bytes == choice.size_bytes
-    assert needed_bytes(choice.size, choice.size_bytes) <= 0.7 * memory
+    assert needed_bytes(choice.size, choice.quant, choice.size_bytes) <= 0.8 * memory
     if choice.size != "0.8B":
         assert speed * GB * 0.5 / decode_bytes(choice.size, choice.size_bytes) >= 8
     assert choice.why
@@ -47,9 +57,6 @@ def test_less_memory_means_fewer_bits_of_a_given_size() -> None:
 
 
 @pytest.mark.parametrize("size", ORDER)
-def test_memory_grows_with_the_context_and_the_file(size: str) -> None:
-    short, long = needed_bytes(size, GB, 1000), needed_bytes(size, GB, 2000)
-    assert short < long < needed_bytes(size, 2 * GB, 2000)
-    assert needed_bytes(size, GB, 3000) - long == long - short
+def test_bytes_of_a_decode_step(size: str) -> None:
     assert 0 < decode_bytes(size, GB) <= GB
     assert (decode_bytes(size, GB) < GB / 2) == ("A" in size.partition("-")[2])  # only active experts are read

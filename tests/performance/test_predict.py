@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from loqal.engine.options import CHUNK_TOKENS
 from loqal.model.sizes import SIZES
-from loqal.performance.kernel_rates import CHUNK_TOKENS, FormatRate, KernelRates
-from loqal.performance.machine_speed import MachineSpeed
+from loqal.performance.kernel_rates import FormatRate, KernelRates
+from loqal.performance.machine_speed import Machine
 from loqal.performance.predict import Speed, predict
 from loqal.performance.weight_mix import Weights
 
 CONFIG = SIZES["9B"]
-MACHINE = MachineSpeed(100.0, 1000.0, 500.0, "now")
+MACHINE = Machine("cpu", "isa", 2, 100.0, 1000.0, 500.0, "now")
 WEIGHTS = Weights({"Q4_K": 8 * 10**9}, {}, {"Q6_K": 10**9}, {"Q4_K": 10**9}, 1000, 6 * 10**9, {}, 0)
 RATES = KernelRates(
     call_us=5.0,
@@ -23,7 +24,7 @@ RATES = KernelRates(
 )
 
 
-def speed(context: int = 0, kv_bits: int = 16, weights: Weights = WEIGHTS, machine: MachineSpeed = MACHINE) -> Speed:
+def speed(context: int = 0, kv_bits: int = 16, weights: Weights = WEIGHTS, machine: Machine = MACHINE) -> Speed:
     return predict(CONFIG, weights, RATES, machine, context=context, kv_bits=kv_bits)
 
 
@@ -56,7 +57,7 @@ def test_what_makes_it_slower() -> None:
     assert speed(context=10_000).prefill < speed(context=100).prefill
     assert speed(context=10_000, kv_bits=8).keys_ms == pytest.approx(speed(context=5_000).keys_ms)
     assert speed(weights=replace(WEIGHTS, scale=1.1)).weights_ms == pytest.approx(1.1 * speed().weights_ms)
-    slow = MachineSpeed(50.0, 1000.0, 250.0, "now")
+    slow = Machine("cpu", "isa", 2, 50.0, 1000.0, 250.0, "now")
     assert speed(1000, machine=slow).keys_ms == pytest.approx(2 * speed(1000).keys_ms)
     assert speed(1000, machine=slow).prefill < speed(1000).prefill
     assert speed(weights=replace(WEIGHTS, idle={"Q4_K": 10**12})) == speed()  # what no token passes through

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loqal.engine.sampling.head_logits import HeadLogits, of_rows
+from loqal.engine.sampling.head_logits import of_rows
 from loqal.errors import CheckpointError
 from scripted import VOCAB, ScriptedModel, ScriptedOps
 
@@ -94,4 +94,4 @@ def test_no_finite_logit_is_the_checkpoints_fault(model: Any) -> None:
     for value in (np.nan, -np.inf, np.inf):
         row = np.full((1, VOCAB), value, np.float32)
         with pytest.raises(CheckpointError):
-            HeadLogits(model, row, PADDING).top_k(1)
+            of_rows(model, row, [1], PADDING)[0].top_k(1)
