@@ -49,7 +49,15 @@ NATIVE_FILES = (
     *("engine/speculation/test_drafting.py", "hub/test_local_models.py", "model/test_golden.py"),
     *("model/test_golden_llama_cpp.py", "model/test_golden_vision.py", "model/test_invariants.py", "ops/test_bits.py"),
     *("ops/test_layers.py", "ops/test_linear.py", "ops/test_mixers.py", "ops/test_packed_file.py"),
-    *("ops/test_packing.py", "ops/test_small.py", "ops/test_vision_ops.py", "ops/backends/test_native_encoder.py"),
+    *("ops/test_constants.py", "ops/test_kernel_stubs.py", "server/shared/test_generation_request.py"),
+    *(
+        "hub/test_names.py",
+        "runtime/test_memory_needs.py",
+        "ops/test_packing.py",
+        "ops/test_small.py",
+        "ops/test_vision_ops.py",
+        "ops/backends/test_native_encoder.py",
+    ),
     *("performance/test_bench.py", "performance/test_planner.py", "quantize/test_quantize.py", "runtime/test_api.py"),
     *("runtime/test_media_encoder.py", "runtime/test_reply_options.py", "runtime/test_runtime.py"),
 )

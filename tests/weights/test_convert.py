@@ -28,7 +28,7 @@ def option(conversion: Conversion, shape: tuple[int, ...]) -> Option:
 
 def planned(*formats: str, conversion: Conversion = "plain", f32: bool = False) -> str:
     sources = [StoredTensor("there", one, (4, 32), 0, 0) for one in formats]
-    return convert.plan(entry((4, 32), f32=f32), option(conversion, (4, 32)), sources, "file")
+    return convert.choose_conversion(entry((4, 32), f32=f32), option(conversion, (4, 32)), sources, "file")
 
 
 def converted(conversion: Conversion, *arrays: np.ndarray, format: str = "F32", f32: bool = False) -> np.ndarray:

@@ -26,12 +26,6 @@ def index(where: Path, weight_map: Any, name: str = "model.safetensors.index.jso
 PARTS = [f"m-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
 
 
-def test_numbers_of_parts() -> None:
-    assert folder.part_number(Path("m-00002-of-00003.gguf")) == 2
-    for name in ("m.gguf", "m-2-of-3.gguf", "m-00002-of-00003.bin"):
-        assert folder.part_number(Path(name)) == 1
-
-
 def test_all_parts_from_any(tmp_path: Path) -> None:
     paths = touch(tmp_path, *PARTS)
     touch(tmp_path, "m-00001-of-00002.safetensors")
