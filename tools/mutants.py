@@ -157,10 +157,15 @@ def is_killed(module: Path, source: str, tests: Path, copied: Path, timeout_s: f
     Path(importlib.util.cache_from_source(str(target))).unlink(missing_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(copied), "PYTHONDONTWRITEBYTECODE": "1"}
     # Without the database of failed examples, and with one seed, one mutant says nothing of the next.
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--hypothesis-seed=0", "-m", "not parity"]
-    command = [sys.executable, "-m", "pytest", *options, str(tests)]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not parity"]
     try:
-        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=timeout_s)
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, str(tests)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            timeout=timeout_s,
+        )
     except subprocess.TimeoutExpired:
         return True
     return run.returncode != 0
@@ -184,8 +189,7 @@ def main() -> None:
         for module in (path.resolve() for path in args.modules):
             name = module.relative_to(PACKAGE)
             tests = args.tests or ROOT / "tests" / name.parent / f"test_{name.name}"
-            source = module.read_text()
-            if is_killed(module, source, tests, copied, args.timeout_s):
+            if is_killed(module, source := module.read_text(), tests, copied, args.timeout_s):
                 sys.exit(f"{tests} fails without any mutant, or does not exist.")
             every = mutants(source)
             drawn = random.Random(args.seed).sample(every, min(args.count, len(every)))
