@@ -156,16 +156,10 @@ def is_killed(module: Path, source: str, tests: Path, copied: Path, timeout_s: f
     target.write_text(source)
     Path(importlib.util.cache_from_source(str(target))).unlink(missing_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(copied), "PYTHONDONTWRITEBYTECODE": "1"}
-    # Without the database of failed examples, and with one seed, one mutant says nothing of the next.
     options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not parity"]
+    command = [sys.executable, "-m", "pytest", *options, str(tests)]
     try:
-        run = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, str(tests)],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            timeout=timeout_s,
-        )
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=timeout_s)
     except subprocess.TimeoutExpired:
         return True
     return run.returncode != 0
@@ -173,7 +167,7 @@ def is_killed(module: Path, source: str, tests: Path, copied: Path, timeout_s: f
 
 def main() -> None:
     """Print a table, and the survivors below it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser()
     parser.add_argument("modules", nargs="+", type=Path)
     parser.add_argument("--tests", type=Path, help="the test file, where it is not the one of the module's name")
     parser.add_argument("--count", type=int, default=10, help="mutants of each module")
@@ -197,7 +191,6 @@ def main() -> None:
             is_killed(module, source, tests, copied, args.timeout_s)  # the module as it is, for the next ones
             survivors += [f"`{name}` {one.line}, {' '.join(one.change.split())}" for one in left]
             print(f"| {name} | {len(drawn) - len(left)} | {len(drawn)} |", flush=True)
-            print(*survivors[len(survivors) - len(left) :], sep="\n", file=sys.stderr, flush=True)
     print("\nSurvivors:" if survivors else "\nNo survivor.", *survivors, sep="\n- " if survivors else "\n")
 
 
