@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -11,9 +10,6 @@ from loqal.engine.cache.radix_tree import RadixTree, common_len
 
 Run = tuple[int, ...]
 
-walks_too_far = pytest.mark.xfail(
-    strict=True, reason="after a split inside insert, the walk goes on below the split: entries end at other runs"
-)
 RUNS = st.lists(st.sampled_from([1, 2, -1]), max_size=7).map(tuple)
 
 
@@ -74,7 +70,6 @@ SPLIT: list[tuple[str, Run, int]] = [("insert", (1, 1), 2), ("insert", (1, 1, 2)
 LOST: list[tuple[str, Run, int]] = [("insert", (1, 2), 2), ("remove", (1, 2), 2), ("find", (1, 2, 1), 2)]
 
 
-@walks_too_far
 @example(LOST)
 @example(SPLIT)
 @given(STEPS)
@@ -95,7 +90,6 @@ def test_a_tree_answers_as_lists_do(steps: list[tuple[str, Run, int]]) -> None:
         assert tree.num_keys == plain.num_keys
 
 
-@walks_too_far
 def test_a_run_is_never_given_what_belongs_to_another() -> None:
     """What would follow is a reply from the state of another prompt."""
     tree: RadixTree[str] = RadixTree(1000)
@@ -106,7 +100,6 @@ def test_a_run_is_never_given_what_belongs_to_another() -> None:
     assert tree.find(keys((1, 2)), 2).entry == "of 1 2"
 
 
-@walks_too_far
 @example([(1, 1), (1, 1, 2), (1, 2)], [], 0)
 @given(st.lists(RUNS, min_size=1), st.lists(RUNS), st.integers(0, 12))
 def test_trimming_forgets_runs_and_never_an_entry(kept: list[Run], bare: list[Run], most: int) -> None:

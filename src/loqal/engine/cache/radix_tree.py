@@ -130,8 +130,9 @@ class RadixTree(Generic[Entry]):
             if child is None:
                 return
             agreed = common_len(child.run, keys[at:])
+            is_whole = agreed == len(child.run)  # asked before the caller may split the node
             yield child, agreed
-            if agreed < len(child.run):
+            if not is_whole:
                 return
             node, at = child, at + agreed
 
