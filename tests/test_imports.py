@@ -40,11 +40,11 @@ ENTRY_POINTS = {
         {*SERVER, *TERMINAL, *NETWORK, *SELDOM, "loqal.server"},
         160,
     ),
-    "loqal.load": (CHAT, {*SERVER, *TERMINAL, *NETWORK, *SELDOM, "loqal.server", "loqal.cli"}, 150),
+    "loqal.load": (CHAT, {*SERVER, *TERMINAL, *NETWORK, *SELDOM, "loqal.server", "loqal.cli"}, 154),
     "loqal serve": (
         COMMAND.format(words=["serve", "--port", "0"]),
         {*TERMINAL, *NETWORK, *SELDOM, "loqal.quantize"},
-        210,
+        216,
     ),
 }
 

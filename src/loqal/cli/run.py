@@ -14,7 +14,6 @@ import loqal
 from loqal.cli import attachments, options, terminal
 from loqal.errors import RequestError
 from loqal.hub import find
-from loqal.runtime import open_model
 from loqal.types.messages import MediaPart, Message
 from loqal.types.reply import Reply
 from loqal.types.sampling import SamplingParams
@@ -115,6 +114,9 @@ def _understand(parsed: argparse.Namespace, fetch: Callable[[str], None]) -> _Jo
     if find.is_absent_name(model):
         terminal.print_note(f"{model} is not on this machine yet.")
         fetch(str(model))
+    # Imported where it is used, so that --help answers at once.
+    from loqal.runtime import open_model
+
     path = open_model.find(model)
     prompt_ids = None if parsed.prompt_ids is None else options.token_ids(parsed.prompt_ids)
     piped = "" if prompt_ids is not None or sys.stdin.isatty() else _read_stdin()
