@@ -33,7 +33,7 @@ ENTRY_POINTS = {
     "loqal run --help": (
         COMMAND.format(words=["run", "--help"]),
         {"tokenizers", "loqal.ops._kernels", "PIL", "asyncio", *SERVER, *TERMINAL, *NETWORK, *SELDOM},
-        40,
+        52,
     ),
     "loqal run": (
         COMMAND.format(words=["run", "--max-tokens", "2", "Say hi."]),
