@@ -53,9 +53,10 @@ class TensorError(CheckpointError):
 
 
 class RequestError(LoqalError):
-    """A request asks for something impossible or contradictory."""
+    """A request asks for something impossible or contradictory. ``path`` is the field at fault, where it is known."""
 
     exit_code = 2
+    path: str | None = None
 
 
 class MediaError(RequestError):

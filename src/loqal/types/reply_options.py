@@ -9,9 +9,15 @@ from typing import Any, Literal, TypedDict
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """The answer is JSON that a schema accepts; without a schema, any JSON object."""
+    """The answer is JSON that a schema accepts; without a schema, any JSON object.
+
+    ``strict`` refuses a schema that cannot be held in every respect; otherwise what is not held is left out, and the
+    reply's warnings say so. ``path`` is where the caller wrote the schema, for errors and warnings.
+    """
 
     schema: Mapping[str, Any] | bool | None = None
+    strict: bool | None = None
+    path: str = "answer.schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +48,19 @@ AnswerFormat = JsonSchema | Regex | Grammar | OneOf
 class Tool:
     """A function the model may call.
 
-    ``parameters`` is the JSON schema of its arguments, ``strict`` whether the arguments must satisfy it, and
-    ``extra`` holds what else the caller's definition had, which the template shows to the model. ``definition`` is the
+    ``parameters`` is the JSON schema of its arguments. They are held to it as far as it can be held, and the reply's
+    warnings name the rest; ``strict`` refuses a schema with such a rest, and False lifts the schema altogether.
+    ``path`` is where the caller wrote the schema, for errors and warnings. ``extra`` holds what else the caller's definition had, which the template shows to the model. ``definition`` is the
     definition as the caller wrote it, which is shown instead of one made from the other fields.
     """
 
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
-    strict: bool = False
+    strict: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     definition: Mapping[str, Any] | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

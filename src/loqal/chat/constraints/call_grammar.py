@@ -1,27 +1,48 @@
-"""The grammar of calls of tools in the family's written form, see ``tool_calls``.
+"""The grammar of tool calls in the written forms of the family, see ``output.call_text`` and ``output.tool_calls``.
 
-Strings stand there as they are, up to the closing tag, so a schema of strings becomes a grammar of plain text; all
-other values are JSON.
+Whatever the reader reads as a complete call of an offered tool with valid arguments can be written: closing tags and
+line ends may be missing, and parameters come in any order, each once. A string stands there as it is, and ends where
+the reader ends it; all other values are JSON. So no value can take up a tag of the call itself.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from loqal.chat.constraints.grammar import json_rule, literal, slashed
-from loqal.chat.constraints.json_schema import NOTES
-from loqal.chat.output.tool_calls import resolved, types_of
-from loqal.chat.template.native import argument_text
+from loqal.chat.constraints.argument_grammar import Value, ValueRules
+from loqal.chat.constraints.grammar import json_rule, literal, without
+from loqal.chat.constraints.json_schema import SchemaError, hold
+from loqal.chat.constraints.schema_rewrite import ANNOTATIONS
 from loqal.errors import RequestError
 from loqal.types.reply_options import Tool
 
-_END = '"\\n</parameter>\\n"'
-_ANY_KEY = "/[^<>\\n]+/"
 _OF_TOOLS = {"type", "properties", "required", "additionalProperties", "$defs", "definitions"}
-_MOST_NESTED = 8  # choices within choices
 _NAME = re.compile(r"[^<>\n]+")
+_ALWAYS = "le([0:1], 1)"  # a rule with a parameter has to look at it
+_MOST_TRACKED = 60  # parameters that can be told apart in the 64 bits of a rule
+_MOST_RECOVERED = 24  # parameters whose opening tags end a value that was not closed
+
+_SPACE = r"[ \t\r\n]*"
+_TEXT, _TEXT_OPEN = (
+    f"{without(*tags)}(<function={without('</function>')}<\\/function>{without(*tags)})*"
+    for tags in (("<function=",), ("<function=", "</function>"))
+)
+# Text of a value up to what ends it. A quoted function may hold tags of calls. While a parameter is missing that must be
+# given, the function cannot end (_TEXT_OPEN), and a closing tag that an angle bracket follows leads to a parameter.
+_SHARED = rf"""
+ws: /[ \t\r\n]{{1,20}}/
+done: </tool_call> | ""
+closed_open[lazy]: /{_TEXT_OPEN}<\/parameter>{_SPACE}</
+closed[lazy]: /{_TEXT}<\/parameter>{_SPACE}</
+next[lazy]: /{_TEXT}<\/parameter>{_SPACE}<parameter=/
+end[lazy]: /{_TEXT}<\/parameter>{_SPACE}<\/function>/
+FINAL: /{without("</parameter>")}(<\/parameter>{_SPACE})?(<\/function>{_SPACE})?/
+hermes_name: /\{{{_SPACE}"name"{_SPACE}:{_SPACE}/
+hermes_arguments: /{_SPACE},{_SPACE}"arguments"{_SPACE}:{_SPACE}/
+""".strip()
 
 
 def check_names(tools: Sequence[Tool]) -> None:
@@ -38,148 +59,223 @@ def check_names(tools: Sequence[Tool]) -> None:
 
 def calls_rule(parallel: bool) -> str:
     """One call, or one or more."""
-    return 'call ("\\n" call)*' if parallel else "call"
+    return "call (ws? call)*" if parallel else "call"
+
+
+@dataclass
+class _Parameters:
+    """What is known of the parameters of one tool."""
+
+    values: dict[str, Value] = field(default_factory=dict)  # required ones first
+    num_required: int = 0
+    others: Value | None = None  # of parameters that are not declared, where there may be such
 
 
 class CallGrammar:
     """The rule ``call``, one complete call of one of some tools, and those it needs.
 
     Args:
-        enforce: hold the arguments of every tool to its schema where that can be done, not only those of strict ones.
-        compiles: whether a rule can be compiled.
+        tools: what is offered.
+        paths: how the caller knows the schema of each tool.
+        faults: what is wrong with a rewritten JSON schema; an empty text when nothing is.
+        is_valid: whether a grammar can be compiled.
+        with_json: calls may also be written as JSON with ``name`` and ``arguments``.
+
+    Attributes:
+        rules: the rules.
+        warnings: what of the schemas is not held.
 
     Raises:
-        RequestError: the arguments of a strict tool cannot be held to its schema.
+        RequestError: the arguments of a strict tool cannot be held to its schema, or nothing can satisfy it.
     """
 
-    def __init__(self, tools: Sequence[Tool], *, enforce: bool, compiles: Callable[[str], bool]) -> None:
-        self._compiles = compiles
-        self.rules = [f"text[suffix={_END}]: /(?s:.*)/"]
-        functions = [self._function(tool, enforce or tool.strict) for tool in tools]
-        self.rules.append('call: <tool_call> "\\n<function=" (' + " | ".join(functions) + ") </tool_call>")
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        paths: Sequence[str],
+        *,
+        faults: Callable[[Any], str],
+        is_valid: Callable[[str], bool],
+        with_json: bool = True,
+    ) -> None:
+        self._faults = faults
+        self._values = ValueRules(is_valid)
+        self._dropped: dict[str, str] = {}
+        self.rules = [_SHARED]
+        self.warnings: list[str] = []
+        bodies: list[str] = []
+        for index, (tool, path) in enumerate(zip(tools, paths, strict=True)):
+            parameters = self._parameters(tool, path, f"t{index}_")
+            self._add_tool(f"t{index}", parameters)
+            bodies.append(f'"<function=" {literal(tool.name + ">")} t{index}_next::0x0')
+            if with_json:
+                json_arguments = json_rule(_as_object(parameters))
+                self.rules.append(f"t{index}_json: {json_arguments}")
+                name = literal(literal(tool.name))
+                bodies.append(f'hermes_name {name} hermes_arguments t{index}_json ws? "}}" ws? done')
+        self.rules += self._values.rules
+        self.rules.append("call: <tool_call> ws? (" + " | ".join(bodies) + ")")
 
-    def _add(self, body: str, attributes: str = "") -> str:
-        name = f"r{len(self.rules)}"
-        self.rules.append(f"{name}{attributes}: {body}")
-        return name
-
-    def _function(self, tool: Tool, enforce: bool) -> str:
+    def _parameters(self, tool: Tool, path: str, prefix: str) -> _Parameters:
         schema: Mapping[str, Any] = tool.parameters or {}
-        properties = schema.get("properties")
-        known = properties if isinstance(properties, Mapping) else {}
-        usable = all(_NAME.fullmatch(name) for name in known)
+        declared = schema.get("properties")
+        known: Mapping[str, Any] = declared if isinstance(declared, Mapping) else {}
+        names = [name for name in known if _NAME.fullmatch(name) and name == name.strip()]
         required = schema.get("required")
-        needed = required if isinstance(required, list) else []
-        self._allow(tool, schema, _OF_TOOLS, "")
-        if tool.strict and not usable:
-            raise self._refusal(tool, "/properties", "Names of arguments have no line end or angle bracket.")
-        if tool.strict and not all(name in known for name in needed):
-            raise self._refusal(tool, "/required", "It names an argument that is not among the properties.")
-        is_open = bool(schema) and schema.get("additionalProperties", True) is not False and not tool.strict
-        if enforce and known and usable:
-            body = " ".join(
-                self._argument(tool, name, part) + ("" if name in needed else "?") for name, part in known.items()
+        needed = [name for name in required if name in known] if isinstance(required, list) else []
+        self._check_object(tool, schema, path, names, required)
+        found = _Parameters()
+        is_open = bool(schema) and schema.get("additionalProperties", not known) is not False and not tool.strict
+        if is_open or tool.strict is False:
+            found.others = Value(text=True)
+        order = [name for name in names if name in needed] + [name for name in names if name not in needed]
+        for index, name in enumerate(order):
+            value = (
+                Value(text=True) if tool.strict is False else self._value(tool, path, name, f"{prefix}{index}_", needed)
             )
-        elif not known and not is_open:
-            body = ""
-        else:
-            key = _ANY_KEY if is_open or not usable else " | ".join(map(literal, known))
-            body = f'("<parameter=" ({key}) ">\\n" text)' + ("?" if enforce else "*")  # a name must not come twice
-        return self._add(f'{literal(tool.name + ">" + chr(10))} {body} "</function>\\n"')
+            if value is not None:
+                found.values[name] = value
+                found.num_required += name in needed and tool.strict is not False
+        return found
 
-    def _argument(self, tool: Tool, name: str, schema: Any) -> str:
-        values = self._values(tool, schema, f"/properties/{name}")
-        return self._add(f"{literal(f'<parameter={name}>' + chr(10))} ({' | '.join(values)})")
-
-    def _values(self, tool: Tool, schema: Any, pointer: str, depth: int = 0) -> list[str]:
-        """What a value may be, each with its end."""
+    def _value(self, tool: Tool, path: str, name: str, prefix: str, needed: Sequence[str]) -> Value | None:
+        """What the value of a parameter may be; None where nothing can be."""
+        pointer = "/properties/" + name.replace("~", "~0").replace("/", "~1")
         root = tool.parameters or {}
-        if isinstance(schema, Mapping) and "$ref" in schema:
-            self._allow(tool, schema, {"$ref"}, pointer)
-        schema = resolved(schema, root)
-        if tool.strict and depth > _MOST_NESTED:
-            raise self._refusal(tool, pointer, "It offers itself as a choice.")
-        if not isinstance(schema, Mapping) or depth > _MOST_NESTED:
-            return ["text"]
-        kinds, fixed = schema.get("type"), schema.get("enum", [schema["const"]] if "const" in schema else None)
-        if isinstance(fixed, list):
-            return [f"{literal(argument_text(value))} {_END}" for value in fixed]
-        if isinstance(kinds, list) and kinds:
-            choices: list[Any] = [{**schema, "type": kind} for kind in kinds]
-        elif kinds is None and isinstance(schema.get("anyOf", schema.get("oneOf")), list):
-            self._allow(tool, schema, {"anyOf" if "anyOf" in schema else "oneOf"}, pointer)
-            choices = schema.get("anyOf", schema.get("oneOf"))
-        else:
-            return [self._value(tool, schema, root, kinds, pointer)]
-        return [value for choice in choices for value in self._values(tool, choice, pointer, depth + 1)]
+        try:
+            held = hold(root, path, self._faults, strict=tool.strict, at=pointer, repair=True, prefix=prefix)
+        except SchemaError as error:
+            if tool.strict or (error.accepts_nothing and name in needed):
+                raise
+            self.warnings.append(f"{error.path}: {error.why}")
+            return None if error.accepts_nothing else Value(text=True)
+        self.warnings += held.warnings
+        return self._values.value(held, strict=tool.strict is True, path=f"{path}#{pointer}", warnings=self.warnings)
 
-    def _value(self, tool: Tool, schema: Mapping[str, Any], root: Mapping[str, Any], kind: Any, pointer: str) -> str:
-        kinds = types_of(schema, root)
-        if kind == "string":
-            return self._text(tool, schema, pointer)
-        if kind == "boolean":
-            return f'("true" | "false" | "True" | "False") {_END}'
-        if kind == "null":
-            return f'("null" | "None") {_END}'
-        if not kinds or "string" in kinds:
-            self._allow(tool, schema, set(), pointer)  # it does not say whether it is a string
-            return "text"
-        shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
-        rule = json_rule({**shared, **schema})
-        return f"{rule} {_END}" if tool.strict or self._compiles(rule) else "text"
+    def _check_object(
+        self, tool: Tool, schema: Mapping[str, Any], path: str, names: Sequence[str], required: Any
+    ) -> None:
+        """Warn of what is said about all arguments together and not held, or refuse it for a strict tool."""
+        known = schema.get("properties", {})
+        faults = [
+            (f"/{key}", f"The keyword {key!r} is not held for the arguments of a call.")
+            for key in schema
+            if key not in _OF_TOOLS and key not in ANNOTATIONS and not key.startswith("x-")
+        ]
+        if not isinstance(known, Mapping):
+            faults.append(("/properties", "It must be an object of schemas."))
+        elif len(names) < len(known):
+            faults.append(("/properties", "Names of arguments have no line end, angle bracket or space at their ends."))
+        if required is not None and not isinstance(required, list):
+            faults.append(("/required", "It must be a list of names."))
+        elif isinstance(known, Mapping) and not all(name in known for name in required or ()):
+            faults.append(("/required", "It names an argument that is not among the properties."))
+        if tool.strict is False:
+            return
+        for pointer, why in faults:
+            if tool.strict:
+                raise SchemaError(path, pointer, why)
+            self.warnings.append(f"{path}#{pointer}: {why}")
 
-    def _text(self, tool: Tool, schema: Mapping[str, Any], pointer: str) -> str:
-        """A string, written as it is."""
-        terms = []
-        if "minLength" in schema or "maxLength" in schema:
-            terms.append(f"/(?s:.{{{schema.get('minLength', 0)},{schema.get('maxLength', '')}}})/")
-        if "pattern" in schema:
-            pattern = _unanchored(schema["pattern"])
-            if pattern is None and tool.strict:
-                raise self._refusal(tool, f"{pointer}/pattern", "Of the two anchors, each may stand at its end only.")
-            terms += [f"/{slashed(pattern)}/"] if pattern is not None else []
-        if "format" in schema and tool.strict:
-            raise self._refusal(tool, f"{pointer}/format", "Formats of strings in calls of tools are not known.")
-        if not terms:
-            return "text"
-        name = f"T{len(self.rules)}"
-        self.rules.append(f"{name}: {' & '.join(terms)}")
-        if not tool.strict and not self._compiles(f"{name}\n{self.rules[-1]}"):
-            self.rules.pop()
-            return "text"
-        return self._add(name, f"[suffix={_END}]")
-
-    def _allow(self, tool: Tool, schema: Mapping[str, Any], keywords: set[str], pointer: str) -> None:
-        """Raise RequestError when the schema of a strict tool says something that is not followed here."""
-        beyond = [key for key in schema if key not in keywords and key not in NOTES]
-        if tool.strict and beyond:
-            raise self._refusal(tool, f"{pointer}/{beyond[0]}", f"The keyword {beyond[0]!r} cannot be enforced there.")
-
-    def _refusal(self, tool: Tool, pointer: str, why: str) -> RequestError:
-        return RequestError(
-            f"The parameters of the tool {tool.name!r} cannot be followed at #{pointer}.",
-            why,
-            "Change that part of the schema, or do not ask for strict arguments.",
+    def _add_tool(self, tool: str, found: _Parameters) -> None:
+        """The rules of one tool: what follows a parameter, names, and values, by the parameters given so far."""
+        names = list(found.values)
+        tracked = names[:_MOST_TRACKED]
+        needs = f"is_ones([0:{min(found.num_required, _MOST_TRACKED)}])" if found.num_required else ""
+        has_more = len(names) > len(tracked) or found.others is not None
+        full = "" if has_more else f"is_ones([0:{len(tracked)}])" if tracked else "true"
+        more = [] if full == "true" else [f"not({full})"] if full else [""]
+        self.rules.append(
+            _choices(
+                f"{tool}_next::_",
+                *((f'ws? "<parameter=" {tool}_key::_', condition) for condition in more),
+                ('ws? "</function>" ws? done', needs),
+                ("ws? </tool_call>", needs),
+            )
         )
+        if not names and found.others is None:
+            return
+        keys = [
+            (
+                f"{literal(name + '>')} {tool}_v{index}::{_with_bit(index)}",
+                f"bit_clear({index})" if index < len(tracked) else "",
+            )
+            for index, name in enumerate(names)
+        ]
+        if found.others is not None:
+            listed = " | ".join(map(literal, names))
+            self.rules.append(
+                f"{tool.upper()}_OTHER: /[^<>\\s]([^<>\\n]{{0,98}}[^<>\\s])?/" + (f" & ~({listed})" if names else "")
+            )
+            keys.append((f'{tool.upper()}_OTHER ">" {tool}_text::_', ""))
+        self.rules.append(_choices(f"{tool}_key::_", *keys))
+        for index, value in enumerate(found.values.values()):
+            self.rules.append(_choices(f"{tool}_v{index}::_", *self._value_choices(tool, value, needs, full)))
+        self.rules.append(f'{tool}_close::_: ws? "</parameter>" {tool}_next::_ | {tool}_next::_')
+        self.rules.append(_choices(f"{tool}_text::_", *self._text_choices(tool, tracked, needs, full)))
+
+    def _value_choices(self, tool: str, value: Value, needs: str, full: str) -> list[tuple[str, str]]:
+        if value.text:
+            return [(f"{tool}_text::_", "")]
+        found = [(f"ws? ({' | '.join(value.rules)}) {tool}_close::_", "")] if value.rules else []
+        found += [(f'"\\n" {text} "\\n</parameter>" {tool}_next::_', "") for text in value.spaced]
+        for name in value.strings:
+            found.append((f"{name}_closed {tool}_next::_", ""))
+            found.append((f"{name}_open {tool}_key::_", f"not({full})" if full else ""))
+            found.append((f"{name}_final </tool_call>", needs))
+        return found
+
+    def _text_choices(self, tool: str, tracked: Sequence[str], needs: str, full: str) -> list[tuple[str, str]]:
+        """A string that is not bounded, with what ends it."""
+        some_left = f"not({full})" if full and full != "true" else ""
+        found: list[tuple[str, str]] = []
+        if needs:
+            found.append((f'closed_open "parameter=" {tool}_key::_', f"not({needs})"))
+        if needs != full or not full:
+            found.append((f"next {tool}_key::_", _both(needs, some_left)))
+            found.append(("end ws? done", _both(needs, some_left)))
+        if full:
+            found.append(('closed "/function>" ws? done', "" if full == "true" else full))
+        found.append(("FINAL </tool_call>", needs))
+        for index, name in enumerate(tracked[:_MOST_RECOVERED]):
+            rule = self._drop_rule(name)
+            target = f"{tool}_v{index}::{_with_bit(index)}"
+            if needs:
+                found.append((f"{rule}_open {target}", _both(f"bit_clear({index})", f"not({needs})")))
+            found.append((f"{rule} {target}", _both(f"bit_clear({index})", needs)))
+        return found
+
+    def _drop_rule(self, name: str) -> str:
+        """A string up to the opening tag of another parameter, without its own closing tag."""
+        if name not in self._dropped:
+            rule = self._dropped[name] = f"drop{len(self._dropped)}"
+            tag = literal(f"<parameter={name}>")
+            self.rules += [f"{rule}[lazy]: /{_TEXT}/ {tag}", f"{rule}_open[lazy]: /{_TEXT_OPEN}/ {tag}"]
+        return self._dropped[name]
 
 
-def _unanchored(pattern: Any) -> str | None:
-    """An expression for the whole text that means what ``pattern`` means for a part of it; None if we cannot tell."""
-    if not isinstance(pattern, str):
-        return None
-    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "", pattern, flags=re.DOTALL)
-    starts, ends = plain.startswith("^") and pattern.startswith("^"), plain.endswith("$") and pattern.endswith("$")
-    if ("^" in plain[starts:]) or ("$" in plain[: len(plain) - ends]) or ((starts or ends) and _has_choice(plain)):
-        return None
-    inner = pattern[starts : len(pattern) - ends]
-    return f"{'' if starts else '(?s:.*)'}(?:{inner}){'' if ends else '(?s:.*)'}"
+def _choices(head: str, *choices: tuple[str, str]) -> str:
+    """A rule of alternatives, each with its condition."""
+    if not any(condition or "::" in body for body, condition in choices):
+        choices = ((choices[0][0], _ALWAYS), *choices[1:])
+    return f"{head}: " + "\n  | ".join(body + (f" %if {condition}" if condition else "") for body, condition in choices)
 
 
-def _has_choice(plain: str) -> bool:
-    """Whether an expression offers a choice outside of all groups."""
-    depth = 0
-    for char in plain:
-        depth += (char == "(") - (char == ")")
-        if char == "|" and depth == 0:
-            return True
-    return False
+def _both(first: str, second: str) -> str:
+    return f"and({first}, {second})" if first and second else first or second
+
+
+def _with_bit(index: int) -> str:
+    return f"set_bit({index})" if index < _MOST_TRACKED else "_"
+
+
+def _as_object(found: _Parameters) -> dict[str, Any]:
+    """All arguments as one JSON object."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: value.schema for name, value in found.values.items()},
+        "required": list(found.values)[: found.num_required],
+        "additionalProperties": found.others is not None,
+    }
+    definitions = {key: part for value in found.values.values() for key, part in value.definitions.items()}
+    return {**schema, "$defs": definitions} if definitions else schema

@@ -7,6 +7,7 @@ is bounded when it is compiled and at every token; one that exceeds a bound ends
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -15,7 +16,6 @@ from typing import Any
 import llguidance
 import numpy as np
 
-from loqal.chat.constraints import json_schema
 from loqal.chat.constraints.grammar import json_rule
 from loqal.chat.constraints.reply_automaton import Mask
 from loqal.chat.tokens.tokenizer import Tokenizer
@@ -119,17 +119,11 @@ class Constraints:
 
     def is_valid(self, grammar: str) -> bool:
         """Whether a grammar would compile."""
-        is_error, _ = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, limits=_LIMITS)
-        return not is_error
+        return not _fault(grammar)
 
-    def check_schema(self, schema: Any, where: str) -> None:
-        """Raise RequestError, naming the JSON pointer, when a schema cannot be followed in every respect."""
-        json_schema.check(schema, where, self._schema_fault)
-
-    def _schema_fault(self, schema: Any) -> str:
-        grammar = llguidance.LLMatcher.grammar_from_lark(f"start: {json_rule(schema)}")
-        is_error, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, limits=_LIMITS)
-        return _first_line(messages[0]) if is_error else ""
+    def schema_fault(self, schema: Any) -> str:
+        """What is wrong with a JSON schema; an empty text when nothing is."""
+        return _fault(f"start: {json_rule(schema)}")
 
     def _tree(self) -> llguidance.LLTokenizer:
         with self._lock:
@@ -151,6 +145,13 @@ class _Vocabulary:
 
     def __call__(self, text: bytes) -> list[int]:
         return self._tokenizer.encode_text(text.decode())
+
+
+@functools.lru_cache(maxsize=512)
+def _fault(grammar: str) -> str:
+    text = llguidance.LLMatcher.grammar_from_lark(grammar)
+    is_error, messages = llguidance.LLMatcher.validate_grammar_with_warnings(text, limits=_LIMITS)
+    return (_first_line(messages[0]) or "It cannot be compiled.") if is_error else ""
 
 
 def _first_line(message: str) -> str:

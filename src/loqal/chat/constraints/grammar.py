@@ -13,8 +13,8 @@ from typing import Any
 from loqal.errors import RequestError
 from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, OneOf, Regex
 
-# White space between the parts of a JSON text, bounded, so that no reply runs away in it.
-FLEXIBLE_SPACE: Any = {"whitespace_pattern": r"(?:\n[ \t]{0,40}| )?"}
+# White space between the parts of a JSON text: a space or none, so that no reply runs away in it.
+COMPACT_SPACE: Any = {"whitespace_pattern": " ?"}
 _MOST_CHOICES = 10_000
 
 
@@ -47,7 +47,7 @@ def whole(start: str, rules: Sequence[str], answer: AnswerFormat | None) -> str:
 def json_rule(schema: Any) -> str:
     """JSON text that a schema accepts."""
     marked = {"allOf": [schema]} if isinstance(schema, bool) else dict(schema)
-    return "%json " + json.dumps({**marked, "x-guidance": FLEXIBLE_SPACE})
+    return "%json " + json.dumps({**marked, "x-guidance": COMPACT_SPACE})
 
 
 def literal(text: str) -> str:
@@ -59,3 +59,23 @@ def slashed(pattern: str) -> str:
     """A regular expression between slashes: its own are escaped, and line ends written out."""
     parts = re.findall(r"\\.|[^\\]|\\$", pattern, re.DOTALL)
     return "".join({"/": "\\/", "\n": "\\n"}.get(part, part) for part in parts)
+
+
+def without(*tags: str) -> str:
+    """An expression for texts that hold none of some tags, each of which has an angle bracket at its beginning only.
+
+    It is spelled out, since expressions that are the complement of others cost the library much more.
+    """
+    return f"[^<]*(<{_no_prefix([tag[1:] for tag in tags])})*"
+
+
+def _no_prefix(words: Sequence[str]) -> str:
+    """Text up to the next angle bracket that begins with none of some words."""
+    firsts = sorted({word[0] for word in words})
+    listed = "".join(firsts).replace("/", "\\/")
+    choices = [f"[^<{listed}][^<]*"]
+    for first in firsts:
+        rest = [word[1:] for word in words if word[0] == first]
+        if "" not in rest:
+            choices.append(re.escape(first).replace("/", "\\/") + _no_prefix(rest))
+    return f"({'|'.join(choices)})?"

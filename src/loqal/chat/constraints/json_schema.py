@@ -1,112 +1,138 @@
-"""JSON schemas of answers and arguments: which keywords can be held to, and where the one is that cannot."""
+"""JSON schemas of answers and arguments: what of them is held, and where the keyword is that cannot be."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from loqal.chat.constraints.schema_rewrite import ANNOTATIONS, Fault, at_pointer, escaped, parts, rewritten
 from loqal.errors import RequestError
 
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_TABLES = ("properties", "patternProperties", "$defs", "definitions")
-_SINGLE = ("additionalProperties", "additionalItems")
-_FOLLOWED = frozenset(
-    (
-        *_LISTS,
-        *_TABLES,
-        *_SINGLE,
-        *("$ref", "type", "enum", "const", "items", "required"),
-        *("minLength", "maxLength", "pattern", "format", "minItems", "maxItems", "minProperties", "maxProperties"),
-        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-    )
-)
-NOTES = frozenset(
-    (
-        *("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"),
-        *("$schema", "$id", "id", "$comment", "discriminator"),
-    )
-)
-"""Keywords that say nothing about which values are valid."""
-
 _SUSPECTS = ("pattern", "format", "$ref", "oneOf", "multipleOf", "minProperties", "maxProperties", "enum", "type")
+_REASONS = {
+    "pattern": "The expression cannot be followed: it is not valid, or it looks ahead, behind or back.",
+    "multipleOf": "Multiples of this number cannot be followed.",
+    "minProperties": "The number of properties cannot be bounded beside properties that may be left out.",
+    "maxProperties": "The number of properties cannot be bounded beside properties that may be left out.",
+    "patternProperties": "The expressions of names overlap, or are not valid.",
+}
+_UNSATISFIABLE = "Unsatisfiable schema: no value satisfies this part of it."
+_TOO_COMPLEX = "Together with the rest it cannot be followed."
+
+
+class SchemaError(RequestError):
+    """A schema cannot be followed.
+
+    Attributes:
+        path: where the keyword at fault stands in the request, as in ``tools[0].parameters#/properties/a``.
+        accepts_nothing: the reason is that no value satisfies it.
+    """
+
+    def __init__(self, where: str, pointer: str, why: str, *, accepts_nothing: bool = False) -> None:
+        fix = "Change that part of the schema, or leave it out."
+        super().__init__(f"{where} cannot be followed at #{pointer}.", why, fix)
+        self.path, self.accepts_nothing = f"{where}#{pointer}", accepts_nothing
+
+
 MAX_BYTES = 1 << 18
-_MOST_DEPTH = 64
 _MOST_TRIED = 500  # parts that are compiled alone to find the one at fault
+_MOST_DROPPED = 32
 
 
-def check(schema: Any, where: str, compiles: Callable[[Any], str]) -> None:
-    """Raise RequestError, naming the JSON pointer, when a schema cannot be followed in every respect.
+@dataclass(frozen=True, slots=True)
+class HeldSchema:
+    """A schema as the constraint library follows it, and what of the original is not held, one text for each keyword."""
+
+    schema: Any
+    warnings: tuple[str, ...] = ()
+
+
+def hold(
+    schema: Any,
+    where: str,
+    faults: Callable[[Any], str],
+    *,
+    strict: bool | None,
+    close: bool = True,
+    at: str = "",
+    repair: bool = False,
+    prefix: str = "d",
+) -> HeldSchema:
+    """The schema in the form that is followed.
 
     Args:
         where: how the caller knows the schema.
-        compiles: what is wrong with a schema; an empty text when nothing is.
+        faults: what is wrong with a rewritten schema; an empty text when nothing is.
+        strict: refuse what cannot be held; otherwise it is left out with a warning.
+        close: objects that do not say whether they have further properties have none.
+        at: pointer of the part that is meant; its references point into the whole.
+        repair: leave out what has no meaning as well.
+        prefix: what the names in its ``$defs`` begin with.
+
+    Raises:
+        RequestError: the schema cannot be followed, or accepts nothing; the JSON pointer is named.
     """
-    _check_size(schema, where)
-    for pointer, part in _parts(schema):
-        if isinstance(part, bool):
-            continue
-        if not isinstance(part, Mapping):
-            raise _refusal(where, pointer, f"A schema is an object or a boolean, not {type(part).__name__}.")
-        for key in part:
-            if key not in _FOLLOWED and key not in NOTES:
-                raise _refusal(where, f"{pointer}/{_escaped(key)}", f"The keyword {key!r} cannot be enforced.")
-            if key in ("$id", "id") and pointer and isinstance(part[key], str):
-                raise _refusal(where, f"{pointer}/{key}", "Only the whole schema can have an address.")
-        reference = part.get("$ref")
-        if reference is not None and not (isinstance(reference, str) and reference.startswith("#")):
-            raise _refusal(where, f"{pointer}/$ref", "A reference must point into the schema itself.")
-    fault = compiles(schema)
-    if fault:
-        raise _refusal(where, _culprit(schema, fault, compiles), fault)
+    check_size(schema, where)
+    skip: set[str] = set()
+    notes: dict[str, str] = {}
+    for _ in range(_MOST_DROPPED):
+        found = rewritten(schema, close=close, skip=frozenset(skip), at=at, prefix=prefix)
+        for fault in found.faults:
+            refuses = strict or (fault.is_wrong and not repair) or fault.accepts_nothing
+            if refuses and not fault.is_harmless:
+                raise SchemaError(where, fault.pointer, fault.why, accepts_nothing=fault.accepts_nothing)
+            notes.setdefault(fault.pointer, fault.why)
+        why = faults(found.schema)
+        if not why:
+            return HeldSchema(found.schema, tuple(f"{where}#{pointer}: {text}" for pointer, text in notes.items()))
+        culprit = _culprit(schema, why, faults, frozenset(skip), at, close)
+        if strict or culprit.is_wrong:
+            raise SchemaError(where, culprit.pointer, culprit.why, accepts_nothing=culprit.accepts_nothing)
+        skip.add(culprit.pointer)
+        notes[culprit.pointer] = culprit.why
+    raise SchemaError(where, at, "Too much of it cannot be followed.")
 
 
-def _check_size(schema: Any, where: str) -> None:
+def check_size(schema: Any, where: str) -> None:
+    """Raise RequestError for what is not JSON, or too large."""
     try:
-        size = len(json.dumps(schema))
+        size = len(json.dumps(schema, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
-        raise _refusal(where, "", "It is not JSON.") from None
+        raise SchemaError(where, "", "It is not JSON.") from None
     if size > MAX_BYTES:
-        raise _refusal(where, "", f"It has {size:,} bytes; at most {MAX_BYTES:,} are read.")
+        raise SchemaError(where, "", f"It has {size:,} bytes; at most {MAX_BYTES:,} are read.")
 
 
-def _parts(schema: Any, pointer: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """The schema and all schemas in it by their pointers, outer ones first."""
-    yield pointer, schema
-    if not isinstance(schema, Mapping) or depth == _MOST_DEPTH:
-        return
-    for key, value in schema.items():
-        inner: list[tuple[str, Any]] = []
-        if key in _TABLES and isinstance(value, Mapping):
-            inner = [(f"/{_escaped(name)}", part) for name, part in value.items()]
-        elif (key in _LISTS or key == "items") and isinstance(value, list):
-            inner = [(f"/{index}", part) for index, part in enumerate(value)]
-        elif key in _SINGLE or key == "items":
-            inner = [("", value)]
-        for step, part in inner:
-            yield from _parts(part, f"{pointer}/{key}{step}", depth + 1)
+def is_unsatisfiable(fault: str) -> bool:
+    """Whether the library says that nothing satisfies a schema."""
+    return fault.startswith("Unsatisfiable")
 
 
-def _culprit(schema: Any, fault: str, compiles: Callable[[Any], str]) -> str:
-    """Pointer of the innermost part that has the same fault by itself, and of the keyword in it if it is one."""
-    whole: Mapping[str, Any] = schema if isinstance(schema, Mapping) else {}
-    shared = {key: whole[key] for key in ("$defs", "definitions", "$schema") if key in whole}
-    found, faulty = "", whole
-    for pointer, part in reversed(list(_parts(schema))[:_MOST_TRIED]):
-        if isinstance(part, Mapping) and compiles({**shared, **part}) == fault:
-            found, faulty = pointer, part
+def _culprit(schema: Any, why: str, faults: Callable[[Any], str], skip: frozenset[str], at: str, close: bool) -> Fault:
+    """The innermost part that has the same fault by itself, and the keyword in it if it is one."""
+
+    def fault_of(pointer: str, *more: str) -> str:
+        return faults(rewritten(schema, close=close, skip=skip.union(more), at=pointer).schema)
+
+    unsatisfiable = is_unsatisfiable(why)
+    pointers = [pointer for pointer, part in parts(at_pointer(schema, at), at) if isinstance(part, Mapping)]
+    innermost = at
+    for pointer in reversed(pointers[:_MOST_TRIED]):
+        alone = fault_of(pointer)
+        if alone == why or (unsatisfiable and is_unsatisfiable(alone)):
+            innermost = pointer
             break
-    for key in () if fault.startswith("Unsatisfiable") else _SUSPECTS:
-        if key in faulty and compiles({**shared, **{name: faulty[name] for name in faulty if name != key}}) != fault:
-            return f"{found}/{key}"
-    return found
-
-
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
-
-
-def _refusal(where: str, pointer: str, why: str) -> RequestError:
-    return RequestError(
-        f"{where} cannot be followed at #{pointer}.", why, "Change that part of the schema, or leave it out."
-    )
+    part = at_pointer(schema, innermost)
+    keys = [key for key in part if key not in ANNOTATIONS] if isinstance(part, Mapping) else []
+    if unsatisfiable:
+        for key in ("enum",):
+            if key in keys and len(keys) == 1:
+                innermost = f"{innermost}/{key}"
+        return Fault(innermost, _UNSATISFIABLE, is_wrong=True, accepts_nothing=True)
+    for key in sorted(keys, key=lambda name: _SUSPECTS.index(name) if name in _SUSPECTS else len(_SUSPECTS)):
+        pointer = f"{innermost}/{escaped(key)}"
+        if fault_of(innermost, pointer) != why:
+            return Fault(pointer, _REASONS.get(key, _TOO_COMPLEX))
+    return Fault(innermost, _TOO_COMPLEX, is_wrong=True)

@@ -53,6 +53,7 @@ class Rules:
 
     Attributes:
         answer: follows everything after the reasoning; None where that is free.
+        answer_may_call: a call of a tool may be such an answer.
         calls: follows what comes from an opening tag on, the tag included, where the rest is free.
         call_open, think_close: ids of tags; -1 where the vocabulary has none.
         gap: what stands between reasoning and an answer of a given form.
@@ -63,6 +64,7 @@ class Rules:
     ends: frozenset[int]
     num_words: int
     answer: Matcher | None = None
+    answer_may_call: bool = False
     calls: Matcher | None = None
     call_open: int = -1
     think_close: int = -1
@@ -136,9 +138,19 @@ class ReplyConstraint:
             self._forced.extend(self._rules.gap)
             self._begin_answer()
             return
+        if token_id == self._rules.call_open and self._can_call:
+            self._governor = None  # the call ends the reasoning, without its tag
+            self._forced.clear()
+            self._begin_answer()
+            self._answer(token_id)
+            return
         governor.push(token_id)
         if not self._forced:
             self._forced.extend(governor.forced())
+
+    @property
+    def _can_call(self) -> bool:
+        return self._rules.calls is not None or (self._rules.answer is not None and self._rules.answer_may_call)
 
     def _begin_answer(self) -> None:
         self._matcher = None if self._rules.answer is None else self._rules.answer.copy()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loqal.chat.constraints import grammar
 from loqal.chat.constraints.call_grammar import CallGrammar, calls_rule, check_names
+from loqal.chat.constraints.json_schema import check_size, hold
 from loqal.chat.constraints.reasoning_budget import ReasoningBudget, budget_of, phrase_tokens
 from loqal.chat.constraints.reply_automaton import Matcher, ReplyConstraint, Rules
 from loqal.chat.template.segments import CALL_OPEN, THINK_CLOSE
@@ -18,6 +19,18 @@ from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, NamedTo
 
 if TYPE_CHECKING:
     from loqal.chat.constraints.compiler import Constraints
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyConstraints:
+    """Makes the constraint of every reply to a request. ``warnings`` name what was asked for and is not held."""
+
+    make: Callable[[], ReplyConstraint | None]
+    warnings: tuple[str, ...] = ()
+
+    def __call__(self) -> ReplyConstraint | None:
+        """The constraint of one reply; None where it is free."""
+        return self.make()
 
 
 class ConstraintBuilder:
@@ -42,9 +55,7 @@ class ConstraintBuilder:
             banned_thoughts=tuple(sorted(self.end_ids)),
         )
 
-    def guides(
-        self, turn: ReplyOptions, *, thinking: bool, room: int, said: str = ""
-    ) -> Callable[[], ReplyConstraint | None]:
+    def guides(self, turn: ReplyOptions, *, thinking: bool, room: int, said: str = "") -> ReplyConstraints:
         """What makes the guide of each reply to a request.
 
         Args:
@@ -55,11 +66,16 @@ class ConstraintBuilder:
         Raises:
             RequestError: something cannot be followed; of a schema, the JSON pointer is named.
         """
-        rules = self._rules(turn, said)
+        warnings: list[str] = []
+        rules = self._rules(turn, said, warnings)
         if thinking and rules.think_close >= 0:
             budget = budget_of(turn.thinking.budget_tokens, room)
-            return lambda: ReplyConstraint(rules, ReasoningBudget(self._tokenizer, self._words, budget))
-        return (lambda: None) if rules.say_anything else lambda: ReplyConstraint(rules, None)
+            return ReplyConstraints(
+                lambda: ReplyConstraint(rules, ReasoningBudget(self._tokenizer, self._words, budget)), tuple(warnings)
+            )
+        if rules.say_anything:
+            return ReplyConstraints(lambda: None, tuple(warnings))
+        return ReplyConstraints(lambda: ReplyConstraint(rules, None), tuple(warnings))
 
     @functools.cached_property
     def _constraints(self) -> Constraints:
@@ -72,22 +88,22 @@ class ConstraintBuilder:
 
         return Constraints(self._tokenizer, self.end_ids)
 
-    def raw(self, answer: AnswerFormat | None) -> Callable[[], ReplyConstraint | None]:
+    def raw(self, answer: AnswerFormat | None) -> ReplyConstraints:
         """The same for a raw prompt. Raises RequestError."""
         return self.guides(ReplyOptions(answer=answer), thinking=False, room=1)
 
-    def _rules(self, turn: ReplyOptions, said: str) -> Rules:
+    def _rules(self, turn: ReplyOptions, said: str, warnings: list[str]) -> Rules:
         _check(turn)
         offered = self._offered(turn)
         rules = self._plain
         if turn.tools and rules.call_open >= 0:
-            rules = replace(rules, banned_thoughts=(*rules.banned_thoughts, rules.call_open))
             if not offered.tools:
-                rules = replace(rules, banned_answers=(rules.call_open,))
+                banned = (*rules.banned_thoughts, rules.call_open)
+                rules = replace(rules, banned_thoughts=banned, banned_answers=(rules.call_open,))
         elif offered.tools and offered.tool_choice != "auto":
             raise RequestError("tool_choice asks for a call.", "The vocabulary has no tags of calls.", "Leave it out.")
-        calls = self._calls(offered) if offered.tools and rules.call_open >= 0 else None
-        start, extra = self._start(offered, calls is not None)
+        calls = self._calls(turn, offered, warnings) if offered.tools and rules.call_open >= 0 else None
+        start, extra = self._start(offered, calls is not None, warnings)
         if start is None:
             if calls is None:
                 return rules
@@ -96,7 +112,8 @@ class ConstraintBuilder:
         text = grammar.whole(start, [*extra, *(calls.rules if calls is not None else ())], turn.answer)
         matcher = self._constraints.compile(text, "The answer's form" if turn.answer else "The tools")
         gap = tuple(self._tokenizer.encode_text("\n\n"))
-        return replace(rules, answer=self._after(matcher, said), gap=gap, banned_answers=())
+        may_call = calls is not None
+        return replace(rules, answer=self._after(matcher, said), gap=gap, banned_answers=(), answer_may_call=may_call)
 
     def _offered(self, turn: ReplyOptions) -> ReplyOptions:
         """The turn with the tools that may be called alone."""
@@ -110,30 +127,41 @@ class ConstraintBuilder:
             raise _choice_without_tool("a tool")
         return replace(turn, tools=()) if choice == "none" else turn
 
-    def _calls(self, turn: ReplyOptions) -> CallGrammar:
-        for index, tool in enumerate(turn.tools):
-            if tool.strict and tool.parameters:
-                self._constraints.check_schema(tool.parameters, f"tools[{index}].parameters")
-        return CallGrammar(turn.tools, enforce=turn.tool_choice != "auto", compiles=self._is_valid)
+    def _calls(self, turn: ReplyOptions, offered: ReplyOptions, warnings: list[str]) -> CallGrammar:
+        constraints = self._constraints
+        paths = {tool.name: tool.path or f"tools[{index}].parameters" for index, tool in enumerate(turn.tools)}
+        for tool in offered.tools:
+            if tool.parameters and tool.strict is not False:
+                check_size(tool.parameters, paths[tool.name])
+        found = CallGrammar(
+            offered.tools,
+            [paths[tool.name] for tool in offered.tools],
+            faults=constraints.schema_fault,
+            is_valid=constraints.is_valid,
+        )
+        warnings += found.warnings
+        return found
 
-    def _is_valid(self, rule: str) -> bool:
-        return self._constraints.is_valid(f"start: {rule}")
-
-    def _start(self, turn: ReplyOptions, can_call: bool) -> tuple[str | None, list[str]]:
+    def _start(self, turn: ReplyOptions, can_call: bool, warnings: list[str]) -> tuple[str | None, list[str]]:
         """What the answer consists of, and further rules; None when it is free until a call begins."""
         calls = calls_rule(turn.parallel_tool_calls)
         if can_call and turn.tool_choice != "auto":
             return calls, []
         if turn.answer is None:
             return None, []
-        if isinstance(turn.answer, JsonSchema) and turn.answer.schema is not None:
-            self._constraints.check_schema(turn.answer.schema, "answer.schema")
-        if isinstance(turn.answer, Grammar):
-            self._constraints.compile(turn.answer.text, "answer.text")
-        rule = f"answer: {grammar.answer_rule(turn.answer)}"
+        answer = turn.answer
+        if isinstance(answer, JsonSchema) and answer.schema is not None:
+            fault = self._constraints.schema_fault
+            held = hold(answer.schema, answer.path, fault, strict=answer.strict)
+            warnings += held.warnings
+            answer = replace(answer, schema=held.schema)
+        if isinstance(answer, Grammar):
+            self._constraints.compile(answer.text, "answer.text")
+        rule = f"answer: {grammar.answer_rule(answer)}"
         return ("answer | " + calls if can_call else "answer"), [rule]
 
     def _after(self, matcher: Matcher, said: str) -> Matcher:
+        matcher = matcher.copy()
         if said and not matcher.accepts(self._tokenizer.encode_text(said)):
             raise RequestError(
                 "The answer that is to be continued does not have the form it must have.",

@@ -115,7 +115,7 @@ class OutputParser:
         elif tag == CALL_CLOSE and self._call.depth:
             self._call.depth -= 1
             self._call.add(tag)
-        elif tag in (CALL_OPEN, CALL_CLOSE) and self._complete_call():
+        elif tag in (CALL_OPEN, CALL_CLOSE) and self._complete_call(closed=tag == CALL_CLOSE):
             if tag == CALL_OPEN:
                 self._call = _OpenCall()
         elif tag == CALL_OPEN and quoted:
@@ -159,10 +159,10 @@ class OutputParser:
         self.in_reasoning = reasoning
         self._drops_space, self._space = True, ""
 
-    def _complete_call(self) -> bool:
-        """Report the open call if it is complete."""
+    def _complete_call(self, *, closed: bool = False) -> bool:
+        """Report the open call if it is complete. ``closed``: its closing tag has come."""
         assert self._call is not None
-        call: ToolCall | None = parse_call(self._call.body, self._schemas)
+        call: ToolCall | None = parse_call(self._call.body, self._schemas, closed=closed)
         if call is None:
             return False
         self._call = None

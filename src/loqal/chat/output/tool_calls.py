@@ -13,20 +13,38 @@ Values are written without quotes, so their types come from the tool's JSON sche
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from loqal.chat.output.call_text import (
+    FUNCTION,
+    PARAMETER,
+    PARAMETER_END,
+    ParameterNames,
+    argument_texts,
+    function_name,
+)
 from loqal.chat.template.native import argument_text
 from loqal.types.messages import ToolCall
 
 Schema = Mapping[str, Any]
 
-_FUNCTION, _FUNCTION_END = "<function=", "</function>"
-_PARAMETER, _PARAMETER_END = "<parameter=", "</parameter>"
 _MOST_STEPS = 16  # from one reference to the next
+_LONGEST_LITERAL = 1 << 18  # characters of a value written as Python writes it
+_BAD_ESCAPE = re.compile(r"(?<!\\)\\(?![\\'\"abfnrtvxuUN0-7\n])")
+_TYPE_ALIASES = {
+    **dict.fromkeys(("string", "str"), "string"),
+    **dict.fromkeys(("integer", "int", "int32", "int64", "long"), "integer"),
+    **dict.fromkeys(("number", "float", "double"), "number"),
+    **dict.fromkeys(("boolean", "bool"), "boolean"),
+    **dict.fromkeys(("object", "dict"), "object"),
+    **dict.fromkeys(("array", "list"), "array"),
+    **dict.fromkeys(("null", "none"), "null"),
+}
 _INTEGER = re.compile(r"-?[0-9]{1,4000}")
 
 
@@ -43,80 +61,53 @@ def parameter_schemas(tools: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
 def could_become_call(body: str) -> bool:
     """Whether text after the opening tag can still turn into a call."""
     body = body.lstrip()
-    return body.startswith(_FUNCTION) or _FUNCTION.startswith(body)
+    return body.startswith((FUNCTION, "{")) or FUNCTION.startswith(body)
 
 
 def in_open_value(body: str) -> bool:
     """Whether the text ends inside the value of a parameter."""
-    return body.rfind(_PARAMETER) > body.rfind(_PARAMETER_END)
+    return body.rfind(PARAMETER) > body.rfind(PARAMETER_END)
 
 
-def parse_call(body: str, schemas: Mapping[str, Schema]) -> ToolCall | None:
+def parse_call(body: str, schemas: Mapping[str, Schema], *, closed: bool = False) -> ToolCall | None:
     """The call written between the tags, ``None`` unless it is complete. Takes time linear in the text.
 
-    A value ends at the first closing tag that is followed by another parameter or by the end of the function; so a
-    value may hold such tags itself. A parameter given twice makes the text no call.
+    A parameter given twice makes the text no call.
+
+    Args:
+        closed: the closing tag of the call follows, so that closing tags inside it may have been dropped.
     """
     body = body.strip()
-    if not (body.startswith(_FUNCTION) and body.endswith(_FUNCTION_END)):
+    if body.startswith("{"):
+        return _hermes_call(body)
+    name = function_name(body)
+    if name is None:
         return None
-    name_end = body.find(">")
-    name = body[len(_FUNCTION) : name_end].strip()
-    if not name or "\n" in name or "<" in name:
-        return None
-    texts: dict[str, str] = {}
-    position, end = name_end + 1, len(body) - len(_FUNCTION_END)
-    while position < end:
-        parameter = _parameter(body, position, end)
-        if parameter is None:
-            return None if body[position:end].strip() else _call(name, texts, schemas)
-        key, value, position = parameter
-        if key in texts:
-            return None
-        texts[key] = value
-    return _call(name, texts, schemas)
-
-
-def _parameter(body: str, position: int, end: int) -> tuple[str, str, int] | None:
-    """Key, text of the value, and the position behind the parameter that begins at ``position``."""
-    position = _skip_space(body, position)
-    if not body.startswith(_PARAMETER, position):
-        return None
-    key_end = body.find(">", position, end)
-    key = body[position + len(_PARAMETER) : key_end].strip()
-    if key_end < 0 or not key or "\n" in key:
-        return None
-    begin = key_end + 1
-    for close in _finds(body, _PARAMETER_END, begin, end):
-        behind = close + len(_PARAMETER_END)
-        follows = _skip_space(body, behind)
-        if follows >= end or body.startswith(_PARAMETER, follows):
-            return key, _without_line_ends(body[begin:close]), behind
-    return None
-
-
-def _finds(text: str, what: str, begin: int, end: int) -> Iterator[int]:
-    while (begin := text.find(what, begin, end)) >= 0:
-        yield begin
-        begin += len(what)
-
-
-def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position].isspace():
-        position += 1
-    return position
-
-
-def _without_line_ends(text: str) -> str:
-    """The value without the line end the form puts on either side of it."""
-    return text.removeprefix("\n").removesuffix("\n")
-
-
-def _call(name: str, texts: Mapping[str, str], schemas: Mapping[str, Schema]) -> ToolCall:
     schema = schemas.get(name, {})
     properties = schema.get("properties")
     known = properties if isinstance(properties, Mapping) else {}
-    return ToolCall(name, {key: typed(text, known.get(key), root=schema) for key, text in texts.items()})
+    of_json = {key for key, part in known.items() if _is_json_only(part, schema)}
+    texts = argument_texts(body, ParameterNames(known.keys(), of_json), closed=closed)
+    if texts is None:
+        return None
+    others = schema.get("additionalProperties")
+    return ToolCall(name, {key: typed(text, known.get(key, others), root=schema) for key, text in texts.items()})
+
+
+def _hermes_call(body: str) -> ToolCall | None:
+    """A call written as ``{"name": ..., "arguments": {...}}``."""
+    value = _read_json(body)
+    if not isinstance(value, dict) or set(value) - {"id"} != {"name", "arguments"}:
+        return None
+    name, arguments = value["name"], value["arguments"]
+    if isinstance(arguments, str):
+        arguments = _read_json(arguments)
+    return ToolCall(name, arguments) if isinstance(name, str) and name and isinstance(arguments, dict) else None
+
+
+def _is_json_only(schema: Any, root: Schema) -> bool:
+    names = types_of(schema, root)
+    return bool(names) and "string" not in names
 
 
 def typed(text: str, schema: Any, *, root: Schema | None = None) -> Any:
@@ -131,11 +122,11 @@ def typed(text: str, schema: Any, *, root: Schema | None = None) -> Any:
         root: the schema whose ``$defs`` references point into.
     """
     choices = list(_alternatives(schema, root or {}))
-    for choice in choices:
-        fixed = choice.get("enum", [choice["const"]] if "const" in choice else [])
-        for allowed in fixed if isinstance(fixed, list) else ():
-            if argument_text(allowed) == text or _json_text(allowed) == text:
-                return allowed
+    allowed = [value for choice in choices for value in _fixed(choice)]
+    for written in (text, text.strip()):
+        for value in allowed:
+            if written in (argument_text(value), _json_text(value)):
+                return value
     names = _names(choices)
     if not names:
         names = {"object", "array"}
@@ -145,6 +136,12 @@ def typed(text: str, schema: Any, *, root: Schema | None = None) -> Any:
             if value is not _UNFIT:
                 return value
     return text
+
+
+def _fixed(schema: Schema) -> Sequence[Any]:
+    """The values a schema lists."""
+    fixed = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    return fixed if isinstance(fixed, list) else []
 
 
 def _alternatives(schema: Any, root: Schema) -> Iterator[Schema]:
@@ -191,18 +188,23 @@ def _referred(schema: Schema, root: Schema) -> Any:
     return target
 
 
+def canonical_type(name: str) -> str:
+    """The name of a type as JSON Schema spells it, from the spellings of other languages; any other stays."""
+    return _TYPE_ALIASES.get(name.lower(), name)
+
+
 def _type_names(schema: Schema) -> list[str]:
-    names = schema.get("type")
-    if isinstance(names, list):
-        return [name for name in names if isinstance(name, str)]
-    return [names] if isinstance(names, str) else []
+    given = schema.get("type")
+    names = [name for name in given if isinstance(name, str)] if isinstance(given, list) else [given]
+    nullable = ["null"] if schema.get("nullable") is True else []
+    return [canonical_type(name) for name in names if isinstance(name, str)] + nullable
 
 
 _UNFIT = object()
 
 
 def _read_null(text: str) -> Any:
-    return None if text in ("null", "None") else _UNFIT
+    return None if text.strip() in ("null", "None") else _UNFIT
 
 
 def _read_boolean(text: str) -> Any:
@@ -243,13 +245,35 @@ def _finite(text: str) -> float:
 
 
 def _read_object(text: str) -> Any:
-    value = _read_json(text)
+    value = _read_container(text)
     return value if isinstance(value, dict) else _UNFIT
 
 
 def _read_array(text: str) -> Any:
-    value = _read_json(text)
+    value = _read_container(text)
     return value if isinstance(value, list) else _UNFIT
+
+
+def _read_container(text: str) -> Any:
+    """JSON, or what Python writes for the same value: ``{'a': None, 'b': True}``."""
+    value = _read_json(text)
+    if value is not _UNFIT or len(text) > _LONGEST_LITERAL or not text.lstrip().startswith(("{", "[")):
+        return value
+    try:
+        value = ast.literal_eval(_BAD_ESCAPE.sub(r"\\\\", text.strip()))
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return _UNFIT
+    return value if _is_json(value) else _UNFIT
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a literal has only keys and values that JSON has."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (str, int, float))
 
 
 # In the order they are tried.
