@@ -32,14 +32,16 @@ _TEXT, _TEXT_OPEN = (
 )
 # Text of a value up to what ends it. A quoted function may hold tags of calls. While a parameter is missing that must be
 # given, the function cannot end (_TEXT_OPEN), and a closing tag that an angle bracket follows leads to a parameter.
+# Without forcing, text that must come may be written in any tokens, as it may be read.
 _SHARED = rf"""
+%llguidance {{"no_forcing": true}}
 ws: /[ \t\r\n]{{1,20}}/
 done: </tool_call> | ""
 closed_open[lazy]: /{_TEXT_OPEN}<\/parameter>{_SPACE}</
 closed[lazy]: /{_TEXT}<\/parameter>{_SPACE}</
 next[lazy]: /{_TEXT}<\/parameter>{_SPACE}<parameter=/
 end[lazy]: /{_TEXT}<\/parameter>{_SPACE}<\/function>/
-FINAL: /{without("</parameter>")}(<\/parameter>{_SPACE})?(<\/function>{_SPACE})?/
+FINAL: /({without("</parameter>")}|(?s:.*)<\/parameter>{_SPACE})(<\/function>{_SPACE})?/
 hermes_name: /\{{{_SPACE}"name"{_SPACE}:{_SPACE}/
 hermes_arguments: /{_SPACE},{_SPACE}"arguments"{_SPACE}:{_SPACE}/
 """.strip()

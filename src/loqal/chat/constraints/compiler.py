@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
@@ -39,13 +39,15 @@ class GrammarMatcher:
     Between ``prepare`` and the next ``mask`` the library's matcher belongs to the worker.
     """
 
-    def __init__(self, inner: llguidance.LLMatcher, num_words: int, worker: Executor) -> None:
-        self._inner, self._num_words, self._worker = inner, num_words, worker
+    def __init__(
+        self, inner: llguidance.LLMatcher, num_words: int, worker: Executor, encode: Callable[[str], list[int]]
+    ) -> None:
+        self._inner, self._num_words, self._worker, self._encode = inner, num_words, worker, encode
         self._coming: Future[tuple[Mask, list[int]]] | None = None
 
     def copy(self) -> GrammarMatcher:
         """See Matcher."""
-        return GrammarMatcher(self._inner.deep_copy(), self._num_words, self._worker)
+        return GrammarMatcher(self._inner.deep_copy(), self._num_words, self._worker, self._encode)
 
     def mask(self) -> Mask:
         """See Matcher."""
@@ -83,7 +85,7 @@ class GrammarMatcher:
 
     def _find_more(self) -> tuple[Mask, list[int]]:
         mask = self._find()
-        return mask, self._inner.compute_ff_tokens()
+        return mask, self._encode(self._inner.compute_ff_bytes().decode(errors="ignore"))
 
     def _failed(self) -> RequestError:
         return RequestError(
@@ -115,7 +117,8 @@ class Constraints:
             inner.compute_bitmask()  # what is too complex at once is found out here, not between others' tokens
         if inner.is_error():
             raise _refused(where, _first_line(inner.get_error()))
-        return GrammarMatcher(inner, -(-self._tokenizer.vocab_len // 32), self._worker)
+        num_words = -(-self._tokenizer.vocab_len // 32)
+        return GrammarMatcher(inner, num_words, self._worker, self._tokenizer.encode_text)
 
     def is_valid(self, grammar: str) -> bool:
         """Whether a grammar would compile."""

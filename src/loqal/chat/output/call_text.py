@@ -49,7 +49,7 @@ def argument_texts(body: str, names: ParameterNames, *, closed: bool) -> dict[st
     """The texts of the arguments; None unless the call is complete. Takes time linear in the text.
 
     Args:
-        body: the call from its header on, without white space at its ends.
+        body: the call from its header on.
         closed: the closing tag of the call follows. It stands for the closing tags that were dropped before it.
     """
     reader = _Reader(body, names, closed)
@@ -66,8 +66,9 @@ class _Reader:
 
     def __init__(self, body: str, names: ParameterNames, closed: bool) -> None:
         self._body, self._names, self._closed = body, names, closed
-        self._has_end = body.endswith(FUNCTION_END)
-        self._end = len(body) - len(FUNCTION_END) if self._has_end else len(body)
+        written = len(body.rstrip())
+        self._has_end = body.endswith(FUNCTION_END, 0, written)
+        self._end = written - len(FUNCTION_END) if self._has_end else len(body)
         self._reads_quotes = True
         self.texts: dict[str, str] = {}
 

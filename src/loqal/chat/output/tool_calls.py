@@ -77,7 +77,7 @@ def parse_call(body: str, schemas: Mapping[str, Schema], *, closed: bool = False
     Args:
         closed: the closing tag of the call follows, so that closing tags inside it may have been dropped.
     """
-    body = body.strip()
+    body = body.lstrip()
     if body.startswith("{"):
         return _hermes_call(body)
     name = function_name(body)
