@@ -148,7 +148,7 @@ class Spellings:
             found.pieces.append(f"<parameter={name}>{written}")
             is_closed = not drops
             found.pieces.append("" if drops else "</parameter>" + self._space())
-        closes_function = is_closed and self._rng.random() < 0.8 or (not names) or self._rng.random() < 0.5
+        closes_function = (is_closed and self._rng.random() < 0.8) or (not names) or self._rng.random() < 0.5
         found.pieces.append("</function>" + self._space() if closes_function else "")
         if not (closes_function and is_closed and self._rng.random() < 0.15):
             found.pieces.append(self._ids["</tool_call>"])

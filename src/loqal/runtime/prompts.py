@@ -13,7 +13,7 @@ from loqal.chat import defaults
 from loqal.chat.constraints.rules import ConstraintBuilder
 from loqal.chat.output.parser import OutputParser
 from loqal.chat.template.native import with_reasoning_apart
-from loqal.chat.template.segments import THINK_CLOSE, Replayed, Segment, ends_in_thinking
+from loqal.chat.template.segments import CALL_OPEN, THINK_CLOSE, Replayed, Segment, ends_in_thinking
 from loqal.chat.template.select import TemplateChoice
 from loqal.chat.template.tools import definition
 from loqal.chat.template.tools import read as read_tools
@@ -51,6 +51,7 @@ class Prepared:
     seen: PlannedMedia = dataclasses.field(default_factory=lambda: PlannedMedia([], ()))
     thinks: bool = False
     replays: tuple[Literal["exact", "template"], ...] = ()
+    warnings: tuple[str, ...] = ()
     priority: int = 0
     client: str = ""
 
@@ -114,15 +115,18 @@ class Prompts:
         prompt_ids = self._tokenizer.encode(seen.segments)
         room = max(1, min(params.max_tokens or self._context_len, self._context_len - len(prompt_ids)))
         said = "" if begun is None else begun.text
+        quotes_calls = any(CALL_OPEN in text for text in _texts(history)) or CALL_OPEN in said
+        constraints = self._rules.guides(options, thinking=thinking, room=room, said=said, free_calls=quotes_calls)
         return Prepared(
             prompt_ids,
             params,
             functools.partial(OutputParser, self._tokenizer, thinking, schemas),
             started,
-            self._rules.guides(options, thinking=thinking, room=room, said=said),
+            constraints,
             seen,
             thinking,
             _how_replayed(history, segments),
+            constraints.warnings,
         )
 
     def _replays(self, messages: Sequence[Message], schemas: Sequence[Mapping[str, Any]]) -> dict[int, Replayed]:
@@ -146,7 +150,8 @@ class Prompts:
         started = time.perf_counter()
         prompt_ids = self._tokenizer.encode_with_control(prompt) if isinstance(prompt, str) else list(prompt)
         resolved, guide = self._resolve(params, thinking=False), self._rules.raw(answer)
-        return Prepared(prompt_ids, resolved, lambda stem: PlainParser(self._tokenizer), started, guide)
+        prepared = Prepared(prompt_ids, resolved, lambda stem: PlainParser(self._tokenizer), started, guide)
+        return dataclasses.replace(prepared, warnings=guide.warnings)
 
     def _resolve(self, params: SamplingParams | None, *, thinking: bool, media: bool = False) -> SamplingParams:
         """The parameters with every default and a seed filled in."""
@@ -187,6 +192,13 @@ def _split(messages: list[Message], options: ReplyOptions) -> tuple[list[Message
         )
     begun = _Begun(last.reasoning or "", "".join(part.text for part in parts if isinstance(part, TextPart)))
     return messages[:-1], begun if begun.reasoning or begun.text else None
+
+
+def _texts(messages: Iterable[Message]) -> Iterable[str]:
+    """The texts of messages."""
+    for message in messages:
+        parts = [TextPart(message.content)] if isinstance(message.content, str) else message.content
+        yield from (part.text for part in parts if isinstance(part, TextPart))
 
 
 def _beginning(begun: _Begun, *, is_open: bool) -> list[Segment]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Literal, Protocol
 
+from loqal.chat.constraints.reply_automaton import ReplyConstraint
 from loqal.chat.tokens.detokenizer import Detokenizer, StopStrings
 from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.engine.event_stream import EventStream
@@ -29,8 +30,8 @@ class Parser(Protocol):
         """The pieces that this token completes."""
         ...
 
-    def finish(self) -> list[ReplyDelta]:
-        """The pieces that were held back, at the end."""
+    def finish(self, *, cut: bool = False) -> list[ReplyDelta]:
+        """The pieces that were held back, at the end; ``cut`` when the reply was ended from outside."""
         ...
 
 
@@ -46,7 +47,7 @@ class PlainParser:
         """See Parser."""
         return [ReplyDelta(text=self._detokenizer.push(token_id), token_ids=(token_id,))]
 
-    def finish(self) -> list[ReplyDelta]:
+    def finish(self, *, cut: bool = False) -> list[ReplyDelta]:
         """See Parser."""
         return [ReplyDelta(text=self._detokenizer.flush())]
 
@@ -77,7 +78,7 @@ class StopFilter:
             if delta.text:
                 text, self.stopped = self._stops.push(delta.text)
                 self._show(shown, ReplyDelta(text=text))
-            elif delta.reasoning or delta.call_piece is not None:
+            elif delta.reasoning or delta.call_piece is not None or delta.incomplete_call:
                 self._show(shown, ReplyDelta(text=self._stops.flush()))
                 self._show(shown, delta)
         return shown
@@ -91,13 +92,15 @@ class StopFilter:
         return [*shown, ReplyDelta(token_ids=self._ids)] if self._ids else shown
 
     def _show(self, shown: list[ReplyDelta], delta: ReplyDelta) -> None:
-        if delta.text or delta.reasoning or delta.call_piece is not None:
+        if delta.text or delta.reasoning or delta.call_piece is not None or delta.incomplete_call:
             shown.append(dataclasses.replace(delta, token_ids=self._ids))
             self._ids = ()
 
 
 class ReplyStream:
     """The pieces of a reply, for ``for`` or ``async for``.
+
+    ``warnings`` name what of the request is not held, before the first piece.
 
     Use it as a context manager, or close it: closing before the end cancels the request and frees its state. After the
     end ``reply`` holds the whole; after a cancellation it holds what was read until then.
@@ -114,11 +117,12 @@ class ReplyStream:
         explain: Callable[[EngineSequence], str | None] = lambda sequence: None,
         media: tuple[MediaInfo, ...] = (),
         replays: tuple[Literal["exact", "template"], ...] = (),
+        warnings: tuple[str, ...] = (),
     ) -> None:
         self._events, self._parser, self._sequence = events, parser, sequence
         self._filter = StopFilter(sequence.params.stop)
         self._load_ms, self._started, self._explain = load_ms, started, explain
-        self._media, self._replays = media, replays
+        self._media, self._replays, self.warnings = media, replays, warnings
         self._deltas: list[ReplyDelta] = []
         self._ready: deque[ReplyDelta] = deque()
         self._logprobs: list[TokenLogprobs] = []
@@ -225,6 +229,8 @@ class ReplyStream:
             media=self._media,
             stop_string=self._filter.stop_string,
             replays=self._replays,
+            incomplete_call="".join(delta.incomplete_call for delta in self._deltas),
+            warnings=(*self.warnings, *self._ending_warnings()),
         )
 
     def _take(self, event: TokenEvent | None) -> None:
@@ -246,9 +252,19 @@ class ReplyStream:
 
     def _end(self, reason: FinishReason, end_ids: tuple[int, ...] = ()) -> None:
         self._events.close()
-        self._show(self._filter.finish(self._parser.finish(), end_ids))
+        self._show(self._filter.finish(self._parser.finish(cut=reason is not FinishReason.STOP), end_ids))
         called = any(delta.tool_call is not None for delta in self._deltas)
         self._finish_reason = FinishReason.TOOL_CALLS if called and reason is FinishReason.STOP else reason
+
+    def _ending_warnings(self) -> list[str]:
+        """What the reader should know of how the reply ended."""
+        found = []
+        if any(delta.incomplete_call for delta in self._deltas):
+            found.append("The reply ended inside a tool call, which was left out because it is not complete.")
+        guide = self._sequence.guide
+        if isinstance(guide, ReplyConstraint) and guide.was_cycling:
+            found.append("The answer repeated itself in a cycle and was brought to an end.")
+        return found
 
     def _show(self, deltas: Iterable[ReplyDelta]) -> None:
         for delta in deltas:

@@ -464,6 +464,7 @@ class Runtime:
                 explain=self._explain,
                 media=one.seen.infos,
                 replays=one.replays,
+                warnings=one.warnings,
             )
             for one, sequence, own_events in zip(prepared, sequences, events, strict=True)
         ]

@@ -86,7 +86,8 @@ class ReplyDelta:
     """A piece of a streamed reply: one of the texts, or a piece of a tool call, and the ids it came from.
 
     Pieces of a call come when it is complete, and ``tool_call``, the whole, comes with the last of them. The last piece
-    of a reply may hold ids alone: tokens that showed no text, such as the end token. ``logprobs`` are those of
+    of a reply may hold ids alone: tokens that showed no text, such as the end token. ``incomplete_call`` is what was
+    written of a call that the reply's end cut off. ``logprobs`` are those of
     ``token_ids`` where they were asked for.
     """
 
@@ -96,6 +97,7 @@ class ReplyDelta:
     token_ids: tuple[int, ...] = ()
     call_piece: ToolCallDelta | None = None
     logprobs: tuple[TokenLogprobs, ...] = ()
+    incomplete_call: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +141,5 @@ class Reply:
     media: tuple[MediaInfo, ...] = ()  # of the whole conversation, in order
     stop_string: str | None = None  # of those asked for, the one that ended it
     replays: tuple[Literal["exact", "template"], ...] = ()  # of earlier messages of the assistant, in order
+    incomplete_call: str = ""  # what was written of a call that the end cut off
+    warnings: tuple[str, ...] = ()  # what of the request is not held, and what else the reader should know

@@ -50,8 +50,9 @@ class Tool:
 
     ``parameters`` is the JSON schema of its arguments. They are held to it as far as it can be held, and the reply's
     warnings name the rest; ``strict`` refuses a schema with such a rest, and False lifts the schema altogether.
-    ``path`` is where the caller wrote the schema, for errors and warnings. ``extra`` holds what else the caller's definition had, which the template shows to the model. ``definition`` is the
-    definition as the caller wrote it, which is shown instead of one made from the other fields.
+    ``path`` is where the caller wrote the schema, for errors and warnings. ``extra`` holds what else the caller's
+    definition had, which the template shows to the model. ``definition`` is the definition as the caller wrote it,
+    which is shown instead of one made from the other fields.
     """
 
     name: str

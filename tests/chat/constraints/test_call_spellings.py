@@ -45,7 +45,7 @@ def read(ids: list[int], thinking: bool) -> tuple[str, str, list[tuple[str, Any]
 
 
 def test_random_spellings(pytestconfig: pytest.Config) -> None:
-    """What is written is let through and read as it was meant. With --spellings N the test is as thorough as you like."""
+    """What is written is let through and read as it was meant. --spellings N makes the test more thorough."""
     for seed in range(pytestconfig.getoption("spellings")):
         rng = random.Random(seed)
         choice, parallel = rng.choice(CHOICES)

@@ -183,6 +183,62 @@ def test_what_generators_write_is_followed(schema: Any, valid: Any, invalid: Any
     assert not writable(turn, invalid)
 
 
+GBNF = r"""root ::= (expr "=" term "\n")+   # sums
+expr ::= term ([-+*/] term)*
+term ::= num | "(" expr ")"
+num ::= [0-9]{1,3}
+"""
+
+
+def test_grammars_of_other_notations() -> None:
+    assert allows(Grammar(GBNF), "1+(2*3)=7\n") and not allows(Grammar(GBNF), "1+=7\n")
+    assert allows(Grammar('root ::= "a" | b\nb ::= "b" root'), "bba")
+    assert allows(Regex("^[0-9]+$"), "12") and not allows(Regex("^[0-9]+$"), "x")
+    with pytest.raises(RequestError, match="It is not valid in line 2"):
+        allows(Grammar('root ::= b\nb ::= "b'), "b")
+
+
+def allows(answer: Any, text: str) -> bool:
+    guide = RULES.guides(ReplyOptions(answer=answer), thinking=False, room=9)()
+    return follows(guide, [*tokenizer().encode_text(text), min(tokenizer().eos_ids)])
+
+
+NO_KEY_TWICE = {"type": "object", "additionalProperties": True, "minProperties": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_right"),
+    [
+        ('{"a": 1, "b": 2}', True),
+        ('{"a": 1, "a": 2}', False),
+        ('{"a": 1, "ab": {"a": 3}}', True),
+        ('{"a": 1}', False),
+        ('{"a": 1e12, "b": 1}', True),
+        ('{"a": 1e125, "b": 1}', False),
+        ('{"a": ' + "1" * 41 + ', "b": 1}', False),
+        ('{"a": [true, null, "1e999", {"a": 1}], "b": 1}', True),
+    ],
+)
+def test_keys_differ_and_numbers_are_bounded(text: str, is_right: bool) -> None:
+    assert allows(JsonSchema(NO_KEY_TWICE), text) is is_right
+
+
+@pytest.mark.parametrize(
+    ("text", "is_right"),
+    [
+        ('<parameter=o>\n{"a": 1, "a": 2}\n</parameter>\n', False),
+        ('<parameter=s>\n{"a": 1, "a": 2}\n</parameter>\n', True),
+        ("<parameter=z>\n1\n</parameter>\n<parameter=z>\n", False),
+        ("<parameter=z>\n1\n</parameter>\n<parameter=zz>\n", True),
+    ],
+)
+def test_names_in_calls_differ(text: str, is_right: bool) -> None:
+    properties = {"o": {"type": "object"}, "s": {"type": "string"}}
+    tool = Tool("f", parameters={"type": "object", "properties": properties, "additionalProperties": True})
+    guide = RULES.guides(ReplyOptions(tools=(tool,), tool_choice="required"), thinking=False, room=99)()
+    assert follows(guide, tokenizer().encode_with_control("<tool_call>\n<function=f>\n" + text)) is is_right
+
+
 @pytest.mark.parametrize(
     "answer",
     [

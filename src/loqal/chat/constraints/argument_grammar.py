@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from loqal.chat.constraints.grammar import json_rule, literal, slashed, without
+from loqal.chat.constraints.grammar import has_choice, json_rule, literal, slashed, without
 from loqal.chat.constraints.json_schema import HeldSchema, SchemaError
 from loqal.chat.constraints.string_formats import TEXT_PATTERNS
 from loqal.chat.template.native import argument_text
@@ -226,17 +226,7 @@ def _unanchored(pattern: Any) -> str | None:
         return None
     plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "", pattern, flags=re.DOTALL)
     starts, ends = plain.startswith("^") and pattern.startswith("^"), plain.endswith("$") and pattern.endswith("$")
-    if ("^" in plain[starts:]) or ("$" in plain[: len(plain) - ends]) or ((starts or ends) and _has_choice(plain)):
+    if ("^" in plain[starts:]) or ("$" in plain[: len(plain) - ends]) or ((starts or ends) and has_choice(plain)):
         return None
     inner = pattern[starts : len(pattern) - ends]
     return f"{'' if starts else '(?s:.*)'}(?:{inner}){'' if ends else '(?s:.*)'}"
-
-
-def _has_choice(plain: str) -> bool:
-    """Whether an expression offers a choice outside of all groups."""
-    depth = 0
-    for char in plain:
-        depth += (char == "(") - (char == ")")
-        if char == "|" and depth == 0:
-            return True
-    return False

@@ -31,7 +31,7 @@ _TEXT, _TEXT_OPEN = (
     for tags in (("<function=",), ("<function=", "</function>"))
 )
 # Text of a value up to what ends it. A quoted function may hold tags of calls. While a parameter is missing that must be
-# given, the function cannot end (_TEXT_OPEN), and a closing tag that an angle bracket follows leads to a parameter.
+# given, the function cannot end (_TEXT_OPEN), and a parameter comes behind a closing tag that an angle bracket follows.
 # Without forcing, text that must come may be written in any tokens, as it may be read.
 _SHARED = rf"""
 %llguidance {{"no_forcing": true}}
@@ -86,6 +86,7 @@ class CallGrammar:
     Attributes:
         rules: the rules.
         warnings: what of the schemas is not held.
+        json_arguments: of every tool, the parameters whose values are JSON.
 
     Raises:
         RequestError: the arguments of a strict tool cannot be held to its schema, or nothing can satisfy it.
@@ -105,10 +106,13 @@ class CallGrammar:
         self._dropped: dict[str, str] = {}
         self.rules = [_SHARED]
         self.warnings: list[str] = []
+        self.json_arguments: dict[str, frozenset[str]] = {}
         bodies: list[str] = []
         for index, (tool, path) in enumerate(zip(tools, paths, strict=True)):
             parameters = self._parameters(tool, path, f"t{index}_")
             self._add_tool(f"t{index}", parameters)
+            in_json = (key for key, value in parameters.values.items() if not (value.text or value.strings))
+            self.json_arguments[tool.name] = frozenset(in_json)
             bodies.append(f'"<function=" {literal(tool.name + ">")} t{index}_next::0x0')
             if with_json:
                 json_arguments = json_rule(_as_object(parameters))

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import llguidance
 import numpy as np
+from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
-from loqal.chat.constraints.grammar import json_rule
+from loqal.chat.constraints.grammar import MAX_GRAMMAR_CHARS, json_rule
+from loqal.chat.constraints.json_watch import ReplyWatch, TokenStarts
 from loqal.chat.constraints.reply_automaton import Mask
 from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.errors import RequestError
 
-MAX_GRAMMAR_CHARS = 1 << 18
+_EBNF_RULE = re.compile(r"(?m)^[ \t]*[\w.-]+[ \t]*::=")
+_LARK_START = re.compile(r"(?m)^[ \t]*(start[ \t]*:[^:]|%llguidance)")
 _LIMITS = llguidance.LLParserLimits(
     initial_lexer_fuel=1_000_000,  # about 20 ms
     step_lexer_fuel=50_000,  # about 4 ms
@@ -40,14 +44,21 @@ class GrammarMatcher:
     """
 
     def __init__(
-        self, inner: llguidance.LLMatcher, num_words: int, worker: Executor, encode: Callable[[str], list[int]]
+        self,
+        inner: llguidance.LLMatcher,
+        num_words: int,
+        worker: Executor,
+        encode: Callable[[str], list[int]],
+        watch: ReplyWatch | None = None,
     ) -> None:
         self._inner, self._num_words, self._worker, self._encode = inner, num_words, worker, encode
+        self._watch = watch
         self._coming: Future[tuple[Mask, list[int]]] | None = None
 
     def copy(self) -> GrammarMatcher:
         """See Matcher."""
-        return GrammarMatcher(self._inner.deep_copy(), self._num_words, self._worker, self._encode)
+        watch = None if self._watch is None else self._watch.copy()
+        return GrammarMatcher(self._inner.deep_copy(), self._num_words, self._worker, self._encode, watch)
 
     def mask(self) -> Mask:
         """See Matcher."""
@@ -55,6 +66,8 @@ class GrammarMatcher:
         mask = self._find() if coming is None else coming.result()[0]
         if self._inner.is_error() or not mask.any():
             raise self._failed()
+        if self._watch is not None:
+            self._watch.restrict(mask)
         return mask
 
     def prepare(self) -> None:
@@ -73,9 +86,14 @@ class GrammarMatcher:
             self.mask()
         if not self._inner.consume_token(token_id):
             raise self._failed()
+        if self._watch is not None:
+            self._watch.push(token_id)
 
     def accepts(self, token_ids: Sequence[int]) -> bool:
         """See Matcher."""
+        if self._watch is not None:
+            for token_id in token_ids:
+                self._watch.push(token_id)
         return self._inner.try_consume_tokens(list(token_ids)) == len(token_ids)
 
     def _find(self) -> Mask:
@@ -102,13 +120,19 @@ class Constraints:
         self._tokenizer, self._end_ids = tokenizer, sorted(end_ids)
         self._lock = threading.Lock()
         self._vocabulary: llguidance.LLTokenizer | None = None
+        self._starts = TokenStarts(tokenizer)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="loqal-masks")
 
-    def compile(self, grammar: str, where: str) -> GrammarMatcher:
+    def watch(self, json_arguments: Mapping[str, frozenset[str]], *, is_json: bool, call_open: int) -> ReplyWatch:
+        """A watch at the beginning of a reply, see ``json_watch``."""
+        return ReplyWatch(self._starts, json_arguments, is_json=is_json, call_open=call_open)
+
+    def compile(self, grammar: str, where: str, watch: ReplyWatch | None = None) -> GrammarMatcher:
         """A matcher at the beginning of a grammar, which is Lark's text or llguidance's JSON. Raises RequestError.
 
         Args:
             where: how the caller knows it.
+            watch: takes further tokens out of the masks.
         """
         if len(grammar) > MAX_GRAMMAR_CHARS:
             raise _refused(where, f"It has {len(grammar):,} characters; at most {MAX_GRAMMAR_CHARS:,} are read.")
@@ -118,7 +142,11 @@ class Constraints:
         if inner.is_error():
             raise _refused(where, _first_line(inner.get_error()))
         num_words = -(-self._tokenizer.vocab_len // 32)
-        return GrammarMatcher(inner, num_words, self._worker, self._tokenizer.encode_text)
+        return GrammarMatcher(inner, num_words, self._worker, self._tokenizer.encode_text, watch)
+
+    def as_lark(self, text: str) -> str:
+        """A grammar in Lark's notation, see ``as_lark``. Raises RequestError."""
+        return as_lark(text)
 
     def is_valid(self, grammar: str) -> bool:
         """Whether a grammar would compile."""
@@ -155,6 +183,29 @@ def _fault(grammar: str) -> str:
     text = llguidance.LLMatcher.grammar_from_lark(grammar)
     is_error, messages = llguidance.LLMatcher.validate_grammar_with_warnings(text, limits=_LIMITS)
     return (_first_line(messages[0]) or "It cannot be compiled.") if is_error else ""
+
+
+def as_lark(text: str) -> str:
+    """A grammar in Lark's notation; GBNF and EBNF, which define rules by ``::=``, are translated.
+
+    Raises:
+        RequestError: it is not valid in its notation.
+    """
+    if not _EBNF_RULE.search(text) or _LARK_START.search(text):
+        return text
+    if len(text) > MAX_GRAMMAR_CHARS:
+        why = f"It has {len(text):,} characters; at most {MAX_GRAMMAR_CHARS:,} are read."
+        raise RequestError("The grammar cannot be followed.", why, "Shorten the grammar.")
+    try:
+        return gbnf_to_lark(text)
+    except (GbnfToLarkError, RecursionError, ValueError, KeyError, AssertionError) as error:
+        line = re.search(r"line (\d+)", str(error))
+        where = f" in line {line[1]}" if line else ""
+        raise RequestError(
+            "The grammar cannot be followed.",
+            f"It is not valid{where}: rules are written as in GBNF, and the first one is named root.",
+            "Correct the grammar, or write it in Lark's notation.",
+        ) from None
 
 
 def _first_line(message: str) -> str:

@@ -15,6 +15,7 @@ from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, OneOf, 
 
 # White space between the parts of a JSON text: a space or none, so that no reply runs away in it.
 COMPACT_SPACE: Any = {"whitespace_pattern": " ?"}
+MAX_GRAMMAR_CHARS = 1 << 18
 _MOST_CHOICES = 10_000
 
 
@@ -23,7 +24,7 @@ def answer_rule(answer: AnswerFormat) -> str:
     if isinstance(answer, JsonSchema):
         return json_rule({"type": "object"} if answer.schema is None else answer.schema)
     if isinstance(answer, Regex):
-        return f"/{slashed(answer.pattern)}/"
+        return f"/{slashed(_without_anchors(answer.pattern))}/"
     if isinstance(answer, OneOf):
         if not 1 <= len(answer.choices) <= _MOST_CHOICES or "" in answer.choices:
             raise RequestError(
@@ -33,6 +34,25 @@ def answer_rule(answer: AnswerFormat) -> str:
             )
         return " | ".join(map(literal, dict.fromkeys(answer.choices)))
     return "@answer"
+
+
+def _without_anchors(pattern: str) -> str:
+    """An expression for a whole text without the anchors that say so."""
+    body = pattern.removeprefix("^")
+    if body.endswith("$") and not re.search(r"(?<!\\)(?:\\\\)*\\\$$", body):
+        body = body[:-1]
+    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "", body, flags=re.DOTALL)
+    return pattern if has_choice(plain) else body
+
+
+def has_choice(plain: str) -> bool:
+    """Whether an expression, without its classes and escapes, offers a choice outside of all groups."""
+    depth = 0
+    for char in plain:
+        depth += (char == "(") - (char == ")")
+        if char == "|" and depth == 0:
+            return True
+    return False
 
 
 def whole(start: str, rules: Sequence[str], answer: AnswerFormat | None) -> str:

@@ -43,7 +43,7 @@ _MOST_DROPPED = 32
 
 @dataclass(frozen=True, slots=True)
 class HeldSchema:
-    """A schema as the constraint library follows it, and what of the original is not held, one text for each keyword."""
+    """A schema as the constraint library follows it, and what of the original is not held, a text for each keyword."""
 
     schema: Any
     warnings: tuple[str, ...] = ()

@@ -81,14 +81,18 @@ class ReasoningBudget:
 class Cycles:
     """Notices that tokens repeat in a cycle.
 
+    Args:
+        rounds: of a cycle, beside the first.
+        tokens: that are repeated, in short cycles.
+
     Attributes:
-        is_circling: the newest tokens are at least ``_FEWEST_ROUNDS`` more rounds of the same cycle.
+        is_circling: the newest tokens are at least so many more rounds of the same cycle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rounds: int = _FEWEST_ROUNDS, tokens: int = _FEWEST_REPEATED) -> None:
         self._recent: npt.NDArray[np.int64] = np.full(_LONGEST_CYCLE, -1, np.int64)  # newest first
         self._run: npt.NDArray[np.int64] = np.zeros(_LONGEST_CYCLE, np.int64)  # repeated tokens, by length of cycle
-        self._enough = np.maximum(np.arange(1, _LONGEST_CYCLE + 1) * _FEWEST_ROUNDS, _FEWEST_REPEATED)
+        self._enough = np.maximum(np.arange(1, _LONGEST_CYCLE + 1) * rounds, tokens)
         self.is_circling = False
 
     def push(self, token_id: int) -> None:

@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from loqal.chat.constraints.reasoning_budget import ReasoningBudget
+from loqal.chat.constraints.reasoning_budget import Cycles, ReasoningBudget
 
+_ANSWER_ROUNDS, _ANSWER_REPEATED = 16, 1024  # an answer may well repeat itself a few times
 Mask = npt.NDArray[np.uint32]
 
 
@@ -59,6 +60,7 @@ class Rules:
         gap: what stands between reasoning and an answer of a given form.
         banned_thoughts, banned_answers: ids that may not come in the reasoning, or in a free answer.
         num_words: of a mask.
+    closers: tokens of texts that may end a part of a form.
     """
 
     ends: frozenset[int]
@@ -71,6 +73,7 @@ class Rules:
     gap: tuple[int, ...] = ()
     banned_thoughts: tuple[int, ...] = ()
     banned_answers: tuple[int, ...] = ()
+    closers: tuple[tuple[int, ...], ...] = ()
 
     @property
     def say_anything(self) -> bool:
@@ -83,6 +86,9 @@ class ReplyConstraint:
 
     Args:
         governor: of the reasoning that the prompt has opened; None where it has not.
+
+    Attributes:
+        was_cycling: the answer repeated itself in a cycle and was brought to an end.
     """
 
     def __init__(self, rules: Rules, governor: ReasoningBudget | None) -> None:
@@ -90,6 +96,8 @@ class ReplyConstraint:
         self._matcher: Matcher | None = None
         self._has_ended = False
         self._forced: deque[int] = deque()
+        self._cycles = Cycles(_ANSWER_ROUNDS, _ANSWER_REPEATED)
+        self.was_cycling = False
         if governor is None:
             self._begin_answer()
         else:
@@ -160,3 +168,20 @@ class ReplyConstraint:
             self._matcher = self._rules.calls.copy()
         if self._matcher is not None:
             self._matcher.push(token_id)
+        self._cycles.push(token_id)
+        if self._cycles.is_circling:
+            self._leave_cycle()
+
+    def _leave_cycle(self) -> None:
+        """Force what ends the answer, or the part of its form that repeats itself."""
+        self.was_cycling = True
+        self._cycles = Cycles(_ANSWER_ROUNDS, _ANSWER_REPEATED)
+        end = (min(self._rules.ends),) if self._rules.ends else ()
+        ways = () if self._matcher is None else (end, *self._rules.closers)
+        for tokens in ways:
+            matcher = self._matcher.copy() if self._matcher is not None else None
+            if tokens and matcher is not None and matcher.accepts(tokens):
+                self._matcher = matcher if tokens != end else self._matcher
+                self._forced.extend(tokens)
+                return
+        self._forced.extend(end)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from loqal.chat.constraints.compiler import Constraints
 
 
+_CLOSERS = ('"', "\n</parameter>\n", "]", "}", ">", ")")  # what may bring a form that goes in circles further
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyConstraints:
     """Makes the constraint of every reply to a request. ``warnings`` name what was asked for and is not held."""
@@ -53,21 +56,25 @@ class ConstraintBuilder:
             call_open=ids.get(CALL_OPEN, -1),
             think_close=think_close,
             banned_thoughts=tuple(sorted(self.end_ids)),
+            closers=tuple(tuple(tokenizer.encode_text(text)) for text in _CLOSERS),
         )
 
-    def guides(self, turn: ReplyOptions, *, thinking: bool, room: int, said: str = "") -> ReplyConstraints:
+    def guides(
+        self, turn: ReplyOptions, *, thinking: bool, room: int, said: str = "", free_calls: bool = True
+    ) -> ReplyConstraints:
         """What makes the guide of each reply to a request.
 
         Args:
             thinking: the prompt ends inside reasoning.
             room: most tokens of the reply.
             said: the beginning of the answer, when the prompt has it already.
+            free_calls: where no tools are offered, the reply may hold the tag of a call.
 
         Raises:
             RequestError: something cannot be followed; of a schema, the JSON pointer is named.
         """
         warnings: list[str] = []
-        rules = self._rules(turn, said, warnings)
+        rules = self._rules(turn, said, warnings, bans_calls=not free_calls)
         if thinking and rules.think_close >= 0:
             budget = budget_of(turn.thinking.budget_tokens, room)
             return ReplyConstraints(
@@ -92,25 +99,31 @@ class ConstraintBuilder:
         """The same for a raw prompt. Raises RequestError."""
         return self.guides(ReplyOptions(answer=answer), thinking=False, room=1)
 
-    def _rules(self, turn: ReplyOptions, said: str, warnings: list[str]) -> Rules:
+    def _rules(self, turn: ReplyOptions, said: str, warnings: list[str], *, bans_calls: bool) -> Rules:
         _check(turn)
         offered = self._offered(turn)
         rules = self._plain
-        if turn.tools and rules.call_open >= 0:
+        if (turn.tools or bans_calls) and rules.call_open >= 0:
             if not offered.tools:
                 banned = (*rules.banned_thoughts, rules.call_open)
                 rules = replace(rules, banned_thoughts=banned, banned_answers=(rules.call_open,))
         elif offered.tools and offered.tool_choice != "auto":
             raise RequestError("tool_choice asks for a call.", "The vocabulary has no tags of calls.", "Leave it out.")
         calls = self._calls(turn, offered, warnings) if offered.tools and rules.call_open >= 0 else None
-        start, extra = self._start(offered, calls is not None, warnings)
+        start, extra, answer = self._start(offered, calls is not None, warnings)
         if start is None:
             if calls is None:
                 return rules
             text = grammar.whole(calls_rule(offered.parallel_tool_calls), calls.rules, None)
-            return replace(rules, calls=self._constraints.compile(text, "The tools"))
-        text = grammar.whole(start, [*extra, *(calls.rules if calls is not None else ())], turn.answer)
-        matcher = self._constraints.compile(text, "The answer's form" if turn.answer else "The tools")
+            watch = self._constraints.watch(calls.json_arguments, is_json=False, call_open=rules.call_open)
+            return replace(rules, calls=self._constraints.compile(text, "The tools", watch))
+        text = grammar.whole(start, [*extra, *(calls.rules if calls is not None else ())], answer)
+        watch = self._constraints.watch(
+            {} if calls is None else calls.json_arguments,
+            is_json=isinstance(turn.answer, JsonSchema),
+            call_open=rules.call_open,
+        )
+        matcher = self._constraints.compile(text, "The answer's form" if turn.answer else "The tools", watch)
         gap = tuple(self._tokenizer.encode_text("\n\n"))
         may_call = calls is not None
         return replace(rules, answer=self._after(matcher, said), gap=gap, banned_answers=(), answer_may_call=may_call)
@@ -142,13 +155,15 @@ class ConstraintBuilder:
         warnings += found.warnings
         return found
 
-    def _start(self, turn: ReplyOptions, can_call: bool, warnings: list[str]) -> tuple[str | None, list[str]]:
-        """What the answer consists of, and further rules; None when it is free until a call begins."""
+    def _start(
+        self, turn: ReplyOptions, can_call: bool, warnings: list[str]
+    ) -> tuple[str | None, list[str], AnswerFormat | None]:
+        """What the answer consists of, further rules, and its form; None when it is free until a call begins."""
         calls = calls_rule(turn.parallel_tool_calls)
         if can_call and turn.tool_choice != "auto":
-            return calls, []
+            return calls, [], turn.answer
         if turn.answer is None:
-            return None, []
+            return None, [], None
         answer = turn.answer
         if isinstance(answer, JsonSchema) and answer.schema is not None:
             fault = self._constraints.schema_fault
@@ -156,9 +171,10 @@ class ConstraintBuilder:
             warnings += held.warnings
             answer = replace(answer, schema=held.schema)
         if isinstance(answer, Grammar):
+            answer = replace(answer, text=self._constraints.as_lark(answer.text))
             self._constraints.compile(answer.text, "answer.text")
         rule = f"answer: {grammar.answer_rule(answer)}"
-        return ("answer | " + calls if can_call else "answer"), [rule]
+        return ("answer | " + calls if can_call else "answer"), [rule], answer
 
     def _after(self, matcher: Matcher, said: str) -> Matcher:
         matcher = matcher.copy()

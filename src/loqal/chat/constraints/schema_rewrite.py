@@ -222,7 +222,7 @@ class _Rewriter:
         close_members = close_members and sum(key in given for key in _COMBINED) == 1 and "allOf" not in given
         found: dict[str, Any] = {}
         more: list[Any] = []  # schemas that must hold as well
-        for key, value in given.items():
+        for key in given:
             where = f"{pointer}/{escaped(key)}"
             if key in ANNOTATIONS or key.startswith("x-"):
                 continue

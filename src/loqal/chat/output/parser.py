@@ -2,7 +2,8 @@
 
 Invariants:
 - Tags count only as control tokens. The same characters written with ordinary tokens are text.
-- A tool call is reported complete, or its text is passed on verbatim; never half.
+- A tool call is reported complete, or its text is passed on verbatim; never half. One that a limit cut is reported as
+  an incomplete call and never as text.
 - The pieces add up to the same reply however the tokens arrive, and their token ids to all ids pushed.
 """
 
@@ -77,14 +78,22 @@ class OutputParser:
             self._text(self._detokenizer.push(token_id))
         return self._take()
 
-    def finish(self) -> list[ReplyDelta]:
+    def finish(self, *, cut: bool = False) -> list[ReplyDelta]:
         """The pieces that were held back, at the end of the reply.
 
         If ids are left that showed nothing, such as the end token, a last piece carries only them.
+
+        Args:
+            cut: the reply was ended from outside, so that a call which is not complete is the beginning of one.
         """
         self._text(self._detokenizer.flush())
         if self._call is not None and not self._complete_call():
-            self._give_up_call()
+            if cut:
+                text, self._call = CALL_OPEN + self._call.body, None
+                self._space = ""
+                self._report(ReplyDelta(incomplete_call=text))
+            else:
+                self._give_up_call()
         self._emit(self._space)
         self._space = ""
         pieces = self._take()
