@@ -65,6 +65,7 @@ NATIVE_FILES = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--schemas", type=int, default=200, help="random schemas that replies are held to")
+    parser.addoption("--json-schema-suite", help="folder with the tests of the JSON Schema Test Suite")
     parser.addoption("--spellings", type=int, default=200, help="random spellings of tool calls")
     parser.addoption("--without-extension", action="store_true", help="as if loqal.ops._kernels were not there")
 

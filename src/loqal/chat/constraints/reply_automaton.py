@@ -172,16 +172,20 @@ class ReplyConstraint:
         if self._cycles.is_circling:
             self._leave_cycle()
 
+    def _may_end(self, matcher: Matcher) -> bool:
+        mask = matcher.copy().mask()
+        return any(mask[token_id >> 5] >> (token_id & 31) & 1 for token_id in self._rules.ends)
+
     def _leave_cycle(self) -> None:
         """Force what ends the answer, or the part of its form that repeats itself."""
         self.was_cycling = True
         self._cycles = Cycles(_ANSWER_ROUNDS, _ANSWER_REPEATED)
         end = (min(self._rules.ends),) if self._rules.ends else ()
-        ways = () if self._matcher is None else (end, *self._rules.closers)
-        for tokens in ways:
-            matcher = self._matcher.copy() if self._matcher is not None else None
-            if tokens and matcher is not None and matcher.accepts(tokens):
-                self._matcher = matcher if tokens != end else self._matcher
-                self._forced.extend(tokens)
-                return
+        if self._matcher is not None and not self._may_end(self._matcher):
+            for tokens in self._rules.closers:
+                matcher = self._matcher.copy()
+                if tokens and matcher.accepts(tokens):
+                    self._matcher = matcher
+                    self._forced.extend(tokens)
+                    return
         self._forced.extend(end)

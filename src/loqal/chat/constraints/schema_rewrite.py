@@ -133,12 +133,15 @@ def escaped(key: str) -> str:
 class _Addresses:
     """Where the references of a schema lead: pointers, anchors and identifiers."""
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: Any, *, is_old: bool) -> None:
         self._bases: dict[str, str] = {"": ""}
         self._pointers: dict[str, str] = {"": ""}
+        self._dynamic: list[Any] = []  # names of dynamic anchors
         for pointer, part in parts(root):
             base = self._base(pointer)
             own = part.get("$id", part.get("id")) if isinstance(part, Mapping) else None
+            if is_old and isinstance(part, Mapping) and "$ref" in part:
+                own = None  # of such a schema only the reference counts
             if isinstance(own, str):
                 uri, fragment = urldefrag(urljoin(base, own))
                 if fragment:
@@ -147,6 +150,7 @@ class _Addresses:
                     base = uri
                     self._pointers.setdefault(uri, pointer)
             self._bases[pointer] = base
+            self._dynamic += [part["$dynamicAnchor"]] if isinstance(part, Mapping) and "$dynamicAnchor" in part else []
             for key in ("$anchor", "$dynamicAnchor"):
                 if isinstance(part, Mapping) and isinstance(part.get(key), str):
                     self._pointers.setdefault(f"{base}#{part[key]}", pointer)
@@ -156,6 +160,10 @@ class _Addresses:
         while pointer not in self._bases:
             pointer = pointer.rpartition("/")[0]
         return self._bases[pointer]
+
+    def is_fixed(self, reference: str) -> bool:
+        """Whether a dynamic reference leads to the same place wherever it is met."""
+        return self._dynamic.count(reference.rpartition("#")[2]) < 2
 
     def target(self, reference: str, pointer: str) -> str | None:
         """The pointer that a reference means which stands at ``pointer``; None where it leads out of the schema."""
@@ -183,9 +191,9 @@ class _Rewriter:
     _depth: int = 0
 
     def __post_init__(self) -> None:
-        self._addresses = _Addresses(self.root)
         address = self.root.get("$schema") if isinstance(self.root, Mapping) else None
         self._is_old = isinstance(address, str) and re.search(r"draft-0?[3467]", address) is not None
+        self._addresses = _Addresses(self.root, is_old=self._is_old)
 
     def definitions(self) -> dict[str, Any]:
         """The parts that are referred to, each rewritten once."""
@@ -254,6 +262,9 @@ class _Rewriter:
 
     def _reference(self, found: Any, more: Any, given: Any, key: str, where: str, close: bool) -> None:
         value = given[key]
+        if key == "$dynamicRef" and isinstance(value, str) and not self._addresses.is_fixed(value):
+            self._fault(where, "What it refers to depends on where the schema is used.")
+            return
         target = self._addresses.target(value, where) if isinstance(value, str) else None
         if target is None:
             self._fault(where, "A reference must point into the schema itself.", is_wrong=True)
@@ -349,8 +360,10 @@ class _Rewriter:
             key = "exclusiveMinimum" if key == "minimum" else "exclusiveMaximum"
         if key != "multipleOf" and abs(value) > _VAST:
             if (value > 0) == (key in ("minimum", "exclusiveMinimum")):
-                self._fault(where, f"Numbers beyond {_VAST:.0e} are not written.", is_wrong=True, accepts_nothing=True)
-            return
+                why = f"Numbers beyond {_VAST:.0e} are not written."
+                self._fault(where, why, is_wrong=True, accepts_nothing=True)
+                return
+            value = int(_VAST) if value > 0 else -int(_VAST)
         found[key] = int(value) if isinstance(value, float) and value.is_integer() else value
 
     def _pattern(self, found: Any, more: Any, given: Any, key: str, where: str, close: bool) -> None:
