@@ -11,7 +11,7 @@ from call_spellings import TOOLS, Spellings
 from chat_vocabulary import tokenizer
 from loqal.chat.constraints.rules import ConstraintBuilder
 from loqal.chat.output.parser import OutputParser
-from loqal.types.records import ReplyDelta
+from loqal.types.reply import ReplyDelta
 from loqal.types.reply_options import ReplyOptions
 
 RULES = ConstraintBuilder(tokenizer())
