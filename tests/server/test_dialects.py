@@ -21,7 +21,7 @@ from loqal.server.openai_responses import protocol as openai
 from loqal.server.openai_responses.format import encode_reasoning
 from loqal.server.service.conversation_store import Store
 from loqal.server.shared.body import Warnings, read_body
-from loqal.server.shared.conversation import with_one_system_message
+from loqal.server.shared.conversation import ToolResult, arguments_of, in_call_order, with_one_system_message
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.generation_request import ChatRequest, RawRequest
 from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
@@ -80,19 +80,24 @@ def test_results_stand_in_the_order_of_their_calls() -> None:
         assert _said(_llama(messages=[{"role": "assistant", "tool_calls": functions}, *answers])) == expected
 
 
-def test_results_of_no_call_are_refused() -> None:
-    with pytest.raises(FieldError) as unknown:
-        _claude(messages=[CLAUDE_CALLS, _claude_results("x", "q")])
-    assert unknown.value.path == "messages[1].content[1].tool_use_id"
-    with pytest.raises(FieldError) as twice:
-        _claude(messages=[CLAUDE_CALLS, _claude_results("x", "x")])
-    assert "has a result" in str(twice.value)
-    with pytest.raises(FieldError) as early:
-        _openai(input=[{"type": "function_call_output", "call_id": "x", "output": ""}])
-    assert early.value.path == "input[0].call_id"
-    with pytest.raises(FieldError) as unnamed:
-        _llama(messages=[{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}])
-    assert unnamed.value.path == "messages[1].tool_name"
+def test_results_of_no_call_are_read_with_a_warning() -> None:
+    """By id, else by name, else in the order of the calls; what is left over comes last."""
+    calls = Message("assistant", "", tool_calls=[ToolCall("f", {}, "a"), ToolCall("g", {}, "b")])
+
+    def placed(*results: tuple[str | None, str | None, str]) -> tuple[list[str], int]:
+        warnings = Warnings()
+        given = [ToolResult(f"r[{i}]", one[0], Message("tool", one[2]), one[1]) for i, one in enumerate(results)]
+        return [str(m.content) for m in in_call_order([calls], given, warnings)], len(warnings.warnings)
+
+    assert placed(("b", None, "2"), ("a", None, "1")) == (["1", "2"], 0)
+    assert placed((None, "g", "2"), (None, "f", "1")) == (["1", "2"], 0)
+    assert placed((None, None, "1"), (None, None, "2")) == (["1", "2"], 0)
+    assert placed(("x", "g", "2"), ("y", None, "1")) == (["1", "2"], 2)
+    assert placed(("a", None, "1"), ("a", None, "again"), ("b", None, "2")) == (["1", "2", "again"], 1)
+    assert placed(("a", None, "1")) == (["1"], 1)
+    warnings = Warnings()
+    alone = in_call_order([], [ToolResult("r", "x", Message("tool", "1"))], warnings)
+    assert [m.content for m in alone] == ["1"] and warnings.warnings[0].startswith("r: ")
 
 
 def test_arguments_keep_their_order() -> None:
@@ -297,10 +302,20 @@ def test_foreign_tools_and_items_are_refused_by_name() -> None:
     assert item.value.path == "input[0].type"
 
 
-def test_arguments_must_be_json() -> None:
-    with pytest.raises(FieldError) as broken:
-        _openai(input=[{"type": "function_call", "call_id": "x", "name": "f", "arguments": "[1]"}])
-    assert broken.value.path == "input[0].arguments"
+@pytest.mark.parametrize(
+    ("text", "arguments", "warns"),
+    [
+        ('{"a": 1}', {"a": 1}, False),
+        ("", {}, False),
+        ("null", {}, False),
+        ("[1]", {"arguments": [1]}, True),
+        ('{"a": "b', {"arguments": '{"a": "b'}, True),
+    ],
+)
+def test_arguments_that_are_no_json_are_one_argument(text: str, arguments: Any, warns: bool) -> None:
+    warnings = Warnings()
+    assert arguments_of(text, "p", warnings) == arguments
+    assert [warning.split(":")[0] for warning in warnings.warnings] == ["p"] * warns
 
 
 # System messages ------------------------------------------------------------------------------------------------------

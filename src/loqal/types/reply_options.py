@@ -17,7 +17,7 @@ class JsonSchema:
 
     schema: Mapping[str, Any] | bool | None = None
     strict: bool | None = None
-    path: str = "answer.schema"
+    path: str = field(default="answer.schema", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Tool:
     strict: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     definition: Mapping[str, Any] | None = None
-    path: str | None = None
+    path: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from loqal.server.openai.format import (
 )
 from loqal.server.openai.parse import parse, parse_completion
 from loqal.server.openai.protocol import ChatBody, CompletionBody
-from loqal.server.shared.body import Warnings
+from loqal.server.shared.body import Warnings, read_body
 from loqal.server.shared.errors import FieldError, Problem, openai_error
 from loqal.server.shared.streaming import Event
 from loqal.types.messages import MediaPart, Message, TextPart, ToolCall
@@ -81,7 +81,6 @@ def test_sampling_goes_where_it_belongs() -> None:
         ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "structured_outputs"),
         ({"think": True, "enable_thinking": False}, "enable_thinking"),
         ({"messages": [{"role": "function", "content": "", "name": "f"}]}, "messages[0].content"),
-        ({"messages": [{"role": "tool", "content": "", "tool_call_id": "x"}]}, "messages[0].tool_call_id"),
         ({"messages": [{"role": "assistant", "reasoning": "a", "reasoning_content": "b"}]}, "messages[0].reasoning"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "/etc/passwd"}]}]},
@@ -148,6 +147,51 @@ def test_tools_and_choices() -> None:
 )
 def test_forms_of_the_answer(fields: dict[str, Any], answer: object) -> None:
     assert request(**fields).options.answer == answer
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer", "path"),
+    [
+        ({"guided_json": {"type": "null"}}, JsonSchema({"type": "null"}), "guided_json"),
+        ({"json_schema": '{"type": "null"}'}, JsonSchema({"type": "null"}), "json_schema"),
+        ({"guided_regex": "a+"}, Regex("a+"), ""),
+        ({"regex": "a+"}, Regex("a+"), ""),
+        ({"guided_choice": ["a", "b"]}, OneOf(("a", "b")), ""),
+        ({"guided_grammar": 'root ::= "a"'}, Grammar('root ::= "a"'), ""),
+        ({"grammar": 'root ::= "a"'}, Grammar('root ::= "a"'), ""),
+        ({"ebnf": 'root ::= "a"'}, Grammar('root ::= "a"'), ""),
+        (
+            {"response_format": {"type": "json_object", "schema": {"type": "object"}}},
+            JsonSchema({"type": "object"}),
+            "response_format.schema",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {}, "strict": True}}},
+            JsonSchema({}, strict=True),
+            "response_format.json_schema.schema",
+        ),
+    ],
+)
+def test_forms_by_the_names_of_other_servers(fields: dict[str, Any], answer: Any, path: str) -> None:
+    found = request(**fields).options.answer
+    assert found == answer
+    assert getattr(found, "path", "") == path
+
+
+@pytest.mark.parametrize("name", ["structural_tag", "stop_regex"])
+def test_what_would_hold_an_answer_is_never_left_out(name: str) -> None:
+    data = json.dumps({"model": "m", "messages": [USER], name: "a+"}).encode()
+    for lenient in (False, True):
+        with pytest.raises(FieldError) as caught:
+            read_body(ChatBody, data, Warnings(lenient))
+        assert caught.value.path == name
+
+
+def test_tools_say_how_they_are_held() -> None:
+    tools = [{"type": "function", "function": {"name": str(s), "parameters": {}, "strict": s}} for s in (True, False)]
+    found = request(tools=[*tools, TOOLS[0]]).options.tools
+    assert [tool.strict for tool in found] == [True, False, None]
+    assert found[1].path == "tools[1].function.parameters"
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ _TEXT, _TEXT_OPEN = (
     f"{without(*tags)}(<function={without('</function>')}<\\/function>{without(*tags)})*"
     for tags in (("<function=",), ("<function=", "</function>"))
 )
-# Text of a value up to what ends it. A quoted function may hold tags of calls. While a parameter is missing that must be
-# given, the function cannot end (_TEXT_OPEN), and a parameter comes behind a closing tag that an angle bracket follows.
+# Text of a value up to what ends it. A quoted function may hold tags of calls. While a required parameter is missing,
+# the function cannot end (_TEXT_OPEN), and a parameter comes behind a closing tag that an angle bracket follows.
 # Without forcing, text that must come may be written in any tokens, as it may be read.
 _SHARED = rf"""
 %llguidance {{"no_forcing": true}}

@@ -56,6 +56,7 @@ class MessageWriter(Formatter):
             "stop_sequence": None,
             "usage": {"input_tokens": prompt_tokens, "output_tokens": 0},
         }
+        self._warnings = warnings
         if warnings:
             self.message["warnings"] = list(warnings)
 
@@ -87,7 +88,11 @@ class MessageWriter(Formatter):
         reason = _stop_reason(reply, self._max_tokens)
         self.message |= {"stop_reason": reason, "stop_sequence": reply.stop_string, "usage": usage_of(reply.usage)}
         ending = {"stop_reason": reason, "stop_sequence": reply.stop_string}
-        events.append(_event("message_delta", delta=ending, usage=self.message["usage"]))
+        late = [warning for warning in reply.warnings if warning not in self._warnings]
+        if late:
+            self.message["warnings"] = [*self.message.get("warnings", ()), *late]
+        more: dict[str, Any] = {"warnings": late} if late else {}
+        events.append(_event("message_delta", delta=ending, usage=self.message["usage"], **more))
         return [*events, _event("message_stop")]
 
     def failed(self, found: Problem) -> list[Event]:

@@ -99,7 +99,7 @@ def _user(message: fields.UserMessage, before: Sequence[Message], path: str, war
             results.append(ToolResult(f"{where}.tool_use_id", block.tool_use_id, Message("tool", content)))
         else:
             parts += _part(block, where)
-    found = in_call_order(before, results)
+    found = in_call_order(before, results, warnings)
     return [*found, Message("user", parts)] if parts or not found else found
 
 
@@ -139,18 +139,20 @@ def _sampling(body: fields.MessagesBody) -> SamplingParams:
 def _reply_options(body: fields.CountTokensBody) -> ReplyOptions:
     config = body.output_config
     return ReplyOptions(
-        tools=tuple(_tool(tool) for tool in body.tools or ()),
+        tools=tuple(_tool(tool, f"tools[{index}].input_schema") for index, tool in enumerate(body.tools or ())),
         tool_choice=_tool_choice(body.tool_choice),
         parallel_tool_calls=not getattr(body.tool_choice, "disable_parallel_tool_use", False),
         thinking=_thinking(body),
-        answer=JsonSchema(config.format.schema_) if config and config.format else None,
+        answer=JsonSchema(config.format.schema_, path="output_config.format.schema")
+        if config and config.format
+        else None,
         prefill=isinstance(body.messages[-1], fields.AssistantMessage),
     )
 
 
-def _tool(tool: fields.Tool) -> Tool:
+def _tool(tool: fields.Tool, path: str) -> Tool:
     extra = {"input_examples": tool.input_examples} if tool.input_examples else {}
-    return Tool(tool.name, tool.description, tool.input_schema, tool.strict, extra)
+    return Tool(tool.name, tool.description, tool.input_schema, tool.strict, extra, path=path)
 
 
 def _tool_choice(choice: fields.ToolChoice | None) -> ToolChoice:

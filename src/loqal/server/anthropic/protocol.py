@@ -179,7 +179,9 @@ class Tool(Body):
     name: str = supported("the name of the tool", ..., pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
     description: str | None = supported("the description that the model reads")
     input_schema: dict[str, Any] = supported("the JSON schema of the arguments", ..., examples=[{"type": "object"}])
-    strict: bool = supported("whether generated arguments are constrained to the schema", False)
+    strict: bool | None = supported(
+        "true rejects a schema that cannot be enforced completely, false does not enforce it"
+    )
     input_examples: list[dict[str, Any]] | None = supported("examples that the model reads", examples=[[{"a": 1}]])
     cache_control: CacheControl | None = ignored(_CACHE)
     eager_input_streaming: bool | None = ignored("arguments are streamed when their tool call is complete")

@@ -70,8 +70,8 @@ class LineWriter(Formatter):
         ending = _ending(reply, self._elapsed_ns(), self._load_ns)
         if self._context is not None:
             ending["context"] = list(self._context(reply))
-        if self._warnings:
-            ending["warnings"] = list(self._warnings)
+        if warnings := list(dict.fromkeys((*self._warnings, *reply.warnings))):
+            ending["warnings"] = warnings
         line = self._line("".join(self._text), "".join(self._reasoning), self._calls, self._logprobs)
         self.whole = {**line, **ending}
         return [Event({**self._line("", "", [], []), **ending})]

@@ -21,7 +21,7 @@ from loqal.types.sampling import SamplingParams
 def parse_chat(body: fields.OllamaChatBody, warnings: Warnings) -> ChatRequest:
     """The generation request of /api/chat. Raises FieldError."""
     review(body, warnings)
-    messages = with_one_system_message(_conversation(body.messages), "messages", warnings)
+    messages = with_one_system_message(_conversation(body.messages, warnings), "messages", warnings)
     return ChatRequest(body.model, messages, _sampling(body), _reply_options(body), stream=body.stream)
 
 
@@ -39,16 +39,18 @@ def parse_generate(
     return RawRequest(body.model, (body.prompt,), _sampling(body), stream=body.stream)
 
 
-def _conversation(messages: Sequence[fields.Message]) -> list[Message]:
+def _conversation(messages: Sequence[fields.Message], warnings: Warnings) -> list[Message]:
     """The messages of /api/chat; tool results in the order of their calls."""
     found: list[Message] = []
     results: list[ToolResult] = []
     for index, message in enumerate(messages):
         path = f"messages[{index}]"
         if isinstance(message, fields.ToolMessage):
-            results.append(_result(message, path, found, results))
+            content = Message("tool", _content(message.content, message.images, path))
+            name = "tool_name" if message.tool_call_id is None else "tool_call_id"
+            results.append(ToolResult(f"{path}.{name}", message.tool_call_id, content, message.tool_name))
             continue
-        found += in_call_order(found, results)
+        found += in_call_order(found, results, warnings)
         results = []
         if isinstance(message, fields.AssistantMessage):
             calls = [
@@ -59,26 +61,7 @@ def _conversation(messages: Sequence[fields.Message]) -> list[Message]:
         else:
             images = message.images if isinstance(message, fields.UserMessage) else None
             found.append(Message(message.role, _content(message.content, images, path)))
-    return [*found, *in_call_order(found, results)]
-
-
-def _result(
-    message: fields.ToolMessage, path: str, before: Sequence[Message], earlier: Sequence[ToolResult]
-) -> ToolResult:
-    """A tool result with the id of its call: the one it names, or the first call of its tool without a result."""
-    content = Message("tool", _content(message.content, message.images, path))
-    if message.tool_call_id is not None:
-        return ToolResult(f"{path}.tool_call_id", message.tool_call_id, content)
-    calls = next((found.tool_calls for found in reversed(before) if found.role == "assistant"), ())
-    answered = {result.call_id for result in earlier}
-    for call in calls:
-        if call.id not in answered and message.tool_name in (None, call.name):
-            return ToolResult(f"{path}.tool_name", str(call.id), content)
-    raise FieldError(
-        f"{path}.tool_name",
-        "The preceding assistant message has no tool call without a result that it could belong to.",
-        "Send the assistant message with its tool calls before their results.",
-    )
+    return [*found, *in_call_order(found, results, warnings)]
 
 
 def _prompted(body: fields.OllamaGenerateBody, before: Sequence[Message]) -> list[Message]:
@@ -123,7 +106,7 @@ def _sampling(body: fields.GenerationBody) -> SamplingParams:
 
 def _reply_options(body: fields.GenerationBody) -> ReplyOptions:
     return ReplyOptions(
-        tools=tuple(_tool(tool.function) for tool in body.tools or ())
+        tools=tuple(_tool(tool.function, f"tools[{index}].function") for index, tool in enumerate(body.tools or ()))
         if isinstance(body, fields.OllamaChatBody)
         else (),
         thinking=_thinking(body.think),
@@ -136,8 +119,8 @@ def _is_assistant(messages: Sequence[fields.Message]) -> bool:
     return bool(messages) and isinstance(messages[-1], fields.AssistantMessage)
 
 
-def _tool(function: fields.Function) -> Tool:
-    return Tool(function.name, function.description, function.parameters, bool(function.strict))
+def _tool(function: fields.Function, path: str) -> Tool:
+    return Tool(function.name, function.description, function.parameters, function.strict, path=f"{path}.parameters")
 
 
 def _thinking(think: bool | str | None) -> Thinking:
@@ -151,4 +134,4 @@ def _answer(form: str | dict[str, Any] | None) -> AnswerFormat | None:
         return JsonSchema()
     if isinstance(form, str):
         raise FieldError("format", f"It is {form!r}.", "Send json, or a JSON schema as an object.")
-    return JsonSchema(form)
+    return JsonSchema(form, path="format")

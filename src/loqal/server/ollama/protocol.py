@@ -133,7 +133,9 @@ class Function(Body):
     name: str = supported("the name of the function", ..., min_length=1)
     description: str | None = supported("the description that the model reads")
     parameters: dict[str, Any] | None = supported("the JSON schema of the arguments", examples=[{"type": "object"}])
-    strict: bool | None = supported("whether generated arguments are constrained to the schema")
+    strict: bool | None = supported(
+        "true rejects a schema that cannot be enforced completely, false does not enforce it"
+    )
 
 
 class Tool(Body):

@@ -148,7 +148,9 @@ class ChatWriter(Formatter):
     def end(self, index: int, reply: Reply) -> Iterable[Event]:
         """See Formatter."""
         self._replies[index] = reply
-        yield self._chunk(index, {}, finish=finish_reason(reply.finish_reason))
+        late = [warning for warning in reply.warnings if warning not in self._warnings]
+        more: dict[str, Any] = {"warnings": late} if late else {}
+        yield self._chunk(index, {}, finish=finish_reason(reply.finish_reason), **more)
 
     def close(self) -> Iterable[Event]:
         """See Formatter."""

@@ -8,7 +8,13 @@ from typing import Any
 
 from loqal.server.openai import protocol as fields
 from loqal.server.shared.body import Warnings
-from loqal.server.shared.conversation import ToolResult, in_call_order, media_part, with_one_system_message
+from loqal.server.shared.conversation import (
+    ToolResult,
+    arguments_of,
+    in_call_order,
+    media_part,
+    with_one_system_message,
+)
 from loqal.server.shared.embeddings import EmbeddingRequest
 from loqal.server.shared.errors import FieldError
 from loqal.server.shared.fields import review, sampling_params
@@ -41,7 +47,7 @@ def parse(body: fields.ChatBody, warnings: Warnings) -> ChatRequest:
         priority = SERVICE_TIERS.get(body.service_tier or "", 0)
     return ChatRequest(
         model=body.model,
-        messages=with_one_system_message(_messages(body.messages), "messages", warnings),
+        messages=with_one_system_message(_messages(body.messages, warnings), "messages", warnings),
         params=_chat_params(body),
         options=_reply_options(body),
         n=body.n or 1,
@@ -129,7 +135,7 @@ def _chat_params(body: fields.ChatBody) -> SamplingParams:
 
 def _reply_options(body: fields.ChatBody) -> ReplyOptions:
     tools = []
-    for tool in body.tools or ():
+    for index, tool in enumerate(body.tools or ()):
         if isinstance(tool, fields.FunctionTool):
             function = tool.function
             definition = tool.model_dump(exclude_unset=True)
@@ -138,8 +144,9 @@ def _reply_options(body: fields.ChatBody) -> ReplyOptions:
                     function.name,
                     function.description,
                     function.parameters,
-                    bool(function.strict),
+                    function.strict,
                     definition=definition,
+                    path=f"tools[{index}].function.parameters",
                 )
             )
     if len({tool.name for tool in tools}) < len(tools):
@@ -191,46 +198,46 @@ def _answer(body: fields.ChatBody) -> AnswerFormat | None:
             "structured_outputs", "It cannot be combined with response_format.", "Send one of the two fields."
         )
     if isinstance(chosen, fields.JsonObjectFormat):
-        return JsonSchema()
-    return JsonSchema(chosen.json_schema.schema_)
+        return JsonSchema(chosen.schema_, path="response_format.schema")
+    named = chosen.json_schema
+    return JsonSchema(named.schema_, named.strict, "response_format.json_schema.schema")
 
 
 def _structured(body: fields.SamplingFields) -> AnswerFormat | None:
-    given = body.structured_outputs
-    if given is None:
-        return None
-    found: list[AnswerFormat] = []
-    if given.json_ is not None:
-        found.append(JsonSchema(_schema(given.json_)))
-    if given.regex is not None:
-        found.append(Regex(given.regex))
-    if given.choice is not None:
-        found.append(OneOf(tuple(given.choice)))
-    if given.grammar is not None:
-        found.append(Grammar(given.grammar))
+    given = body.structured_outputs or fields.StructuredOutputs()
+    schemas = {
+        "structured_outputs.json": given.json_,
+        "guided_json": body.guided_json,
+        "json_schema": body.json_schema,
+    }
+    found: list[AnswerFormat] = [
+        JsonSchema(_schema(schema, path), path=path) for path, schema in schemas.items() if schema is not None
+    ]
+    found += [Regex(text) for text in (given.regex, body.guided_regex, body.regex) if text is not None]
+    found += [OneOf(tuple(choice)) for choice in (given.choice, body.guided_choice) if choice is not None]
+    grammars = (given.grammar, body.guided_grammar, body.grammar, body.ebnf)
+    found += [Grammar(text) for text in grammars if text is not None]
     if given.json_object:
         found.append(JsonSchema())
-    if len(found) != 1:
+    if len(found) > 1 or (body.structured_outputs is not None and not found):
         raise FieldError(
             "structured_outputs",
             f"It has {len(found)} constraints; exactly one is allowed.",
             "Send one of json, regex, choice, grammar and json_object.",
         )
-    return found[0]
+    return found[0] if found else None
 
 
-def _schema(given: dict[str, Any] | str) -> Any:
+def _schema(given: dict[str, Any] | str, path: str) -> Any:
     if isinstance(given, dict):
         return given
     try:
         return json.loads(given)
     except (ValueError, RecursionError) as error:
-        raise FieldError(
-            "structured_outputs.json", f"It is not valid JSON: {error}.", "Send a JSON schema as an object."
-        ) from None
+        raise FieldError(path, f"It is not valid JSON: {error}.", "Send a JSON schema as an object.") from None
 
 
-def _messages(given: Sequence[Any]) -> list[Message]:
+def _messages(given: Sequence[Any], warnings: Warnings) -> list[Message]:
     messages: list[Message] = []
     results: list[ToolResult] = []
     for index, message in enumerate(given):
@@ -239,22 +246,22 @@ def _messages(given: Sequence[Any]) -> list[Message]:
             continue  # rejected, or dropped in lenient mode
         content = _content(message.content, f"{path}.content")
         if isinstance(message, fields.ToolMessage):
-            if message.tool_call_id is None:
-                messages.append(Message("tool", content))
-            else:
-                results.append(ToolResult(f"{path}.tool_call_id", message.tool_call_id, Message("tool", content)))
+            found = Message("tool", content)
+            results.append(ToolResult(f"{path}.tool_call_id", message.tool_call_id, found, message.name))
             continue
         if results:
-            messages += in_call_order(messages, results)
+            messages += in_call_order(messages, results, warnings)
             results = []
         if isinstance(message, fields.AssistantMessage):
-            messages.append(_assistant(message, content, path))
+            messages.append(_assistant(message, content, path, warnings))
         else:
             messages.append(Message("user" if message.role == "user" else "system", content))
-    return messages + (in_call_order(messages, results) if results else [])
+    return messages + (in_call_order(messages, results, warnings) if results else [])
 
 
-def _assistant(message: fields.AssistantMessage, content: str | tuple[Part, ...], path: str) -> Message:
+def _assistant(
+    message: fields.AssistantMessage, content: str | tuple[Part, ...], path: str, warnings: Warnings
+) -> Message:
     both = {text for text in (message.reasoning_content, message.reasoning) if text is not None}
     if len(both) > 1:
         raise FieldError(f"{path}.reasoning", "It differs from reasoning_content.", "Send one of the two fields.")
@@ -262,24 +269,14 @@ def _assistant(message: fields.AssistantMessage, content: str | tuple[Part, ...]
         parts = (TextPart(content),) if isinstance(content, str) else content
         content = (*parts, TextPart(message.refusal))
     calls = tuple(
-        ToolCall(call.function.name, _arguments(call.function.arguments, f"{path}.tool_calls[{index}]"), call.id)
+        ToolCall(
+            call.function.name,
+            arguments_of(call.function.arguments, f"{path}.tool_calls[{index}].function.arguments", warnings),
+            call.id,
+        )
         for index, call in enumerate(message.tool_calls or ())
     )
     return Message("assistant", content, both.pop() if both else None, calls)
-
-
-def _arguments(text: str, path: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise FieldError(
-            f"{path}.function.arguments",
-            "It must be a string that contains a JSON object.",
-            "Send the arguments as the tool call had them.",
-        )
-    return found
 
 
 def _content(content: Any, path: str) -> str | tuple[Part, ...]:

@@ -99,7 +99,9 @@ class FunctionCall(Body):
     """The function of a tool call."""
 
     name: str = supported("the name of the function", ...)
-    arguments: str = supported("the arguments, a JSON object in a string", ..., examples=['{"a": 1}'])
+    arguments: str | dict[str, Any] | None = supported(
+        "the arguments, a JSON object in a string", examples=['{"a": 1}']
+    )
 
 
 class FunctionToolCall(Body):
@@ -157,9 +159,9 @@ class ToolMessage(Body):
     """A tool result."""
 
     role: Literal["tool"] = supported(_ROLE, ...)
-    content: str | list[Content] = supported("the result; names of control tokens in it are plain text", ...)
+    content: str | list[Content] | None = supported("the result; names of control tokens in it are plain text")
     tool_call_id: str | None = supported("the tool call of this result; results are read in the order of the calls")
-    name: str | None = ignored("the tool call has the name of the tool")
+    name: str | None = supported("finds the tool call of a result without a known id")
 
 
 class FunctionMessage(Body):
@@ -182,7 +184,9 @@ class FunctionDefinition(Body):
     name: str = supported("the name of the function", ..., min_length=1, max_length=256)
     description: str | None = supported("the description that the model reads")
     parameters: dict[str, Any] | None = supported("the JSON schema of the arguments", examples=[{"type": "object"}])
-    strict: bool | None = supported("whether generated arguments are constrained to the schema")
+    strict: bool | None = supported(
+        "true rejects a schema that cannot be enforced completely, false does not enforce it"
+    )
 
 
 class FunctionTool(Body):
@@ -236,15 +240,18 @@ class JsonObjectFormat(Body):
     """JSON output."""
 
     type: Literal["json_object"] = supported("the output is constrained to a JSON object", ...)
+    schema_: dict[str, Any] | None = supported(
+        "the JSON schema of the object (extension)", alias="schema", examples=[{"type": "object"}]
+    )
 
 
 class NamedSchema(Body):
     """A named JSON schema."""
 
-    name: str = ignored("the output depends on the schema alone", ..., max_length=256)
+    name: str | None = ignored("the output depends on the schema alone", max_length=256)
     description: str | None = ignored("the output depends on the schema alone")
     schema_: dict[str, Any] | None = supported("the JSON schema", alias="schema", examples=[{"type": "null"}])
-    strict: bool | None = ignored("the output is always constrained to the schema")
+    strict: bool | None = supported("whether a schema that cannot be enforced completely is rejected")
 
 
 class JsonSchemaFormat(Body):
@@ -263,7 +270,7 @@ class StructuredOutputs(Body):
     json_: dict[str, Any] | str | None = supported("a JSON schema", alias="json", examples=[{"type": "null"}])
     regex: str | None = supported("a regular expression that matches the whole output", examples=["[0-9]+"])
     choice: list[str] | None = supported("the allowed outputs", examples=[["yes", "no"]])
-    grammar: str | None = supported("a context-free grammar in Lark's syntax", examples=['start: "a"'])
+    grammar: str | None = supported("a context-free grammar in Lark's syntax or in GBNF", examples=['start: "a"'])
     json_object: bool | None = supported("whether the output is a JSON object")
 
 
@@ -312,6 +319,14 @@ class SamplingFields(Body):
     ignore_eos: bool | None = supported("whether to continue after end tokens (extension)")
     priority: int | None = supported("the lowest number is served first (extension)", ge=-100, le=100)
     structured_outputs: StructuredOutputs | None = supported("a constraint on the output (extension)")
+    guided_json: dict[str, Any] | str | None = supported("the same as structured_outputs.json", examples=[{}])
+    guided_regex: str | None = supported("the same as structured_outputs.regex", examples=["a+"])
+    guided_choice: list[str] | None = supported("the same as structured_outputs.choice", examples=[["a", "b"]])
+    guided_grammar: str | None = supported("the same as structured_outputs.grammar", examples=['root ::= "a"'])
+    regex: str | None = supported("the same as structured_outputs.regex", examples=["a+"])
+    grammar: str | None = supported("the same as structured_outputs.grammar", examples=['root ::= "a"'])
+    ebnf: str | None = supported("the same as structured_outputs.grammar", examples=['root ::= "a"'])
+    json_schema: dict[str, Any] | str | None = supported("the same as structured_outputs.json", examples=[{}])
 
 
 class ChatBody(SamplingFields, ThinkingFields):

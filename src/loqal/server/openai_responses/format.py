@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -104,7 +105,12 @@ class ResponseWriter(Formatter):
     def end(self, index: int, reply: Reply) -> list[Event]:
         """See Formatter."""
         status = _STATUSES.get(reply.finish_reason, "completed")
-        events = self._end("completed" if status == "completed" else "incomplete")
+        events = []
+        if name := _FUNCTION.search(reply.incomplete_call):
+            events += self._begin("function_call", call_id=self._new_id("call"), name=name[1])
+        if warnings := list(dict.fromkeys((*self.response.get("warnings", ()), *reply.warnings))):
+            self.response["warnings"] = warnings
+        events += self._end("completed" if status == "completed" else "incomplete")
         self.response |= {"status": status, "completed_at": self._now(), "usage": usage_of(reply.usage)}
         if status == "incomplete":
             self.response["incomplete_details"] = {"reason": "max_output_tokens"}
@@ -189,6 +195,7 @@ class ResponseWriter(Formatter):
         return {**item, "summary": [], "content": content}
 
 
+_FUNCTION = re.compile(r"<function=([^<>\n]+)>")
 _STATUSES = {FinishReason.LENGTH: "incomplete", FinishReason.CANCELLED: "cancelled"}
 _ERROR_CODES = {"internal": "server_error", "overloaded": "server_error", "rate_limit": "rate_limit_exceeded"}
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from loqal.server.openai_responses import protocol as fields
 from loqal.server.openai_responses.format import decode_reasoning, wants_logprobs
@@ -13,6 +11,7 @@ from loqal.server.shared.body import Warnings
 from loqal.server.shared.conversation import (
     TEXT_AFTER_CALL,
     ToolResult,
+    arguments_of,
     in_call_order,
     media_part,
     with_one_system_message,
@@ -116,7 +115,9 @@ class _ItemReader:
                     self._close_message()
                 self.reasoning += self._reasoned(item, path)
             case fields.FunctionCallItem():
-                self.calls.append(ToolCall(item.name, _arguments(item, path), item.call_id))
+                self.calls.append(
+                    ToolCall(item.name, arguments_of(item.arguments, f"{path}.arguments", self.warnings), item.call_id)
+                )
             case fields.FunctionCallOutputItem():
                 self._close_message()
                 message = Message("tool", self._content(item.output, f"{path}.output"))
@@ -134,7 +135,7 @@ class _ItemReader:
             self.parts, self.reasoning, self.calls = [], [], []
 
     def _close_results(self) -> None:
-        self.messages += in_call_order(self.messages, self.results)
+        self.messages += in_call_order(self.messages, self.results, self.warnings)
         self.results = []
 
     def _reasoned(self, item: fields.ReasoningItem, path: str) -> list[str]:
@@ -159,20 +160,6 @@ class _ItemReader:
                     limit = _LOW_DETAIL_TOKENS if detail == "low" else None
                     parts.append(media_part("image", url, f"{path}[{index}].image_url", max_tokens=limit))
         return parts
-
-
-def _arguments(item: fields.FunctionCallItem, path: str) -> dict[str, Any]:
-    try:
-        arguments = json.loads(item.arguments or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise FieldError(
-            f"{path}.arguments",
-            "It must be a string that contains a JSON object.",
-            "Send the arguments as the function call had them.",
-        )
-    return arguments
 
 
 def _sampling(body: fields.ResponseBody) -> SamplingParams:
@@ -201,10 +188,11 @@ def _tools(body: fields.InputTokensBody) -> list[Tool]:
             tool.name,
             tool.description,
             tool.parameters,
-            tool.strict is not False,
+            tool.strict,
             {"output_schema": tool.output_schema} if tool.output_schema else {},
+            path=f"tools[{index}].parameters",
         )
-        for tool in body.tools or ()
+        for index, tool in enumerate(body.tools or ())
         if isinstance(tool, fields.FunctionTool)
     ]
 
@@ -220,8 +208,8 @@ def _tool_choice(choice: fields.ToolChoice | None) -> ToolChoice:
 
 def _answer(text: fields.TextConfig | None) -> AnswerFormat | None:
     match text.format if text else None:
-        case fields.SchemaFormat(schema_=schema):
-            return JsonSchema(schema)
+        case fields.SchemaFormat(schema_=schema, strict=strict):
+            return JsonSchema(schema, strict, "text.format.schema")
         case fields.ObjectFormat():
             return JsonSchema()
     return None

@@ -167,7 +167,7 @@ class FunctionTool(Body):
     description: str | None = supported("the description that the model reads")
     parameters: dict[str, Any] | None = supported("the JSON schema of the arguments", examples=[{"type": "object"}])
     strict: bool | None = supported(
-        "whether generated arguments are constrained to the schema; true by default", examples=[False]
+        "true rejects a schema that cannot be enforced completely, false does not enforce it", examples=[False]
     )
     output_schema: dict[str, Any] | None = supported(
         "the JSON schema of the output, which the model reads", examples=[{"type": "string"}]
@@ -246,7 +246,7 @@ class SchemaFormat(Body):
     name: str = supported("returned in the response", ..., pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     schema_: dict[str, Any] = supported("the JSON schema", ..., alias="schema", examples=[{}])
     description: str | None = ignored("the model does not read it; put it into the instructions")
-    strict: bool | None = ignored("the output is always constrained to the schema", neutral=(True,), examples=[False])
+    strict: bool | None = supported("whether a schema that cannot be enforced completely is rejected")
 
 
 class TextConfig(Body):

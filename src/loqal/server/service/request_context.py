@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,6 +121,7 @@ class RequestContext:
                 await asyncio.to_thread(request.check_length, runtime)
                 streams = await asyncio.to_thread(request.starter(runtime, self.client.name))
             resources = undo.pop_all()
+        self._tell(warning for stream in streams for warning in stream.warnings)
 
         def on_close(replies: list[Reply]) -> None:
             resources.close()
@@ -170,11 +171,16 @@ class RequestContext:
             if not finished.done():
                 raise ClientGoneError
             await finished
+            self._tell(warning for stream in generation.streams for warning in stream.reply.warnings)
         finally:
             for task in (finished, watcher):
                 task.cancel()
             await asyncio.gather(finished, watcher, return_exceptions=True)
             await generation.close()
+
+    def _tell(self, warnings: Iterable[str]) -> None:
+        """Add warnings of the replies to those of the request, each once."""
+        self.warnings.warnings += [one for one in dict.fromkeys(warnings) if one not in self.warnings.warnings]
 
     def _count(self, model: str, replies: list[Reply]) -> None:
         for reply in replies:

@@ -21,6 +21,7 @@ _MAX_ITEMS = (
 )
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_LENIENT_ROUNDS = 100
+_CONSTRAINTS = {"structural_tag", "stop_regex"}  # never dropped: the output would not be what was asked for
 _MAX_ERRORS = 100  # validation errors considered per body
 _DROP = "Remove the field, or send the header Prefer: handling=lenient to have it ignored."
 
@@ -61,7 +62,7 @@ def read_body(kind: type[AnyBody], data: bytes, warnings: Warnings) -> AnyBody:
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_ERRORS]
         relevant = _deepest([(_path(value, one), one) for one in found])
-        unknown = [path for path, one in relevant if one["type"] == "extra_forbidden"]
+        unknown = [path for path, one in relevant if one["type"] == "extra_forbidden" and path[-1] not in _CONSTRAINTS]
         if not warnings.lenient or len(unknown) < len(relevant):
             raise _field_error([pair for pair in relevant if pair[0] not in unknown] or relevant)
         for name, path in {_joined(path): path for path in unknown}.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,35 +19,61 @@ TEXT_AFTER_CALL = "The model reads this text before the tool calls of the messag
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """A tool result: the JSON path that names its call, the id of the call, and the result as a message."""
+    """A tool result: the JSON path that names its call, the id of the call, the result as a message, and the tool."""
 
     path: str
-    call_id: str
+    call_id: str | None
     message: Message
+    name: str | None = None
 
 
-def in_call_order(before: Sequence[Message], results: Sequence[ToolResult]) -> list[Message]:
+def in_call_order(before: Sequence[Message], results: Sequence[ToolResult], warnings: Warnings) -> list[Message]:
     """Tool results in the order of the calls in the last assistant message, because the model sees no ids.
 
-    Raises:
-        FieldError: a result belongs to none of these calls, or is the second result of a call.
+    A result belongs to the call with its id, else to the next call of its tool, else to the next call without a result.
+    Results without a call come last. Agents trim histories and rewrite ids, so both are accepted with a warning.
     """
     last = next((message for message in reversed(before) if message.role == "assistant"), None)
-    order = {call.id: index for index, call in enumerate(last.tool_calls if last else ())}
-    found: dict[int, Message] = {}
+    waiting = dict(enumerate(last.tool_calls if last else ()))
+    placed: dict[int, Message] = {}
+    unknown: list[ToolResult] = []
     for result in results:
-        if result.call_id not in order:
-            raise FieldError(
-                result.path,
-                f"The preceding assistant message has no tool call {result.call_id!r}.",
-                "Send the assistant message with its tool calls before their results.",
-            )
-        if order[result.call_id] in found:
-            raise FieldError(
-                result.path, f"The tool call {result.call_id!r} already has a result.", "Send one result per tool call."
-            )
-        found[order[result.call_id]] = result.message
-    return [found[index] for index in sorted(found)]
+        index = next((index for index, call in waiting.items() if call.id == result.call_id is not None), None)
+        if index is None:
+            unknown.append(result)
+        else:
+            placed[index] = result.message
+            del waiting[index]
+    rest: list[Message] = []
+    for result in unknown:
+        named = [index for index, call in waiting.items() if result.name is not None and call.name == result.name]
+        index = next(iter(named or waiting), None)
+        if result.call_id is not None or (index is None and result.name is not None):
+            warnings.warn(result.path, "No tool call before it has this id; it is read in the order of the calls.")
+        if index is None:
+            rest.append(result.message)
+        else:
+            placed[index] = result.message
+            del waiting[index]
+    if results and waiting:
+        warnings.warn(results[-1].path, "A tool call before it has no result.")
+    return [*(placed[index] for index in sorted(placed)), *rest]
+
+
+def arguments_of(text: str | dict[str, Any] | None, path: str, warnings: Warnings) -> dict[str, Any]:
+    """The arguments of an earlier tool call. A string without a JSON object becomes one argument, with a warning."""
+    if isinstance(text, dict):
+        return text
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        found = text
+    if isinstance(found, dict):
+        return found
+    if found is None:
+        return {}
+    warnings.warn(path, "It is not a JSON object in a string; it is read as one argument.")
+    return {"arguments": found}
 
 
 def with_one_system_message(messages: Sequence[Message], path: str, warnings: Warnings) -> tuple[Message, ...]:
