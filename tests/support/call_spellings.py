@@ -187,7 +187,7 @@ class Spellings:
             if missing:
                 texts = [text for text in texts if "</function>" not in text]
             value = pick(texts)
-            before = "" if not value.startswith("\n") and self._rng.random() < 0.3 else "\n"
+            before = "" if not value.startswith(("\n", " ")) and self._rng.random() < 0.3 else "\n"
             after = "" if not value.endswith("\n") and (value or before) and self._rng.random() < 0.3 else "\n"
             if not value:
                 before, after = pick([("\n", "\n"), ("\n", ""), ("", "")])

@@ -438,3 +438,44 @@ def test_odd_schemas_of_tools_are_followed_as_far_as_they_go(schema: Any, choice
     ids, has_ended = random_reply(guide, tokenizer(), 1, 3000)
     if has_ended and choice == "required":
         assert [call.name for call in parsed(begun + ids, turn)[1]] == ["f"]
+
+
+def test_no_call_where_nothing_speaks_of_calls() -> None:
+    guide = RULES.guides(ReplyOptions(), thinking=False, room=9, free_calls=False)()
+    assert guide is not None and list(guide.banned()) == [CALL_OPEN]
+    thinking = RULES.guides(ReplyOptions(), thinking=True, room=99, free_calls=False)()
+    assert thinking is not None and CALL_OPEN in thinking.banned()
+
+
+def test_a_call_may_end_the_reasoning() -> None:
+    turn = ReplyOptions(tools=(Tool("f"),))
+    guide = RULES.guides(turn, thinking=True, room=500)()
+    assert guide is not None
+    text = "because\n<tool_call>\n<function=f>\n</function>\n</tool_call><|im_end|>"
+    assert follows(guide, tokenizer().encode_with_control(text))
+
+
+def test_an_answer_that_cycles_is_ended() -> None:
+    free = RULES.guides(ReplyOptions(), thinking=False, room=9, free_calls=False)()
+    assert free is not None
+    word = tokenizer().encode_text("x")[0]
+    for _ in range(1100):
+        if free.mask() is not None:
+            break
+        free.push(word)
+    assert free.was_cycling
+    mask = free.mask()
+    assert mask is not None and any(mask[end >> 5] >> (end & 31) & 1 for end in tokenizer().eos_ids)
+    held = RULES.guides(ReplyOptions(answer=JsonSchema({"type": "string"})), thinking=False, room=9)()
+    assert held is not None
+    assert follows(held, [tokenizer().encode_text('"')[0], *[word] * 1025])
+    assert held.was_cycling
+    assert follows(held, [*tokenizer().encode_text('"'), min(tokenizer().eos_ids)])
+
+
+def test_warnings_say_what_is_not_held() -> None:
+    schema = {"properties": {"a": {"type": "array", "uniqueItems": True}}, "required": ["a"], "minProperties": 1}
+    found = RULES.guides(ReplyOptions(tools=(Tool("f", parameters=schema, path="p"),)), thinking=False, room=9)
+    assert [one.split(":")[0] for one in found.warnings] == ["p#/minProperties", "p#/properties/a/uniqueItems"]
+    free = RULES.guides(ReplyOptions(tools=(Tool("f", parameters=schema, strict=False),)), thinking=False, room=9)
+    assert free.warnings == ()

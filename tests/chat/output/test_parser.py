@@ -231,3 +231,21 @@ def _written_len(call: ToolCall) -> int:
 def test_any_tokens_are_read(ids: list[int], thinking: bool) -> None:
     parsed(ids, thinking=thinking)
     parsed([*tokenizer().encode_with_control(SPECIAL[0]), *ids], thinking=thinking, tools=None)
+
+
+@pytest.mark.parametrize("cut", [len(CALL) - 25, 30, 12, 20])
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_call_that_a_limit_cuts_is_no_text(cut: int, thinking: bool) -> None:
+    parser = OutputParser(tokenizer(), thinking, TOOLS)
+    ids = tokenizer().encode_with_control("Look:\n\n" + CALL[:cut])
+    deltas = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish(cut=True)
+    assert "".join(delta.text + delta.reasoning for delta in deltas) == "Look:"
+    assert "".join(delta.incomplete_call for delta in deltas) == CALL[:cut]
+    assert [token_id for delta in deltas for token_id in delta.token_ids] == ids
+
+
+def test_a_call_that_lacks_only_its_last_tag_is_complete() -> None:
+    parser = OutputParser(tokenizer(), False, TOOLS)
+    ids = tokenizer().encode_with_control(CALL.removesuffix("</tool_call>"))
+    deltas = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish(cut=True)
+    assert [delta.tool_call.name for delta in deltas if delta.tool_call] == ["f"]

@@ -79,6 +79,7 @@ def test_what_is_not_complete_is_no_call(body: str) -> None:
     [
         ("<function=f></function>", {}),
         ("<function=f><parameter=a>1</parameter></function>", {"a": "1"}),
+        ("<function=f><parameter=a> 1</parameter></function>", {"a": "1"}),
         ("  <function= f >\n\n<parameter= a >\n x \n</parameter>\n\n</function>  ", {"a": " x "}),
         ("<function=f>\n<parameter=a>\n</parameter>\n</function>", {"a": ""}),
         ("<function=f>\n<parameter=a>\n\n</parameter>\n</function>", {"a": ""}),
@@ -193,3 +194,38 @@ def test_definitions_of_several_dialects() -> None:
         {"name": "d"},
     ]
     assert parameter_schemas(tools) == {"a": schema, "b": schema, "c": {}, "d": {}}
+
+
+SCHEMAS = parameter_schemas(
+    [{"name": "f", "parameters": {"properties": {"a": {"type": "string"}, "b": {}, "o": {"type": "object"}}}}]
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments"),
+    [
+        ("<function=f>\n<parameter=a>\n1", {"a": "1"}),
+        ("<function=f>\n<parameter=a>\n1\n</function>", {"a": "1"}),
+        ("<function=f>\n<parameter=a>\n1\n</parameter>", {"a": "1"}),
+        ("<function=f>\n<parameter=a>\n1\n<parameter=b>\n2\n</parameter>\n</function>", {"a": "1", "b": "2"}),
+        ("<function=f>\n<parameter=a>\n1<parameter=b>2</function>", {"a": "1", "b": "2"}),
+        ("<function=f>\n<parameter=a>\n<parameter=c>\n</parameter>\n</function>", {"a": "<parameter=c>"}),
+        ("<function=f>\n<parameter=a>\n \n", {"a": " "}),
+        (
+            '<function=f>\n<parameter=o>\n{"x": "</parameter>\\n<parameter=b>"}',
+            {"o": {"x": "</parameter>\n<parameter=b>"}},
+        ),
+        ("<function=f>\n<parameter=a>\nsee <function=g> \n</parameter>\n</function>", {"a": "see <function=g> "}),
+        ("<function=f>\n<parameter=a>\n1\n</parameter>\nwords", None),
+        ("<function=f>\nwords", None),
+    ],
+)
+def test_a_closed_call_may_lack_closing_tags(body: str, arguments: dict[str, Any] | None) -> None:
+    call = parse_call(body, SCHEMAS, closed=True)
+    assert (None if call is None else call.arguments) == arguments
+
+
+def test_calls_in_json() -> None:
+    for arguments in ('{"a": "1"}', '"{\\"a\\": \\"1\\"}"'):
+        text = f'\n{{"name": "f", "arguments": {arguments}}}\n'
+        assert parse_call(text, SCHEMAS) == ToolCall("f", {"a": "1"})

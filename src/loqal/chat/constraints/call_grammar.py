@@ -30,18 +30,19 @@ _TEXT, _TEXT_OPEN = (
     f"{without(*tags)}(<function={without('</function>')}<\\/function>{without(*tags)})*"
     for tags in (("<function=",), ("<function=", "</function>"))
 )
-# Text of a value up to what ends it. A quoted function may hold tags of calls. While a required parameter is missing,
-# the function cannot end (_TEXT_OPEN), and a parameter comes behind a closing tag that an angle bracket follows.
+# Text of a value up to what ends it: a closing tag with a line end or another tag behind it, so that nothing but the
+# call can follow. A quoted function may hold tags of calls. While a required parameter is missing, the function cannot
+# end (_TEXT_OPEN).
 # Without forcing, text that must come may be written in any tokens, as it may be read.
 _SHARED = rf"""
 %llguidance {{"no_forcing": true}}
 ws: /[ \t\r\n]{{1,20}}/
 done: </tool_call> | ""
-closed_open[lazy]: /{_TEXT_OPEN}<\/parameter>{_SPACE}</
-closed[lazy]: /{_TEXT}<\/parameter>{_SPACE}</
-next[lazy]: /{_TEXT}<\/parameter>{_SPACE}<parameter=/
-end[lazy]: /{_TEXT}<\/parameter>{_SPACE}<\/function>/
-FINAL: /({without("</parameter>")}|(?s:.*)<\/parameter>{_SPACE})(<\/function>{_SPACE})?/
+closed_open[lazy]: /{_TEXT_OPEN}<\/parameter>[ \t\r]*\n/
+closed[lazy]: /{_TEXT}<\/parameter>[ \t\r]*\n/
+tag_open[lazy]: /{_TEXT_OPEN}<\/parameter>[ \t\r]*</
+tag[lazy]: /{_TEXT}<\/parameter>[ \t\r]*</
+FINAL: /({without("</parameter>")}|(?s:.*)<\/parameter>[ \t\r]*)(<\/function>{_SPACE})?/
 hermes_name: /\{{{_SPACE}"name"{_SPACE}:{_SPACE}/
 hermes_arguments: /{_SPACE},{_SPACE}"arguments"{_SPACE}:{_SPACE}/
 """.strip()
@@ -201,6 +202,13 @@ class CallGrammar:
         )
         if not names and found.others is None:
             return
+        self.rules.append(
+            _choices(
+                f"{tool}_tag::_",
+                *((f'"parameter=" {tool}_key::_', condition) for condition in more),
+                ('"/function>" ws? done', needs),
+            )
+        )
         keys = [
             (
                 f"{literal(name + '>')} {tool}_v{index}::{_with_bit(index)}",
@@ -218,7 +226,7 @@ class CallGrammar:
         for index, value in enumerate(found.values.values()):
             self.rules.append(_choices(f"{tool}_v{index}::_", *self._value_choices(tool, value, needs, full)))
         self.rules.append(f'{tool}_close::_: ws? "</parameter>" {tool}_next::_ | {tool}_next::_')
-        self.rules.append(_choices(f"{tool}_text::_", *self._text_choices(tool, tracked, needs, full)))
+        self.rules.append(_choices(f"{tool}_text::_", *self._text_choices(tool, tracked, needs)))
 
     def _value_choices(self, tool: str, value: Value, needs: str, full: str) -> list[tuple[str, str]]:
         if value.text:
@@ -231,17 +239,12 @@ class CallGrammar:
             found.append((f"{name}_final </tool_call>", needs))
         return found
 
-    def _text_choices(self, tool: str, tracked: Sequence[str], needs: str, full: str) -> list[tuple[str, str]]:
+    def _text_choices(self, tool: str, tracked: Sequence[str], needs: str) -> list[tuple[str, str]]:
         """A string that is not bounded, with what ends it."""
-        some_left = f"not({full})" if full and full != "true" else ""
         found: list[tuple[str, str]] = []
-        if needs:
-            found.append((f'closed_open "parameter=" {tool}_key::_', f"not({needs})"))
-        if needs != full or not full:
-            found.append((f"next {tool}_key::_", _both(needs, some_left)))
-            found.append(("end ws? done", _both(needs, some_left)))
-        if full:
-            found.append(('closed "/function>" ws? done', "" if full == "true" else full))
+        for suffix, condition in (("_open", f"not({needs})"), ("", needs)) if needs else (("", ""),):
+            found.append((f"closed{suffix} {tool}_next::_", condition))
+            found.append((f"tag{suffix} {tool}_tag::_", condition))
         found.append(("FINAL </tool_call>", needs))
         for index, name in enumerate(tracked[:_MOST_RECOVERED]):
             rule = self._drop_rule(name)

@@ -95,7 +95,9 @@ class _Reader:
         if found is None:
             return None
         stop, behind = found
-        self.texts[key] = self._body[begin:stop].removeprefix("\n").removesuffix("\n")
+        text = self._body[begin:stop]
+        text = text[1:] if text.startswith(("\n", " ")) else text  # a space stands for the line end of the form
+        self.texts[key] = text.removesuffix("\n")
         return behind
 
     def _value(self, key: str, begin: int) -> tuple[int, int] | None:
