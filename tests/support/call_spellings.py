@@ -48,7 +48,7 @@ _PLAIN = [
     "a\n\nb",
 ]
 _TAGGED = [
-    *("</parameter> x", "a</parameter>b", "<parameter=other>", "<parameter", "</func", "<tool_call>", "</tool_call>"),
+    *("</parameter> x", "a</parameter>b", "<parameter", "</func", "<tool_call>", "</tool_call>"),
     *("<function=g>\n<parameter=word>\n1\n</parameter>\n</function> so", "</think>", "x </function> y"),
 ]
 

@@ -23,7 +23,6 @@ _OF_TOOLS = {"type", "properties", "required", "additionalProperties", "$defs", 
 _NAME = re.compile(r"[^<>\n]+")
 _ALWAYS = "le([0:1], 1)"  # a rule with a parameter has to look at it
 _MOST_TRACKED = 60  # parameters that can be told apart in the 64 bits of a rule
-_MOST_RECOVERED = 24  # parameters whose opening tags end a value that was not closed
 
 _SPACE = r"[ \t\r\n]*"
 _TEXT, _TEXT_OPEN = (
@@ -31,8 +30,8 @@ _TEXT, _TEXT_OPEN = (
     for tags in (("<function=",), ("<function=", "</function>"))
 )
 # Text of a value up to what ends it: a closing tag with a line end or another tag behind it, so that nothing but the
-# call can follow. A quoted function may hold tags of calls. While a required parameter is missing, the function cannot
-# end (_TEXT_OPEN).
+# call can follow, or the opening tag of a parameter while some are left. A quoted function may hold tags of calls.
+# While a required parameter is missing, the function cannot end (_TEXT_OPEN).
 # Without forcing, text that must come may be written in any tokens, as it may be read.
 _SHARED = rf"""
 %llguidance {{"no_forcing": true}}
@@ -42,6 +41,8 @@ closed_open[lazy]: /{_TEXT_OPEN}<\/parameter>[ \t\r]*\n/
 closed[lazy]: /{_TEXT}<\/parameter>[ \t\r]*\n/
 tag_open[lazy]: /{_TEXT_OPEN}<\/parameter>[ \t\r]*</
 tag[lazy]: /{_TEXT}<\/parameter>[ \t\r]*</
+opened_open[lazy]: /{_TEXT_OPEN}<parameter=/
+opened[lazy]: /{_TEXT}<parameter=/
 FINAL: /({without("</parameter>")}|(?s:.*)<\/parameter>[ \t\r]*)(<\/function>{_SPACE})?/
 hermes_name: /\{{{_SPACE}"name"{_SPACE}:{_SPACE}/
 hermes_arguments: /{_SPACE},{_SPACE}"arguments"{_SPACE}:{_SPACE}/
@@ -104,7 +105,6 @@ class CallGrammar:
     ) -> None:
         self._faults = faults
         self._values = ValueRules(is_valid)
-        self._dropped: dict[str, str] = {}
         self.rules = [_SHARED]
         self.warnings: list[str] = []
         self.json_arguments: dict[str, frozenset[str]] = {}
@@ -209,24 +209,28 @@ class CallGrammar:
                 ('"/function>" ws? done', needs),
             )
         )
-        keys = [
+        known = [
             (
                 f"{literal(name + '>')} {tool}_v{index}::{_with_bit(index)}",
                 f"bit_clear({index})" if index < len(tracked) else "",
             )
             for index, name in enumerate(names)
         ]
+        others: list[tuple[str, str]] = []
         if found.others is not None:
             listed = " | ".join(map(literal, names))
             self.rules.append(
                 f"{tool.upper()}_OTHER: /[^<>\\s]([^<>\\n]{{0,98}}[^<>\\s])?/" + (f" & ~({listed})" if names else "")
             )
-            keys.append((f'{tool.upper()}_OTHER ">" {tool}_text::_', ""))
-        self.rules.append(_choices(f"{tool}_key::_", *keys))
+            others.append((f'{tool.upper()}_OTHER ">" {tool}_text::_', ""))
+        self.rules.append(_choices(f"{tool}_key::_", *known, *others))
+        known_left = [""] if len(names) > len(tracked) else [f"not(is_ones([0:{len(tracked)}]))"] if tracked else []
+        if known:
+            self.rules.append(_choices(f"{tool}_known::_", *known))
         for index, value in enumerate(found.values.values()):
             self.rules.append(_choices(f"{tool}_v{index}::_", *self._value_choices(tool, value, needs, full)))
         self.rules.append(f'{tool}_close::_: ws? "</parameter>" {tool}_next::_ | {tool}_next::_')
-        self.rules.append(_choices(f"{tool}_text::_", *self._text_choices(tool, tracked, needs)))
+        self.rules.append(_choices(f"{tool}_text::_", *_text_choices(tool, needs, known_left)))
 
     def _value_choices(self, tool: str, value: Value, needs: str, full: str) -> list[tuple[str, str]]:
         if value.text:
@@ -239,28 +243,16 @@ class CallGrammar:
             found.append((f"{name}_final </tool_call>", needs))
         return found
 
-    def _text_choices(self, tool: str, tracked: Sequence[str], needs: str) -> list[tuple[str, str]]:
-        """A string that is not bounded, with what ends it."""
-        found: list[tuple[str, str]] = []
-        for suffix, condition in (("_open", f"not({needs})"), ("", needs)) if needs else (("", ""),):
-            found.append((f"closed{suffix} {tool}_next::_", condition))
-            found.append((f"tag{suffix} {tool}_tag::_", condition))
-        found.append(("FINAL </tool_call>", needs))
-        for index, name in enumerate(tracked[:_MOST_RECOVERED]):
-            rule = self._drop_rule(name)
-            target = f"{tool}_v{index}::{_with_bit(index)}"
-            if needs:
-                found.append((f"{rule}_open {target}", _both(f"bit_clear({index})", f"not({needs})")))
-            found.append((f"{rule} {target}", _both(f"bit_clear({index})", needs)))
-        return found
 
-    def _drop_rule(self, name: str) -> str:
-        """A string up to the opening tag of another parameter, without its own closing tag."""
-        if name not in self._dropped:
-            rule = self._dropped[name] = f"drop{len(self._dropped)}"
-            tag = literal(f"<parameter={name}>")
-            self.rules += [f"{rule}[lazy]: /{_TEXT}/ {tag}", f"{rule}_open[lazy]: /{_TEXT_OPEN}/ {tag}"]
-        return self._dropped[name]
+def _text_choices(tool: str, needs: str, more: Sequence[str]) -> list[tuple[str, str]]:
+    """A string that is not bounded, with what ends it."""
+    found: list[tuple[str, str]] = []
+    for suffix, condition in (("_open", f"not({needs})"), ("", needs)) if needs else (("", ""),):
+        found.append((f"closed{suffix} {tool}_next::_", condition))
+        found.append((f"tag{suffix} {tool}_tag::_", condition))
+        found += [(f"opened{suffix} {tool}_known::_", _both(condition, left)) for left in more]
+    found.append(("FINAL </tool_call>", needs))
+    return found
 
 
 def _choices(head: str, *choices: tuple[str, str]) -> str:

@@ -26,6 +26,7 @@ from loqal.errors import RequestError
 
 _EBNF_RULE = re.compile(r"(?m)^[ \t]*[\w.-]+[ \t]*::=")
 _LARK_START = re.compile(r"(?m)^[ \t]*(start[ \t]*:[^:]|%llguidance)")
+_MOST_COMPILED = 16  # grammars that are kept for requests with the same form
 _LIMITS = llguidance.LLParserLimits(
     initial_lexer_fuel=1_000_000,  # about 20 ms
     step_lexer_fuel=50_000,  # about 4 ms
@@ -120,6 +121,7 @@ class Constraints:
         self._tokenizer, self._end_ids = tokenizer, sorted(end_ids)
         self._lock = threading.Lock()
         self._vocabulary: llguidance.LLTokenizer | None = None
+        self._compiled: dict[str, llguidance.LLMatcher] = {}  # by its grammar, the newest last
         self._starts = TokenStarts(tokenizer)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="loqal-masks")
 
@@ -136,11 +138,19 @@ class Constraints:
         """
         if len(grammar) > MAX_GRAMMAR_CHARS:
             raise _refused(where, f"It has {len(grammar):,} characters; at most {MAX_GRAMMAR_CHARS:,} are read.")
-        inner = llguidance.LLMatcher(self._tree(), grammar, log_level=0, limits=_LIMITS)
-        if not inner.is_error():
-            inner.compute_bitmask()  # what is too complex at once is found out here, not between others' tokens
-        if inner.is_error():
-            raise _refused(where, _first_line(inner.get_error()))
+        inner = self._compiled.get(grammar)
+        if inner is None:
+            inner = llguidance.LLMatcher(self._tree(), grammar, log_level=0, limits=_LIMITS)
+            if not inner.is_error():
+                inner.compute_bitmask()  # what is too complex at once is found out here, not between others' tokens
+            if inner.is_error():
+                raise _refused(where, _first_line(inner.get_error()))
+        with self._lock:
+            self._compiled.pop(grammar, None)
+            self._compiled[grammar] = inner
+            while len(self._compiled) > _MOST_COMPILED:
+                self._compiled.pop(next(iter(self._compiled)))
+            inner = inner.deep_copy()
         num_words = -(-self._tokenizer.vocab_len // 32)
         return GrammarMatcher(inner, num_words, self._worker, self._tokenizer.encode_text, watch)
 
