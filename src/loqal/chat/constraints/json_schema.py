@@ -12,7 +12,7 @@ from loqal.errors import RequestError
 
 _SUSPECTS = ("pattern", "format", "$ref", "oneOf", "multipleOf", "minProperties", "maxProperties", "enum", "type")
 _REASONS = {
-    "pattern": "The expression cannot be followed: it is not valid, or it looks ahead, behind or back.",
+    "pattern": "The expression cannot be followed: it is not valid, or it has look-around or back references.",
     "multipleOf": "Multiples of this number cannot be followed.",
     "minProperties": "The number of properties cannot be bounded beside properties that may be left out.",
     "maxProperties": "The number of properties cannot be bounded beside properties that may be left out.",

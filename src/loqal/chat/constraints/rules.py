@@ -206,5 +206,5 @@ def _check(turn: ReplyOptions) -> None:
 
 def _choice_without_tool(what: str) -> RequestError:
     return RequestError(
-        f"tool_choice asks for {what}.", "There is no such tool in tools.", "Offer it, or ask for none."
+        f"tool_choice asks for {what}.", "The list of tools does not have it.", "Offer it, or ask for none."
     )

@@ -282,7 +282,7 @@ class _Rewriter:
         kinds = [canonical_type(name) if isinstance(name, str) else name for name in names]
         for name in kinds:
             if name not in TYPES:
-                self._fault(where, f"There is no type {name!r}.", is_wrong=True)
+                self._fault(where, f"JSON has no type {name!r}.", is_wrong=True)
                 return
         found[key] = kinds[0] if len(kinds) == 1 else list(dict.fromkeys(kinds))
 

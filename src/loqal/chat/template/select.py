@@ -157,7 +157,7 @@ _PROBES = (
     _Probe((Message("system", " \n"), Message("user", " \u00e9\t"), Message("assistant", "kept\n")), (_TOOL,)),
     _Probe((Message("tool", "first of all"), Message("user", "q"), Message("tool", "t"), Message("user", "r"))),
     _Probe((Message("user", "q"), Message("system", "late"))),
-    _Probe((Message("system", "alone"), Message("assistant", "nobody asked"))),
+    _Probe((Message("system", "alone"), Message("assistant", "without a question"))),
     _Probe((Message("system", (MediaPart("image"),)), Message("user", "q"))),
     _Probe(()),
 )

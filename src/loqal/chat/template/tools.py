@@ -36,5 +36,14 @@ def _read(given: Mapping[str, Any], path: str) -> Tool:
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise RequestError(f"{path} has no name.", "A tool is called by its name.", 'Give it a "name".')
     schema = next((function[key] for key in _SCHEMA_KEYS if isinstance(function.get(key), Mapping)), None)
-    strict = function.get("strict", given.get("strict")) is True
-    return Tool(function["name"], function.get("description"), schema, strict, definition=given)
+    strict = function.get("strict", given.get("strict"))
+    inner = path if function is given else f"{path}.function"
+    key = next((key for key in _SCHEMA_KEYS if isinstance(function.get(key), Mapping)), _SCHEMA_KEYS[0])
+    return Tool(
+        function["name"],
+        function.get("description"),
+        schema,
+        strict if isinstance(strict, bool) else None,
+        definition=given,
+        path=f"{inner}.{key}",
+    )

@@ -196,7 +196,7 @@ class Tokenizer:
         text = self._text_of[token_id] if 0 <= token_id < self.vocab_len else None
         if text is None:
             raise RequestError(
-                f"There is no token with the id {token_id}.",
+                f"The vocabulary has no token with the id {token_id}.",
                 f"The vocabulary ends at {self.vocab_len - 1}; rows of the model beyond it are padding.",
                 "Use ids that the tokenizer produced.",
             )
@@ -259,5 +259,5 @@ def _field(metadata: Mapping[str, Any], key: str) -> Any:
 
 def _bad_vocabulary(why: str) -> FormatError:
     return FormatError(
-        "The tokenizer of this model cannot be read.", why, "Download the file again, or convert it anew."
+        "The tokenizer of this model cannot be read.", why, "Download the file again, or convert it again."
     )
