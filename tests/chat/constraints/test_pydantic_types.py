@@ -9,7 +9,7 @@ import ipaddress
 import pathlib
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Optional, Union
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 import pytest
@@ -87,11 +87,11 @@ TYPES: dict[str, Any] = {
     "int enum": Level,
     "literal": Literal["a", "b"],
     "mixed literal": Literal["a", 1, True, None],
-    "optional str": Optional[str],
-    "optional int": Optional[int],
-    "optional model": Optional[Inner],
-    "union": Union[int, str],
-    "union of models": Union[Inner, Tree],
+    "optional str": str | None,
+    "optional int": int | None,
+    "optional model": Inner | None,
+    "union": int | str,
+    "union of models": Inner | Tree,
     "list": list[str],
     "list of models": list[Inner],
     "bare list": list,

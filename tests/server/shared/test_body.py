@@ -42,7 +42,7 @@ def refusal(body: Any, warnings: Warnings | None = None) -> FieldError:
         ({"messages": [{"role": "user", "content": [{"type": "text", "txt": ""}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": [{"type": "film"}]}]}, "messages[0].content[0]"),
         ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
     ],
 )
 def test_a_refusal_names_the_field(change: dict[str, Any], path: str) -> None:
