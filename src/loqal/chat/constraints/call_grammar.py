@@ -16,7 +16,6 @@ from loqal.chat.constraints.argument_grammar import Value, ValueRules
 from loqal.chat.constraints.grammar import json_rule, literal, without
 from loqal.chat.constraints.json_schema import SchemaError, hold
 from loqal.chat.constraints.schema_rewrite import ANNOTATIONS
-from loqal.errors import RequestError
 from loqal.types.reply_options import Tool
 
 _OF_TOOLS = {"type", "properties", "required", "additionalProperties", "$defs", "definitions"}
@@ -47,23 +46,6 @@ FINAL: /({without("</parameter>")}|(?s:.*)<\/parameter>[ \t\r]*)(<\/function>{_S
 hermes_name: /\{{{_SPACE}"name"{_SPACE}:{_SPACE}/
 hermes_arguments: /{_SPACE},{_SPACE}"arguments"{_SPACE}:{_SPACE}/
 """.strip()
-
-
-def check_names(tools: Sequence[Tool]) -> None:
-    """Raise RequestError when a tool cannot be called in the family's form, or two have one name."""
-    names = [tool.name for tool in tools]
-    for index, name in enumerate(names):
-        if not _NAME.fullmatch(name) or name != name.strip() or name in names[:index]:
-            raise RequestError(
-                f"tools[{index}].name is {name!r}.",
-                "Names must differ, and have no line end, angle bracket or white space around them.",
-                "Rename the tool.",
-            )
-
-
-def calls_rule(parallel: bool) -> str:
-    """One call, or one or more."""
-    return "call (ws? call)*" if parallel else "call"
 
 
 @dataclass

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loqal.chat.constraints import grammar
-from loqal.chat.constraints.call_grammar import CallGrammar, calls_rule, check_names
-from loqal.chat.constraints.json_schema import check_size, hold
 from loqal.chat.constraints.reasoning_budget import ReasoningBudget, budget_of, phrase_tokens
 from loqal.chat.constraints.reply_automaton import Matcher, ReplyConstraint, Rules
 from loqal.chat.template.segments import CALL_OPEN, THINK_CLOSE
 from loqal.chat.tokens.tokenizer import Tokenizer
 from loqal.errors import RequestError
-from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, NamedTool, ReplyOptions
+from loqal.types.reply_options import AnswerFormat, Grammar, JsonSchema, NamedTool, ReplyOptions, Tool
 
 if TYPE_CHECKING:
+    from loqal.chat.constraints.call_grammar import CallGrammar
     from loqal.chat.constraints.compiler import Constraints
 
+_TOOL_NAME = re.compile(r"[^<>\n]+")
 
 _CLOSERS = ('"', "\n</parameter>\n", "]", "}", ">", ")")  # what may bring a form that goes in circles further
 
@@ -114,7 +115,7 @@ class ConstraintBuilder:
         if start is None:
             if calls is None:
                 return rules
-            text = grammar.whole(calls_rule(offered.parallel_tool_calls), calls.rules, None)
+            text = grammar.whole(_calls_rule(offered.parallel_tool_calls), calls.rules, None)
             watch = self._constraints.watch(calls.json_arguments, is_json=False, call_open=rules.call_open)
             return replace(rules, calls=self._constraints.compile(text, "The tools", watch))
         text = grammar.whole(start, [*extra, *(calls.rules if calls is not None else ())], answer)
@@ -141,6 +142,10 @@ class ConstraintBuilder:
         return replace(turn, tools=()) if choice == "none" else turn
 
     def _calls(self, turn: ReplyOptions, offered: ReplyOptions, warnings: list[str]) -> CallGrammar:
+        # Imported where they are used, as most requests need neither.
+        from loqal.chat.constraints.call_grammar import CallGrammar
+        from loqal.chat.constraints.json_schema import check_size
+
         constraints = self._constraints
         paths = {tool.name: tool.path or f"tools[{index}].parameters" for index, tool in enumerate(turn.tools)}
         for tool in offered.tools:
@@ -159,13 +164,15 @@ class ConstraintBuilder:
         self, turn: ReplyOptions, can_call: bool, warnings: list[str]
     ) -> tuple[str | None, list[str], AnswerFormat | None]:
         """What the answer consists of, further rules, and its form; None when it is free until a call begins."""
-        calls = calls_rule(turn.parallel_tool_calls)
+        calls = _calls_rule(turn.parallel_tool_calls)
         if can_call and turn.tool_choice != "auto":
             return calls, [], turn.answer
         if turn.answer is None:
             return None, [], None
         answer = turn.answer
         if isinstance(answer, JsonSchema) and answer.schema is not None:
+            from loqal.chat.constraints.json_schema import hold
+
             fault = self._constraints.schema_fault
             held = hold(answer.schema, answer.path, fault, strict=answer.strict)
             warnings += held.warnings
@@ -201,7 +208,24 @@ def _check(turn: ReplyOptions) -> None:
                 "It must be a JSON schema, an object.",
                 'Write {"type": "object", "properties": ...}.',
             )
-    check_names(turn.tools)
+    _check_names(turn.tools)
+
+
+def _check_names(tools: Sequence[Tool]) -> None:
+    """Raise RequestError when a tool cannot be called in the family's form, or two have one name."""
+    names = [tool.name for tool in tools]
+    for index, name in enumerate(names):
+        if not _TOOL_NAME.fullmatch(name) or name != name.strip() or name in names[:index]:
+            raise RequestError(
+                f"tools[{index}].name is {name!r}.",
+                "Names must differ, and have no line end, angle bracket or white space around them.",
+                "Rename the tool.",
+            )
+
+
+def _calls_rule(parallel: bool) -> str:
+    """One call, or one or more."""
+    return "call (ws? call)*" if parallel else "call"
 
 
 def _choice_without_tool(what: str) -> RequestError:
