@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loqal.chat.constraints.schema_rewrite import ANNOTATIONS, Fault, at_pointer, escaped, parts, rewritten
+from loqal.chat.constraints.schema_parts import at_pointer, escaped, parts
+from loqal.chat.constraints.schema_rewrite import ANNOTATIONS, Fault, rewritten
 from loqal.errors import RequestError
 
 _SUSPECTS = ("pattern", "format", "$ref", "oneOf", "multipleOf", "minProperties", "maxProperties", "enum", "type")
