@@ -101,6 +101,8 @@ def test_the_json_record(model: str) -> None:
         "media",
         "stop_string",
         "replays",
+        "incomplete_call",
+        "warnings",
     ]
     assert answer["seed"] == 5
     assert answer["finish_reason"] in ("length", "stop")

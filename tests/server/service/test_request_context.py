@@ -29,7 +29,7 @@ class Stream:
     def __init__(self, *, ready: bool = True, error: Exception | None = None) -> None:
         self._done, self._error = asyncio.Event(), error
         self.progress, self.pieces, self.closed = (0, 10), [ReplyDelta(text="a")], 0
-        self.reply = reply()
+        self.reply, self.warnings = reply(), ()
         if ready:
             self._done.set()
 
