@@ -140,11 +140,30 @@ def test_a_call_is_followed_from_its_tag_on() -> None:
     assert calls.copies[0].pushed == [CALL, 51, CALL] and len(calls.copies) == 1
 
 
-def test_a_tag_in_the_reasoning_begins_no_call() -> None:
+def test_a_call_in_the_reasoning_ends_it() -> None:
     calls = Tape(51)
     guide = constraint(rules(calls=calls), Budget(99))
+    guide.push(20)
+    assert list(guide.banned()) == [END, CALL] and guide.mask() is None
     guide.push(CALL)
-    assert not calls.copies and guide.mask() is None
+    assert list(guide.banned()) == [] and only(guide) == 51 and calls.copies[0].pushed == [CALL]
+    guide.push(CLOSE)  # belongs to the call
+    assert calls.copies[0].pushed == [CALL, CLOSE]
+
+
+def test_a_call_in_the_reasoning_may_be_the_answer_that_has_a_form() -> None:
+    answer = Tape(50)
+    guide = constraint(rules(answer=answer, answer_may_call=True, gap=(GAP,)), Budget(99))
+    guide.push(CALL)
+    assert only(guide) == 50 and answer.copies[0].pushed == [CALL]  # no gap before it
+
+
+def test_a_tag_in_the_reasoning_begins_no_call_where_none_may_come() -> None:
+    answer = Tape(50)
+    for more in ({}, {"answer": answer}):
+        guide = constraint(rules(**more), Budget(99))
+        guide.push(CALL)
+        assert guide.mask() is None and list(guide.banned()) == [END, CALL] and not answer.copies
 
 
 def test_what_a_free_answer_may_not_hold() -> None:

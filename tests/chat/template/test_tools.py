@@ -18,17 +18,18 @@ ANTHROPIC = {"name": "f", "description": "d", "input_schema": SCHEMA, "cache_con
 @pytest.mark.parametrize("given", [OPENAI, ANTHROPIC])
 def test_a_definition_is_shown_as_it_was_written(given: dict[str, Any]) -> None:
     (tool,) = read([given])
-    assert (tool.name, tool.description, tool.parameters, tool.strict) == ("f", "d", SCHEMA, False)
+    assert (tool.name, tool.description, tool.parameters, tool.strict) == ("f", "d", SCHEMA, None)
     assert definition(tool) is given
 
 
-def test_strictness_is_read_at_either_place_and_only_when_it_is_true() -> None:
-    def strict(**more: Any) -> bool:
+def test_strictness_is_read_at_either_place_and_only_when_it_is_a_boolean() -> None:
+    def strict(**more: Any) -> bool | None:
         return read([{"name": "f", **more}])[0].strict
 
     assert strict(strict=True) and strict(function={"name": "f", "strict": True})
     assert read([{"function": {"name": "f"}, "strict": True}])[0].strict
-    assert not strict(strict=1) and not strict(strict="true") and not strict()
+    assert strict(strict=False) is False and strict(function={"name": "f", "strict": False}) is False
+    assert strict(strict=1) is None and strict(strict="true") is None and strict() is None
 
 
 @pytest.mark.parametrize(
