@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loqal.chat.constraints.json_schema import hold
 from loqal.chat.constraints.schema_rewrite import MOST_DEPTH, negated, rewritten
+from loqal.errors import RequestError
 
 SCALARS = [None, True, False, 0, 1, 2, 3, 0.5, -1, "", "a", "ab", "b"]
 VALUES = [
@@ -202,3 +204,35 @@ def test_deep_schemas_end() -> None:
         schema = {"items": schema}
     (fault,) = rewritten(schema, close=True).faults
     assert fault.is_wrong and fault.pointer == "/items" * MOST_DEPTH
+
+
+GARBAGE = st.sampled_from([None, True, 5, -1.5, "x", [], [5], {}, {"a": 5}, {"a": [5]}, [[]], {"": None}])
+KEYWORDS = (
+    *("type", "enum", "const", "required", "properties", "additionalProperties", "patternProperties", "items"),
+    *("propertyNames", "minProperties", "maxItems", "minItems", "prefixItems", "uniqueItems", "contains", "format"),
+    *("minContains", "dependentRequired", "dependentSchemas", "not", "if", "then", "anyOf", "oneOf", "allOf"),
+    *("pattern", "minLength", "minimum", "multipleOf", "$ref", "$defs", "discriminator", "nullable"),
+)
+
+
+@given(
+    st.recursive(
+        st.dictionaries(st.sampled_from(KEYWORDS), GARBAGE, max_size=3),
+        lambda inner: st.dictionaries(
+            st.sampled_from(KEYWORDS), inner | GARBAGE | st.lists(inner, max_size=2), max_size=3
+        ),
+    )
+)
+@settings(max_examples=400, deadline=None)
+def test_values_of_the_wrong_type_are_an_error_of_the_caller(schema: Any) -> None:
+    for strict in (True, None):
+        try:
+            hold(schema, "schema", lambda rewritten: "", strict=strict)
+        except RequestError as error:
+            assert "schema" in str(error)
+
+
+def test_negations_of_what_accepts_nothing_or_everything() -> None:
+    assert negated({"enum": []}) is True
+    assert negated({"required": []}) == {"anyOf": [False]}
+    assert negated({"enum": 5}) is None and negated({"required": [5]}) is None and negated({"type": 5}) is None

@@ -79,7 +79,11 @@ def hold(
     skip: set[str] = set()
     notes: dict[str, str] = {}
     for _ in range(_MOST_DROPPED):
-        found = rewritten(schema, close=close, skip=frozenset(skip), at=at, prefix=prefix)
+        try:
+            found = rewritten(schema, close=close, skip=frozenset(skip), at=at, prefix=prefix)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            # Not every keyword is checked for the type of its value before it is read.
+            raise SchemaError(where, at, "A keyword in it has a value of the wrong type.") from error
         for fault in found.faults:
             refuses = strict or (fault.is_wrong and not repair) or fault.accepts_nothing
             if refuses and not fault.is_harmless:

@@ -335,6 +335,9 @@ class _Rewriter:
             return
         for name, needed in given[key].items():
             if isinstance(needed, list):
+                if not _are_names(needed):
+                    self._fault(f"{where}/{escaped(name)}", "It must be a list of names.", is_wrong=True)
+                    continue
                 then: Any = {"required": needed} if needed else True
             else:
                 then = self.part(needed, f"{where}/{escaped(name)}", close=False)
@@ -371,11 +374,14 @@ class _Rewriter:
             found[plain] = self.part(given[key], where, close=self.close)
 
     def _unique(self, found: Any, more: Any, given: Any, key: str, where: str, close: bool) -> None:
-        if given[key] is True and not given.get("maxItems", 2) < 2:
+        if given[key] is True and given.get("maxItems") not in (0, 1):
             self._fault(where, "The keyword 'uniqueItems' cannot be enforced.")
 
     def _contains(self, found: Any, more: Any, given: Any, key: str, where: str, close: bool) -> None:
         fewest = given.get("minContains", 1)
+        if not isinstance(fewest, int | float):
+            self._fault(where, "minContains must be a number.", is_wrong=True)
+            return
         if key != "contains":
             if "contains" in given and (key == "maxContains" or given[key] != 0):
                 self._fault(where, f"The keyword {key!r} cannot be enforced.")
@@ -403,21 +409,28 @@ def negated(schema: Any) -> Any:
         return plain["not"]
     if set(plain) == {"type"}:
         names = plain["type"] if isinstance(plain["type"], list) else [plain["type"]]
-        kinds = {canonical_type(name) for name in names if isinstance(name, str)}
+        if not all(isinstance(name, str) for name in names):
+            return None
+        kinds = {canonical_type(name) for name in names}
         if "integer" in kinds and "number" not in kinds:
             return None
         left = [name for name in TYPES if name not in kinds and not (name == "integer" and "number" in kinds)]
         return {"type": [name for name in left if name != "integer"]} if left else False
-    if set(plain) == {"required"} and isinstance(plain["required"], list):
-        choices = [{"type": "object", "properties": {name: False}} for name in plain["required"]]
-        return {"anyOf": choices} if choices else {"type": [name for name in TYPES if name != "object"]}
+    if set(plain) == {"required"} and _are_names(plain["required"]):
+        return {"anyOf": [{"type": "object", "properties": {name: False}} for name in plain["required"]] or [False]}
     if set(plain) == {"enum"} or set(plain) == {"const"}:
         values = plain.get("enum", [plain.get("const")])
-        if all(isinstance(value, bool) for value in values) and len({*values}) < 2:
+        if values == []:
+            return True
+        if isinstance(values, list) and all(isinstance(value, bool) for value in values) and len({*values}) < 2:
             return {
                 "anyOf": [{"const": not values[0]}, {"type": [n for n in TYPES if n not in ("boolean", "integer")]}]
             }
     return None
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _with_null(found: dict[str, Any], more: list[Any]) -> tuple[dict[str, Any], list[Any]]:
