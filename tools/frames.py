@@ -25,8 +25,7 @@ import loqal
 from loqal.server.app import create_app
 from loqal.server.service.model_pool import ModelPool
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "src/loqal"
+PACKAGE = Path(loqal.__file__).parent
 
 NATIVE: tuple[tuple[str, str], ...] = (
     ("cpp/decoder/layers.cpp", "run_layers"),
