@@ -71,7 +71,7 @@ class Allocator:
             numbers = sorted(groups[index], reverse=True)
             if len(numbers) == min(self.group, self.size - index * self.group):
                 self._spare = [number for number in self._spare if number // self.group != index]
-                self._fresh += numbers
+                self._fresh = sorted([*self._fresh, *numbers], reverse=True)
                 return numbers
         return []
 
