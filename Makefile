@@ -26,7 +26,7 @@ test: $(READY) ## all tests, or those of T=path
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not parity" $(T)
 
 unit: $(VENV)-unit/.installed ## tests that need neither a compiler nor a server
-	$(VENV)-unit/bin/python -m pytest -n auto --dist loadfile -m unit -o pythonpath="src tests tests/support" $(T)
+	PYTHONPATH=$(CURDIR)/src $(VENV)-unit/bin/python -m pytest -n auto --dist loadfile -m unit --without-extension $(T)
 
 dev: $(VENV)/.dev ## an editable environment: an edit in src/ or cpp/ is what the next test runs
 
